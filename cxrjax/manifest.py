@@ -1,0 +1,102 @@
+"""The record of a run: what was asked, with which versions, on which devices, on which films, and every open choice."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cxrjax.types import UserError
+
+_PACKAGES = (
+    "cxrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "clu",
+    "ml_collections", "numpy",
+)  # fmt: skip
+# What may differ between two commands that are one run: where things lie, not what is computed.
+_FREE = ("compile_cache", "data.cache", "data.root", "mesh.devices")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted paths."""
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def commit() -> str:
+    """The checkout's commit, with `-dirty` where it was changed; empty outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+
+
+def make(
+    config: Any, choices: Mapping[str, tuple[tuple[Any, ...], str]], command: str, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest of a run that is about to begin."""
+    resolved = json.loads(json.dumps(config.to_dict(), default=_plain))
+    flat = flatten(resolved)
+    return {
+        "command": command,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "config": resolved,
+        "choices": {
+            key: {"value": flat[key], "alternatives": list(alternatives), "source": source}
+            for key, (alternatives, source) in choices.items()
+        },
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "commit": commit(),
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "processes": jax.process_count(),
+        "data": dict(data),
+        "weights": "from scratch",
+        "finished": False,
+    }
+
+
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) -> None:
+    """Stops a run whose configuration or films are not those that the workdir began with.
+
+    Raises:
+      UserError: names the keys that differ.
+    """
+    before, after = flatten(old["config"]), flatten(new["config"])
+    differ = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in _FREE)
+    if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
+        differ.append("data.fingerprint")
+        before["data.fingerprint"], after["data.fingerprint"] = old["data"]["fingerprint"], new["data"]["fingerprint"]
+    if differ:
+        shown = "; ".join(f"{k} was {before.get(k)!r}, is now {after.get(k)!r}" for k in differ[:5])
+        raise UserError(
+            f"{workdir} holds a run of another configuration ({shown}); give a new --workdir, or the old values to go on"
+        )

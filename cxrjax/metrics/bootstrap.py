@@ -1,0 +1,157 @@
+"""Intervals: Wilson's for a share, the percentile bootstrap over patients for anything else.
+
+Films of one patient are not independent, so `groups` names the patient of each film and whole patients are resampled.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from cxrjax.metrics.classification import Interval
+from cxrjax.types import UserError
+
+_BATCH = 64  # draws held in memory at a time
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A share with Wilson's score interval, in [0, 1]; NaN where n is 0.
+
+    Raises:
+      UserError: not 0 <= successes <= n.
+
+    Source: Wilson 1927.
+    """
+    successes, n = int(successes), int(n)
+    if not 0 <= successes <= n:
+        raise UserError(f"wilson: {successes} successes of {n}; expected 0 to {n}")
+    if n == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(successes / n, float(low), float(high))
+
+
+def interval(
+    statistic: Callable[..., float],
+    arrays: Sequence[ArrayLike],
+    groups: ArrayLike | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Any statistic with its percentile bootstrap interval.
+
+    Args:
+      statistic: `(*arrays) -> float`, of arrays whose rows were resampled together.
+      arrays: each of leading size n, one row a film.
+      groups: (n,) patient of each film; without it each film stands alone.
+      draws: resamples of the patients.
+      seed: of the resampling.
+      level: coverage of the interval.
+
+    Returns:
+      The statistic on all rows and its interval. Resamples where the statistic is NaN (a class went missing) are left
+      out; the ends are NaN where all are, or with fewer than two patients.
+
+    Raises:
+      UserError: lengths differ.
+
+    Source: Efron & Tibshirani 1993, section 13.3; resampling whole clusters, Field & Welsh 2007.
+    """
+    rows = [np.asarray(a) for a in arrays]
+    members = _members(groups, [len(a) for a in rows])
+
+    def resampled(picked: np.ndarray) -> float:
+        films = np.concatenate([members[g] for g in picked])
+        return float(statistic(*(a[films] for a in rows)))
+
+    value = float(statistic(*rows))
+    return _percentiles(value, (np.arange(len(members)),), resampled, False, draws, seed, level)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: ArrayLike | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of a - b over films with its percentile bootstrap interval; a film where either is NaN takes no part.
+
+    Args:
+      a: (n,) one figure a film.
+      b: (n,) the figure of the same films by the other method.
+      groups: (n,) patient of each film; without it each film stands alone.
+      draws: resamples of the patients.
+      seed: of the resampling.
+      level: coverage of the interval.
+
+    Raises:
+      UserError: lengths differ.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    members = _members(groups, [len(a), len(b)])
+    gap = a - b
+    defined = ~np.isnan(gap)
+    sums = np.array([gap[m][defined[m]].sum() for m in members])
+    counts = np.array([defined[m].sum() for m in members], dtype=np.float64)
+    sums, counts = sums[counts > 0], counts[counts > 0]
+
+    def mean(total: np.ndarray, films: np.ndarray, axis: int = -1) -> np.ndarray:
+        return total.sum(axis=axis) / films.sum(axis=axis)
+
+    value = float(mean(sums, counts)) if len(counts) else float("nan")
+    return _percentiles(value, (sums, counts), mean, True, draws, seed, level)
+
+
+def leaf(value: float, low: float, high: float, n: int, unit: str = "") -> dict[str, float | int | str | None]:
+    """One figure as JSON can hold it: value, low, high (None where not finite), films counted, unit."""
+    shown = [float(x) if math.isfinite(x) else None for x in (value, low, high)]
+    return {"value": shown[0], "low": shown[1], "high": shown[2], "n": int(n), "unit": unit}
+
+
+def _members(groups: ArrayLike | None, lengths: Sequence[int]) -> list[np.ndarray]:
+    """The rows of each patient."""
+    names = np.arange(lengths[0]) if groups is None else np.asarray(groups)
+    if set(lengths) != {len(names)}:
+        raise UserError(f"bootstrap: arrays of {list(lengths)} rows, {len(names)} groups; expected one length")
+    _, group = np.unique(names, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(names) else []
+
+
+def _percentiles(
+    value: float,
+    data: tuple[np.ndarray, ...],
+    statistic: Callable[..., np.ndarray | float],
+    vectorized: bool,
+    draws: int,
+    seed: int,
+    level: float,
+) -> Interval:
+    if len(data[0]) < 2:
+        return Interval(value, float("nan"), float("nan"))
+    with warnings.catch_warnings():  # scipy warns of resamples that are NaN; they are left out below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            data,
+            statistic,
+            n_resamples=draws,
+            batch=_BATCH,
+            vectorized=vectorized,
+            paired=len(data) > 1,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    found = result.bootstrap_distribution
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,161 @@
+"""One classifier for every family: a backbone that yields a feature map, a head that yields logits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cxrjax.nn.conv import GLOROT, HE_FAN_IN, TORCH_UNIFORM, conv
+
+Array = jax.Array
+
+
+def global_pool(x: Array, kind: str, lse_r: float = 10.0) -> Array:
+    """Pool over space in float32. (b, h, w, c) -> (b, c).
+
+    Args:
+      x: feature map.
+      kind: "gap" mean; "gmp" maximum; "lse" (1 / r) log mean exp(r x), between the two (Wang et al. 2017, eq. 1).
+      lse_r: r of "lse", positive.
+    """
+    x = x.astype(jnp.float32)
+    if kind == "gap":
+        return x.mean(axis=(1, 2))
+    if kind == "gmp":
+        return x.max(axis=(1, 2))
+    area = x.shape[1] * x.shape[2]
+    return (jax.nn.logsumexp(lse_r * x, axis=(1, 2)) - math.log(area)) / lse_r
+
+
+class Head(nn.Module):
+    """Pool, dense layers, logits.
+
+    `hidden=(2048,)` is the "2048-wide" head of the ETRI deck read as a dense layer (pool, dense 2048, ReLU, dense);
+    `widen_features=2048` reads it as a wider last convolution (1x1 conv, ReLU, pool, dense). Only without hidden layers
+    does the network have a class activation map.
+
+    Attributes:
+      num_classes: logits.
+      hidden: widths of dense layers with ReLU between the pool and the logits.
+      pool: "gap", "gmp" or "lse".
+      lse_r: sharpness of "lse".
+      dropout: rate, before the last dense layer; needs the rng `dropout` in training.
+      widen_features: channels of a 1x1 convolution before the pool; 0 for none.
+      dtype: compute dtype; the pool and the logits are float32 always.
+    """
+
+    num_classes: int
+    hidden: tuple[int, ...] = ()
+    pool: str = "gap"
+    lse_r: float = 10.0
+    dropout: float = 0.0
+    widen_features: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+        """(b, h, w, c) -> logits (b, num_classes) float32, and `pooled`, `penultimate`, and `map` where there is one.
+
+        `map` (b, h, w, num_classes) float32 holds each position's logits, bias included: under "gap" its mean over
+        space is the logits exactly, and without the bias it is the CAM of Zhou et al. 2016.
+        """
+        x = features
+        if self.widen_features:
+            x = nn.relu(
+                conv(self.widen_features, 1, bias=True, init=HE_FAN_IN, dtype=self.dtype, name="widen")(x)
+            )  # (b, h, w, widen_features)
+        pooled = global_pool(x, self.pool, self.lse_r)  # (b, c)
+        y = pooled
+        for i, width in enumerate(self.hidden):
+            y = nn.relu(nn.Dense(width, kernel_init=TORCH_UNIFORM, dtype=self.dtype, name=f"hidden{i}")(y))
+        y = nn.Dropout(self.dropout)(y.astype(jnp.float32), deterministic=not train)
+        classes = nn.Dense(self.num_classes, kernel_init=TORCH_UNIFORM, dtype=jnp.float32, name="classes")
+        endpoints = {"pooled": pooled, "penultimate": y}
+        logits = classes(y)
+        if not self.hidden:
+            endpoints["map"] = classes(x.astype(jnp.float32))  # costs nothing under jit where nobody reads it
+        return logits, endpoints
+
+
+class ConvHead(nn.Module):
+    """1x1 conv, 3x3 conv to one map a class, global pool: the head of the fully convolutional DenseNet-121.
+
+    Neither convolution has a bias. With nothing between them they compose to one 3x3 convolution, as the paper's
+    formula has it; `activation="relu"` is the other reading.
+
+    Attributes:
+      num_classes: maps, and logits.
+      width: channels of the 1x1 convolution.
+      activation: "none" or "relu", between the two.
+      last_init: standard deviation of both kernels, n = kernel area times channels: "glorot_sqrt" is
+        sqrt(2 / (n_in + n_out)), "literal" is 2 / (n_in + n_out), as the formula is printed without its root.
+      pool, lse_r: as in `Head`.
+      dtype: compute dtype of the 1x1; the maps and the logits are float32.
+    """
+
+    num_classes: int
+    width: int = 1024
+    activation: str = "none"
+    last_init: str = "glorot_sqrt"
+    pool: str = "gmp"
+    lse_r: float = 10.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+        """(b, h, w, c) -> logits (b, num_classes) float32; `map` (b, h, w, num_classes), whose pool they are exactly.
+
+        `pooled` and `penultimate` are both the mean (b, c) of `features`: no dense layer follows.
+        """
+        del train
+        init = GLOROT if self.last_init == "glorot_sqrt" else _literal_normal
+        y = conv(self.width, 1, init=init, dtype=self.dtype, name="mix")(features)
+        if self.activation == "relu":
+            y = nn.relu(y)
+        maps = conv(self.num_classes, 3, init=init, name="classes")(y.astype(jnp.float32))
+        pooled = global_pool(features, "gap")
+        return global_pool(maps, self.pool, self.lse_r), {"pooled": pooled, "penultimate": pooled, "map": maps}
+
+
+def _literal_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    area = math.prod(shape[:-2])
+    return jax.random.normal(key, shape, dtype) * 2 / (area * (shape[-2] + shape[-1]))
+
+
+class Classifier(nn.Module):
+    """A backbone and a head, whose parameters live under `backbone/` and `head/`.
+
+    Attributes:
+      backbone: `(x, train) -> (features, endpoints)`.
+      head: `(features, train) -> (logits, endpoints)`.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+
+    def __call__(
+        self, x: Array, train: bool = False, backbone_train: bool | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Logits and every named intermediate.
+
+        Args:
+          x: (b, h, w, c) films.
+          train: BatchNorm takes the batch's statistics, dropout is on.
+          backbone_train: the same for the backbone alone, default `train`; false while the backbone is frozen, since a
+            frozen part whose running statistics move is not frozen.
+
+        Returns:
+          logits (b, num_classes) float32; endpoints `features` (b, h', w', c') last map, `pooled` (b, c'),
+          `penultimate` (b, d) what enters the last dense layer, `map` where the head has one, and the stages'.
+        """
+        features, stages = self.backbone(x, train=train if backbone_train is None else backbone_train)
+        logits, tops = self.head(features, train=train)
+        return logits, {**stages, "features": features, **tops}
+
+    def head_from(self, features: Array, train: bool = False) -> Array:
+        """Logits (b, num_classes) from the last map (b, h', w', c'), for the gradients of Grad-CAM."""
+        return self.head(features, train=train)[0]

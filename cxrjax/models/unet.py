@@ -1,0 +1,173 @@
+"""The noise-predicting U-Net of AnoDDPM (Wyatt et al. 2022), of the guided-diffusion family (Dhariwal, Nichol 2021)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cxrjax.nn.attention import AttentionBlock
+from cxrjax.nn.conv import TORCH_UNIFORM, ZEROS, conv, double, halve
+from cxrjax.nn.embedding import TimeEmbedding
+from cxrjax.nn.norm import group_norm
+from cxrjax.types import UserError
+
+Array = jax.Array
+
+
+class ResBlock(nn.Module):
+    """GroupNorm-SiLU-conv, plus the time embedding, GroupNorm-SiLU-zero conv; residual.
+
+    Attributes:
+      features: output channels.
+      resample: "" keeps the map, "down" halves it (mean), "up" doubles it (nearest); applied between the first SiLU and
+        the first convolution, and on the skip.
+      groups, dropout, dtype: as in `UNet`.
+    """
+
+    features: int
+    resample: str = ""
+    groups: int = 32
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, emb: Array, train: bool) -> Array:
+        norm = partial(group_norm, self.groups, dtype=self.dtype)
+        cv = partial(conv, self.features, bias=True, dtype=self.dtype)
+        y = nn.silu(norm(name="norm1")(x))
+        if self.resample:
+            resize = double if self.resample == "up" else halve
+            x, y = resize(x), resize(y)
+        y = cv(3, init=TORCH_UNIFORM, name="conv1")(y)
+        shift = nn.Dense(self.features, kernel_init=TORCH_UNIFORM, dtype=self.dtype, name="time")(nn.silu(emb))
+        y = y + shift[:, None, None, :]
+        y = nn.silu(norm(name="norm2")(y))
+        y = nn.Dropout(self.dropout)(y, deterministic=not train)
+        y = cv(3, init=ZEROS, name="conv2")(y)
+        if x.shape[-1] != self.features:
+            x = cv(1, init=TORCH_UNIFORM, name="skip")(x)
+        return x + y
+
+
+class UNet(nn.Module):
+    """Predicts the noise of a noised film; exactly zero at initialization.
+
+    Attributes:
+      base: channels that the multipliers multiply; the time embedding is 4 base wide.
+      mults: channel multiplier of each level; every level but the last halves the map.
+      attention: sides of the maps after whose blocks self-attention follows (besides the one in the middle).
+      heads: attention heads.
+      num_res_blocks: residual blocks a level on the way down; one more on the way up.
+      groups: groups of every GroupNorm.
+      dropout: rate, before each block's second convolution; needs the rng `dropout` in training.
+      dtype: compute dtype; parameters, normalization, softmax, time embedding and output are float32.
+      remat: recompute each residual block in the backward pass, for memory.
+    """
+
+    base: int = 128
+    mults: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    attention: tuple[int, ...] = (32, 16, 8)
+    heads: int = 2
+    num_res_blocks: int = 2
+    groups: int = 32
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, t: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+        """Noise in `x` at timestep `t`.
+
+        Args:
+          x: (b, h, w, c); h and w divisible by 2 ** (levels - 1).
+          t: (b,) 0-based timestep, integer or real.
+          train: dropout is on.
+
+        Returns:
+          (b, h, w, c) float32, and the endpoint `middle` (b, h', w', c').
+
+        Raises:
+          UserError: the sides, the groups or the heads do not divide.
+        """
+        widths = [int(self.base * m) for m in self.mults]
+        self._check(x.shape, widths)
+        block_class: Any = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
+        block = partial(block_class, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
+        attend = partial(AttentionBlock, heads=self.heads, groups=self.groups, dtype=self.dtype)
+        emb = TimeEmbedding(self.base, name="time")(t)  # (b, 4 base)
+        last = len(widths) - 1
+
+        h = conv(widths[0], 3, bias=True, init=TORCH_UNIFORM, dtype=self.dtype, name="stem")(x.astype(self.dtype))
+        skips = [h]
+        for i, width in enumerate(widths):
+            for j in range(self.num_res_blocks):
+                h = block(width, name=f"down{i}_{j}")(h, emb, train)
+                if h.shape[1] in self.attention:
+                    h = attend(name=f"down{i}_{j}_attention")(h)
+                skips.append(h)
+            if i < last:
+                h = block(width, "down", name=f"down{i}_halve")(h, emb, train)
+                skips.append(h)
+
+        h = block(widths[-1], name="middle_0")(h, emb, train)
+        h = attend(name="middle_attention")(h)
+        h = block(widths[-1], name="middle_1")(h, emb, train)
+        endpoints = {"middle": h}
+
+        for i, width in reversed(list(enumerate(widths))):
+            for j in range(self.num_res_blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], axis=-1)
+                h = block(width, name=f"up{i}_{j}")(h, emb, train)
+                if h.shape[1] in self.attention:
+                    h = attend(name=f"up{i}_{j}_attention")(h)
+            if i > 0:
+                h = block(width, "up", name=f"up{i}_double")(h, emb, train)
+
+        h = nn.silu(group_norm(self.groups, name="norm_last")(h))
+        return conv(x.shape[-1], 3, bias=True, init=ZEROS, name="out")(h), endpoints
+
+    def _check(self, shape: tuple[int, ...], widths: list[int]) -> None:
+        factor = 2 ** (len(widths) - 1)
+        if shape[1] % factor or shape[2] % factor:
+            raise UserError(
+                f"unet: a film of {shape[1]}x{shape[2]} px does not halve {len(widths) - 1} times; "
+                f"use sides divisible by {factor}, or fewer `mults` (now {len(widths)})"
+            )
+        for width in widths:
+            if width % self.groups or width % self.heads:
+                raise UserError(
+                    f"unet: {width} channels (base {self.base} times a multiplier of {self.mults}) must divide by "
+                    f"groups={self.groups} and heads={self.heads}; change `base`, `groups` or `heads`"
+                )
+
+
+_MULTS: dict[int, tuple[float, ...]] = {
+    32: (1, 2, 3, 4),
+    64: (1, 2, 3, 4),
+    128: (1, 1, 2, 3, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+}
+
+
+def unet_options(size: int) -> dict[str, Any]:
+    """The published form for films of `size` px, as options of `build("unet", ...)` (Wyatt et al. 2022, code).
+
+    The attention sides are those that the published runs used in fact: their files name 16 and 8 alone, but the reference never
+    hands that entry to its network.
+
+    Raises:
+      UserError: `size` is none of 32, 64, 128, 256, 512.
+    """
+    if size not in _MULTS:
+        raise UserError(f"unet: no published form for {size} px; choose one of {sorted(_MULTS)}, or give `mults`")
+    return {"base": 128, "mults": _MULTS[size], "attention": (32, 16, 8), "heads": 2, "num_res_blocks": 2, "groups": 32}
+
+
+unet = UNet
+# For films of 32 to 64 px on a CPU: attention in the middle alone.
+unet_tiny = partial(UNet, base=24, mults=(1, 2, 3), attention=(), heads=2, num_res_blocks=1, groups=8)

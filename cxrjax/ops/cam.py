@@ -1,0 +1,90 @@
+"""Class activation maps and the masks made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def cam(features: jax.Array, kernel: jax.Array) -> jax.Array:
+    """CAM^c = sum_k w_k^c A^k, for global average pooling and one linear layer (Zhou et al. 2016, eq. 2).
+
+    Args:
+      features: (b, h, w, k), the last feature map.
+      kernel: (k, classes), the linear layer's weights.
+
+    Returns:
+      (b, h, w, classes); may be negative.
+    """
+    return jnp.einsum("bhwk,kc->bhwc", features, kernel, precision="highest")
+
+
+def grad_cam(
+    features: jax.Array, head: Callable[[jax.Array], jax.Array], score: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """Grad-CAM = ReLU(sum_k alpha_k A^k), alpha_k the mean gradient over positions (Selvaraju et al. 2017, eqs. 1, 2).
+
+    For pooling and one linear layer it is ReLU(CAM) / (h w).
+
+    Args:
+      features: (b, h, w, k), the last feature map.
+      head: `features -> logits (b, classes)`.
+      score: `logits -> (b,)`, what the map should explain.
+
+    Returns:
+      (b, h, w), non-negative.
+    """
+    gradient = jax.grad(lambda f: score(head(f)).sum())(features)
+    weights = gradient.mean(axis=(1, 2), keepdims=True)  # (b, 1, 1, k)
+    return jax.nn.relu((weights * features).sum(axis=-1))
+
+
+def min_max(x: jax.Array) -> jax.Array:
+    """Scales each map of (b, h, w) to [0, 1]; a constant map becomes zeros."""
+    low = x.min(axis=(1, 2), keepdims=True)
+    span = x.max(axis=(1, 2), keepdims=True) - low
+    return jnp.where(span > 0, (x - low) / jnp.where(span > 0, span, 1.0), 0.0)
+
+
+def blur(x: jax.Array, std: float) -> jax.Array:
+    """Gaussian blur of (b, h, w) with standard deviation `std` pixels, edges repeated; 0 returns `x`."""
+    if std <= 0:
+        return x
+    radius = int(4 * std + 0.5)
+    taps = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / std) ** 2)
+    taps = (taps / taps.sum()).astype(x.dtype)
+    padded = jnp.pad(x, ((0, 0), (radius, radius), (radius, radius)), mode="edge")[..., None]  # (b, h+2r, w+2r, 1)
+    dims = ("NHWC", "HWIO", "NHWC")
+    rows = jax.lax.conv_general_dilated(padded, taps[:, None, None, None], (1, 1), "VALID", dimension_numbers=dims)
+    both = jax.lax.conv_general_dilated(rows, taps[None, :, None, None], (1, 1), "VALID", dimension_numbers=dims)
+    return both[..., 0]  # (b, h, w)
+
+
+def to_mask(
+    heat: jax.Array,
+    size: tuple[int, int],
+    *,
+    blur_std: float = 0.0,
+    power: float = 1.0,
+    floor: float = 0.0,
+    threshold: float | None = None,
+) -> jax.Array:
+    """Turns a heat map into the guidance mask M (ETRI deck, "CAM"; the recipe is ours).
+
+    Upsamples bilinearly, scales to [0, 1], blurs, raises to `power`, lifts to at least `floor`; or, with a threshold,
+    1 above it and 0 elsewhere.
+
+    Args:
+      heat: (b, h', w'), non-negative.
+      size: (h, w) of the film.
+
+    Returns:
+      (b, h, w, 1) float32 in [0, 1].
+    """
+    big = jax.image.resize(heat, (heat.shape[0], *size), "bilinear")  # (b, h, w)
+    mask = min_max(blur(min_max(big), blur_std)) ** power
+    if threshold is not None:
+        return (mask > threshold).astype(jnp.float32)[..., None]
+    return jnp.maximum(mask, floor)[..., None]

@@ -1,0 +1,6 @@
+"""Figures and one self-contained HTML page from a finished run's workdir; needs no jax and no network."""
+
+from cxrjax.report.page import write
+from cxrjax.report.synthetic import save_synthetic_png
+
+__all__ = ["save_synthetic_png", "write"]

@@ -1,0 +1,166 @@
+"""The page: a finished run's `report.html`, one file that opens offline."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+from cxrjax.report import figures, strips, summary
+from cxrjax.report.read import Run, is_number, read_run
+from cxrjax.report.strips import DIFFERENCE_SPAN, data_uri
+from cxrjax.report.synthetic import NOTICE
+
+_HERE = Path(__file__).parent
+CAPTIONS = {
+    "rate": "How often a judge calls a treated diseased film normal. Bands are 95 % intervals. The CAM network chose "
+    "where to treat, so its own verdict is circular; read the independent judge first.",
+    "tradeoff": "What that costs: the change outside the CAM mask (M > 0.5) against the patient's own film, at "
+    "equal normal rate. A mode that preserves identity better lies lower on the left and higher on the right.",
+    "twin_error": "On phantoms the truth is known: the distance to the same patient's film without the lesion. "
+    "A treatment that only pleases the judge does not come down inside the lesion.",
+    "control": "Healthy films, treated in the same way: they should stay normal and change little.",
+    "losses": "Training, phase by phase: the loss (thin: as logged; thick: centered running mean) and the evaluations.",
+    "cam": "Where the classifier looks. Top: films; below: the class activation map over them"
+    " (outline: the true lesion, where it is known).",
+}
+TITLES = {
+    "rate": "Called normal, by noise level",
+    "tradeoff": "Identity against normal rate",
+    "twin_error": "Error to the healthy twin",
+    "control": "Healthy controls",
+    "losses": "Training",
+    "cam": "Class activation maps",
+}
+RESULT_FIGURES = ("rate", "tradeoff", "twin_error", "control", "cam")
+
+
+def write(workdir: Path) -> Path:
+    """Writes `figures/*.png` and `report.html` into a finished run's workdir.
+
+    The page holds everything inline and loads nothing: it opens from a disk without a network. What the run does not
+    have is left out.
+
+    Returns:
+      The path of `report.html`.
+
+    Raises:
+      UserError: no manifest.json, or a file that cannot be read.
+    """
+    run = read_run(Path(workdir))
+    drawn = figures.save_all(run, run.workdir / "figures")
+    page = run.workdir / "report.html"
+    page.write_text(_render(run, drawn), encoding="utf-8")
+    return page
+
+
+def _render(run: Run, drawn: dict[str, Path]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=summary.number,
+        value=summary.value,
+        interval=summary.interval,
+        pretty=summary.pretty,
+        plain=plain,
+        exact=exact,
+    )
+    built = strips.build(run)
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        manifest=run.manifest,
+        notice=NOTICE,
+        synthetic=bool(run.treated),
+        warnings=[*map(str, _listed(run.manifest.get("warnings"))), *run.notes],
+        headline=summary.headline(run),
+        key_numbers=summary.key_numbers(run),
+        equal_rates=summary.equal_rates(run),
+        groups=summary.grouped(run),
+        strips=built,
+        colors={mode: figures.color_of(mode, run.modes()) for mode in run.modes()},
+        judges=run.judges(),
+        span=DIFFERENCE_SPAN,
+        figures={name: data_uri(path.read_bytes()) for name, path in drawn.items()},
+        widths={name: _shown_width(path) for name, path in drawn.items()},
+        result_figures=RESULT_FIGURES,
+        captions=CAPTIONS,
+        titles=TITLES,
+        choices=choices(run.manifest.get("choices")),
+        facts=facts(run.manifest),
+        config=flat(run.manifest.get("config") or {}),
+        rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _shown_width(path: Path) -> int:
+    """The width on the page, in CSS pixels, at which a figure's text is as large as the page's small print."""
+    with Image.open(path) as picture:
+        return round(0.7 * picture.width)
+
+
+def plain(value: Any) -> str:
+    """A manifest's value as text: strings as they are, lists and dicts as compact JSON, None as a dash."""
+    if value is None:
+        return summary.DASH
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def exact(value: Any) -> str:
+    """A result's value with all its digits, or a dash where it is no finite number."""
+    if isinstance(value, (int, float)) and not is_number(value):
+        return summary.DASH
+    return plain(value) if not isinstance(value, float) else repr(value)
+
+
+def flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """A nested config as (dotted key, value) in its own order; an empty dict is kept as a value."""
+    if not isinstance(tree, dict) or not tree:
+        return [(prefix, tree)] if prefix else []
+    return [item for key, below in tree.items() for item in flat(below, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def choices(tree: Any) -> list[tuple[str, str, str, str]]:
+    """The choices that the papers left open, as rows (key, value, alternatives, source)."""
+    rows = []
+    for key, choice in tree.items() if isinstance(tree, dict) else []:
+        if isinstance(choice, dict):
+            others = choice.get("alternatives")
+            text = ", ".join(plain(item) for item in others) if isinstance(others, (list, tuple)) else plain(others)
+            rows.append((str(key), plain(choice.get("value")), text or summary.DASH, plain(choice.get("source"))))
+        else:
+            rows.append((str(key), plain(choice), summary.DASH, summary.DASH))
+    return rows
+
+
+def facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """What one needs to run it again, as rows: command, commit, devices, versions, data."""
+    rows = [(key, plain(manifest[key])) for key in ("command", "started", "finished", "commit") if manifest.get(key)]
+    if manifest.get("devices"):
+        rows.append(("devices", ", ".join(plain(device) for device in _listed(manifest["devices"]))))
+    if isinstance(manifest.get("versions"), dict):
+        rows.append(("versions", ", ".join(f"{name} {plain(v)}" for name, v in manifest["versions"].items())))
+    rows += [(f"data: {key}", plain(value)) for key, value in flat(manifest.get("data") or {})]
+    return rows
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

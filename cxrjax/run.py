@@ -1,0 +1,157 @@
+"""A run: prepare the films, train the phases one after the other, do the study, write results and page."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from filelock import FileLock, Timeout
+from jax.sharding import Mesh
+
+from cxrjax import data, manifest, report
+from cxrjax.studies import STUDIES
+from cxrjax.tasks import TASKS
+from cxrjax.train import log as logs
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Batch, Key, State, UserError
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: the same command goes on
+
+
+class Context(NamedTuple):
+    """What every phase and study of a run shares."""
+
+    config: Any
+    films: data.Prepared
+    workdir: Path
+    mesh: Mesh
+    key: Key
+    log: logs.Log
+    states: dict[str, State]
+
+
+def name_key(key: Key, name: str) -> Key:
+    """A key of its own for a name, stable over runs and Python's hash seed."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
+
+def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
+    """Indices of a split's films that carry one class; None, meaning all of them, for an empty name."""
+    if not name:
+        return None
+    chosen = data.labels.select(films.table(split)["labels"], films.columns, (name,))[:, 0] == 1
+    if not chosen.any():
+        raise UserError(f"no film of the {split} part is labeled {name!r}, which this phase is to see only")
+    return np.flatnonzero(chosen)
+
+
+def train_phase(context: Context, name: str) -> State:
+    """Trains one phase of `config.phases` or brings back its finished state."""
+    config, films, mesh = context.config[name], context.films, context.mesh
+    classes = tuple(context.config.data.classes)
+    task = TASKS[config.task](config, len(classes))
+    seed = zlib.crc32(f"{context.config.seed}/{name}".encode()) & 0x7FFFFFFF
+    shard = (jax.process_index(), jax.process_count())
+    read = partial(data.batches, films, "train", classes=classes, batch_size=config.batch, seed=seed, shard=shard)
+    stream = read(keep=only(films, "train", config.only), augment=tuple(config.augment))
+    evals: Callable[[], Iterator[Batch]] | None = None
+    if films.splits.get("val"):
+        kept = only(films, "val", config.only)
+        size = max(config.eval_batch // mesh.size, 1) * mesh.size
+        evals = partial(data.eval_batches, films, "val", classes=classes, batch_size=size, keep=kept, shard=shard)
+    blank = np.zeros
+    example = Batch(
+        blank((mesh.size, films.size, films.size, 1), np.float32), blank((mesh.size, len(classes)), np.float32),
+        np.ones(mesh.size, np.float32), blank(mesh.size, np.int32),
+    )  # fmt: skip
+    key = name_key(context.key, name)
+    abstract = jax.eval_shape(task.init, key, example)
+    for network, params in abstract.params.items():
+        count = parameter_overview.count_parameters(params)
+        context.log.say(f"{name}: {config.net.name} ({network}), {count:,} parameters, {config.steps} steps of {config.batch} films")  # fmt: skip
+    overview = "\n".join(
+        parameter_overview.get_parameter_overview(p, include_stats=False) for p in abstract.params.values()
+    )
+    (context.workdir / f"parameters_{name}.txt").write_text(overview + "\n")
+    phase = loop.Phase(
+        name, config.steps, config.log_every, config.eval_every, config.save_every, config.select, tuple(config.metric)
+    )
+    return loop.fit(
+        task, phase, stream=stream, evals=evals, example=example, workdir=context.workdir, mesh=mesh, key=key,
+        log=context.log, shard_rules=tuple(tuple(r) for r in context.config.mesh.shard),
+    )  # fmt: skip
+
+
+def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], workdir: Path, command: str) -> int:
+    """Runs a configuration in a workdir, from the start or from where it was stopped.
+
+    Returns:
+      0 when the run is finished (also when it was before), 75 when a signal stopped it after a save.
+
+    Raises:
+      UserError: what a person can mend.
+    """
+    workdir = Path(workdir)
+    finished = workdir / "manifest.json"
+    if finished.exists() and json.loads(finished.read_text()).get("finished"):
+        print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
+        return 0
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(config.compile_cache).expanduser())
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if config.mesh.distributed:
+        jax.distributed.initialize()
+    mesh = meshes.make(config.mesh.devices)
+    films = data.prepare(config.data)
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
+    try:
+        with lock, logs.Log(workdir) as log:
+            return _run(config, choices, workdir, command, mesh, films, log)
+    except Timeout:
+        raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
+    except loop.Preempted as stop:
+        print(stop)
+        return EXIT_PREEMPTED
+
+
+def _run(
+    config: Any,
+    choices: Mapping[str, tuple[tuple[Any, ...], str]],
+    workdir: Path,
+    command: str,
+    mesh: Mesh,
+    films: data.Prepared,
+    log: logs.Log,
+) -> int:
+    facts = {
+        "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
+        "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
+    }  # fmt: skip
+    record = manifest.make(config, choices, command, facts) | {"warnings": [*films.warnings, *config.warnings]}
+    path = workdir / "manifest.json"
+    if path.exists():
+        manifest.check_same(json.loads(path.read_text()), record, workdir)
+    manifest.write_json(path, record)
+    for warning in record["warnings"]:
+        log.say(f"warning: {warning}")
+
+    context = Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {})
+    for name in config.phases:
+        context.states[name] = train_phase(context, name)
+    results = STUDIES[config.study.name](context)
+    manifest.write_json(workdir / "results.json", results)
+    page = report.write(workdir)
+    manifest.write_json(path, record | {"finished": True})
+    log.say(report.table(workdir))
+    log.say(f"page: {page}")
+    return 0

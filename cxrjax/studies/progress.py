@@ -1,0 +1,178 @@
+"""The treatment-progress study: how normal a treated film looks, and how much of the patient is left (ETRI deck).
+
+On phantoms the healthy twin is the truth; the judge that did not make the map is the one to believe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrjax.metrics import bootstrap, similarity
+
+Results = dict[str, Any]
+
+
+def mean_leaf(values: np.ndarray, unit: str, seed: int = 0) -> Results:
+    """Mean over films with a percentile-bootstrap interval; films without a value (NaN) are left out."""
+    values = values[np.isfinite(values)].astype(np.float64)
+    if not len(values):
+        return bootstrap.leaf(float("nan"), float("nan"), float("nan"), n=0, unit=unit)
+    draws = np.random.default_rng(seed).integers(len(values), size=(1000, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return bootstrap.leaf(float(values.mean()), float(low), float(high), n=len(values), unit=unit)
+
+
+def rate_leaf(normal: np.ndarray) -> Results:
+    """Share of films called normal, with Wilson's interval."""
+    low, high = bootstrap.wilson(int(normal.sum()), len(normal))
+    return bootstrap.leaf(float(normal.mean()), low, high, n=len(normal), unit="share")
+
+
+def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Per-film similarity to the patient's own film in and out of the mask, and to the twin in and out of the lesion."""
+    image, mask = films["image"], films["cam"] > 0.5
+    out = {}
+    ssim = similarity.ssim_map(image, treated)
+    for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr)):
+        out[name] = {"inside": function(image, treated, mask), "outside": function(image, treated, ~mask)}
+    out["ssim"] = {"inside": similarity.masked_mean(ssim, mask), "outside": similarity.masked_mean(ssim, ~mask)}
+    if "twin" in films:
+        lesion, twin = films["lesion"], films["twin"]
+        out["twin_error"] = {
+            "inside": similarity.mae(twin, treated, lesion),
+            "outside": similarity.mae(twin, treated, ~lesion),
+        }
+    return out
+
+
+UNITS = {"mae": "gray level (0 to 1)", "psnr": "dB", "ssim": "SSIM", "twin_error": "gray level (0 to 1)"}
+
+
+def crossing(rates: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a curve of rates first rises to `level`, by linear interpolation.
+
+    Args:
+      rates: (..., m), a rate at each of m values of lambda.
+
+    Returns:
+      left index, right index, and the weight of the right one (NaN where the level is never reached), each (...).
+    """
+    reached = rates >= level
+    right = reached.argmax(axis=-1)
+    left = np.maximum(right - 1, 0)
+    at_right = np.take_along_axis(rates, right[..., None], -1)[..., 0]
+    at_left = np.take_along_axis(rates, left[..., None], -1)[..., 0]
+    span = at_right - at_left
+    weight = np.where(right == 0, 1.0, (level - at_left) / np.where(span == 0, 1.0, span))
+    return left, right, np.where(reached.any(axis=-1), weight, np.nan)
+
+
+def at_rate(normal: np.ndarray, error: np.ndarray, level: float, draws: np.ndarray) -> np.ndarray:
+    """Mean error where the normal rate reaches `level`, for each resample of the films.
+
+    Args:
+      normal: (m, n), called normal, by lambda and film.
+      error: (m, n).
+      draws: (d, n) film indices.
+
+    Returns:
+      (d,), NaN where the level is not reached.
+    """
+    rates = normal[:, draws].mean(axis=-1).T  # (d, m)
+    means = np.nanmean(error[:, draws], axis=-1).T
+    left, right, weight = crossing(rates, level)
+    row = np.arange(len(draws))
+    return (1 - weight) * means[row, left] + weight * means[row, right]
+
+
+def equal_rate(
+    normal: dict[str, np.ndarray], errors: dict[str, np.ndarray], level: float, unit: str, seed: int = 0
+) -> Results:
+    """Each mode's error at one normal rate, and the paired difference to `uniform`, with bootstrap intervals.
+
+    A draw resamples the films, finds both modes' lambda of that rate anew and compares, so that the interval holds
+    the uncertainty of the rates too. A mode that misses the rate in over 5 % of the draws has no interval, and one
+    that misses it on the films themselves no value.
+
+    Args:
+      normal: by mode, (m, n) called normal by lambda and film, the first lambda 0.
+      errors: by mode, (m, n).
+      level: the rate.
+    """
+    n = next(iter(normal.values())).shape[1]
+    draws = np.random.default_rng(seed).integers(n, size=(1000, n))
+    draws = np.concatenate([np.arange(n)[None], draws])  # the first row is the films themselves
+    values = {mode: at_rate(normal[mode], errors[mode], level, draws) for mode in normal}
+
+    def leaf(v: np.ndarray, unit: str) -> Results:
+        rest = v[1:]
+        known = np.isfinite(rest)
+        low, high = np.percentile(rest[known], [2.5, 97.5]) if known.mean() > 0.95 else (np.nan, np.nan)
+        return bootstrap.leaf(float(v[0]), float(low), float(high), n=n, unit=unit)
+
+    out = {}
+    for mode, value in values.items():
+        out[mode] = {"value": leaf(value, unit)}
+        if mode != "uniform" and "uniform" in values:
+            out[mode]["difference"] = leaf(value - values["uniform"], f"{unit}, minus uniform")
+    return out
+
+
+def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], judges: tuple[str, ...]) -> Results:
+    """Every figure of the study, from the files of a finished sweep; the diseased films and the controls apart."""
+    folder = workdir / "progress"
+    with np.load(folder / "films.npz") as file:
+        films = dict(file)
+    sick = films["disease"]
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(folder / f"{name}.npz") as file:
+            return dict(file)
+
+    def called_normal(run: dict[str, np.ndarray], judge: str) -> np.ndarray:
+        return run[f"normal_probability_{judge}"] > 0.5
+
+    untreated = load("untreated")
+    before = measures(films, films["image"])
+    progress: Results = {"untreated": {"normal_rate": {j: rate_leaf(called_normal(untreated, j)[sick]) for j in judges}}}
+    control: Results = {"untreated": {"normal_rate": {j: rate_leaf(called_normal(untreated, j)[~sick]) for j in judges}}}
+    if "twin_error" in before:
+        progress["untreated"]["twin_error"] = {
+            where: mean_leaf(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
+        }
+    normal = {j: {m: [called_normal(untreated, j)[sick]] for m in modes} for j in judges}
+    errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
+    for mode in modes:
+        progress[mode], control[mode] = {}, {}
+        for lam in lambdas:
+            run = load(f"{mode}_{lam:04d}")
+            after = measures(films, run["image"])
+            change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
+            called = {j: called_normal(run, j) for j in judges}
+            progress[mode][str(lam)] = {"normal_rate": {j: rate_leaf(called[j][sick]) for j in judges}} | {
+                name: {where: mean_leaf(v[sick], UNITS[name]) for where, v in parts.items()}
+                for name, parts in after.items()
+            }
+            control[mode][str(lam)] = {
+                "normal_rate": {j: rate_leaf(called[j][~sick]) for j in judges},
+                "change": mean_leaf(change[~sick], UNITS["mae"]),
+            }
+            for j in judges:
+                normal[j][mode].append(called[j][sick])
+            for name, parts in after.items():
+                for where, v in parts.items():
+                    errors.setdefault((name, where), {}).setdefault(mode, [before[name][where][sick]]).append(v[sick])
+    equal: Results = {}
+    for j in judges:
+        rates = {m: np.stack(v) for m, v in normal[j].items()}
+        for level in (0.5, 0.8):
+            for (name, where), by_mode in errors.items():
+                if name == "psnr":  # infinite where nothing changed
+                    continue
+                stacked = {m: np.stack(v) for m, v in by_mode.items()}
+                for m, entry in equal_rate(rates, stacked, level, UNITS[name]).items():
+                    equal.setdefault(j, {}).setdefault(str(level), {}).setdefault(m, {}).setdefault(name, {})[where] = entry
+    return {"progress": progress, "control": control, "equal_rate": equal}

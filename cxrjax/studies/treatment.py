@@ -1,0 +1,115 @@
+"""The whole progress study of a run: score the classifiers, choose the films, sweep, and gather every figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from cxrjax import data
+from cxrjax.metrics import bootstrap
+from cxrjax.studies import classification, progress, sweep
+from cxrjax.tasks import classify, ddpm
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import UserError
+
+Results = dict[str, Any]
+
+
+def held_out(films: data.Prepared) -> str:
+    """The part that no phase has seen: test, or val where the source has no test part."""
+    return "test" if films.splits.get("test") else "val"
+
+
+def choose(label: np.ndarray, normal: int, num_diseased: int, num_controls: int, seed: int) -> np.ndarray:
+    """Indices of diseased films, then of healthy controls, drawn without replacement.
+
+    Raises:
+      UserError: there are none of one kind.
+    """
+    rng = np.random.default_rng(seed)
+    healthy = label[:, normal] == 1
+    out = []
+    for name, pool, count in (("diseased", ~healthy, num_diseased), ("normal", healthy, num_controls)):
+        indices = np.flatnonzero(pool)
+        if not len(indices):
+            raise UserError(f"the held-out part has no {name} film; the progress study needs both kinds")
+        out.append(np.sort(rng.permutation(indices)[:count]))
+    return np.concatenate(out)
+
+
+def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) -> Results:
+    """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
+    config, films = context.config, context.films
+    classes, split = tuple(config.data.classes), held_out(films)
+    table, test = films.table(split), data.films(films, split)
+    label = data.labels.select(table["labels"], films.columns, classes)
+    disease = next(iter(judges.values()))[1].disease
+    out: Results = {}
+    probability = {}
+    for name, judge in judges.values():
+        task = classify.make(config[name], len(classes))
+        size = max(config.study.batch // context.mesh.size, 1) * context.mesh.size
+        batches = data.eval_batches(films, split, classes=classes, batch_size=size)
+        state = meshes.replicate(context.mesh, context.states[name])
+        rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)
+        probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])
+        out[name] = {split: classification.score(label, probability[name], table["patient"], judge.disease)}
+    train = data.films(films, "train")
+    train_label = data.labels.select(films.table("train")["labels"], films.columns, classes)
+    floor = classification.logreg32(train["image"], train_label, test["image"], config.seed, config.study.penalties)
+    out["logreg32"] = {split: classification.score(label, floor, table["patient"], disease)}
+    for name in probability:
+        out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, disease)
+    return out
+
+
+def run(context: Any) -> Results:
+    """Scores, sweep and figures; the films and every treated film go to `progress/*.npz`."""
+    config, films = context.config, context.films
+    study, classes = config.study, tuple(config.data.classes)
+    roles = {"cam_network": study.cam_phase, "independent": study.judge_phase}
+    judges = {
+        role: (phase, sweep.judge_of(config[phase], context.states[phase], classes)) for role, phase in roles.items()
+    }
+    out = score_classifiers(context, judges)
+
+    split = held_out(films)
+    table = films.table(split)
+    label = data.labels.select(table["labels"], films.columns, classes)
+    normal = judges["cam_network"][1].normal
+    keep = choose(label, normal, study.num_diseased, study.num_controls, config.seed)
+    chosen = data.films(films, split, keep)
+    unet_config = config[study.diffusion_phase]
+    unet = (
+        ddpm.network(unet_config),
+        ddpm.schedule_of(unet_config),
+        unet_config.prediction,
+        context.states[study.diffusion_phase].ema["unet"],
+    )
+    sweep.run(
+        study, image=chosen["image"], unet=unet, judges={k: j for k, (_, j) in judges.items()},
+        workdir=context.workdir, mesh=context.mesh, seed=config.seed, log=context.log,
+    )  # fmt: skip
+    with np.load(context.workdir / "progress" / "masks.npz") as file:
+        soft = file["soft"]
+    truth = {}
+    if chosen["twin"] is not None:
+        lesion = np.any(np.stack(list(chosen["masks"].values())), axis=0)
+        truth = {"twin": chosen["twin"][..., 0], "lesion": lesion}
+    sweep.write_arrays(
+        context.workdir / "progress" / "films.npz",
+        key=np.asarray(chosen["key"], dtype=str), disease=label[keep, normal] != 1, severity=chosen["severity"],
+        image=chosen["image"][..., 0], cam=soft, **truth,
+    )  # fmt: skip
+    severities = {
+        str(key): bootstrap.leaf(float(value), float("nan"), float("nan"), n=1, unit="severity (0 to 1)")
+        for key, value, sick in zip(chosen["key"], chosen["severity"], label[keep, normal] != 1, strict=True)
+        if sick and np.isfinite(value)
+    }
+    out |= progress.results(context.workdir, tuple(study.modes), tuple(study.lambdas), tuple(roles))
+    if severities:
+        out["severity"] = severities
+    return out

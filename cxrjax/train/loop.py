@@ -1,0 +1,213 @@
+"""The one train loop. It knows a task only by its type, and never waits for the device but to log and to evaluate."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from cxrjax.train import log as logs
+from cxrjax.train import mesh as meshes
+from cxrjax.train.checkpoint import Checkpoints
+from cxrjax.types import Batch, Key, Rows, State, Task, UserError
+
+
+class Stream(Protocol):
+    """An endless iterator of local batches whose position is a small JSON value."""
+
+    def __next__(self) -> Batch: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Phase(NamedTuple):
+    """How long to train and how often to look up.
+
+    Attributes:
+      name: its folder and its label in the log.
+      steps: optimizer steps.
+      log_every: steps averaged into one log line.
+      eval_every: steps between evaluations; 0 evaluates only at the end.
+      save_every: steps between checkpoints; the last step is always saved.
+      select: `last`, or `best` to end with the best evaluated step.
+      metric: name and direction (`max` or `min`) of what `best` means.
+    """
+
+    name: str
+    steps: int
+    log_every: int = 20
+    eval_every: int = 0
+    save_every: int = 100
+    select: str = "last"
+    metric: tuple[str, str] = ("loss", "min")
+
+
+class Preempted(Exception):
+    """SIGTERM came; the phase's state is saved and the same command goes on from it."""
+
+
+class Diverged(UserError):
+    """Every step of a logging window had a loss or gradient that is not finite."""
+
+
+Running = dict[str, metrics.Average]
+
+
+def advance(
+    step: Callable[[State, Batch, Key], tuple[State, dict[str, jax.Array]]],
+    state: State,
+    running: Running,
+    batch: Batch,
+    root: Key,
+) -> tuple[State, Running]:
+    """One optimizer step and its share of the running averages.
+
+    The key is `fold_in(root, state.step)`, so that a resumed run is the same run. A step whose scalars are not all
+    finite changes nothing but the counter, and is counted as skipped.
+    """
+    new, scalars = step(state, batch, jax.random.fold_in(root, state.step))
+    finite = jnp.stack([jnp.isfinite(v).all() for v in scalars.values()]).all()
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state).replace(step=new.step)
+    values = {k: jnp.where(finite, v, 0.0) for k, v in scalars.items()}
+    now = {k: metrics.Average.from_model_output(values=v[None], mask=finite[None]) for k, v in values.items()}
+    now["skipped"] = metrics.Average.from_model_output(values=1.0 - finite[None])
+    return kept, {k: running[k].merge(now[k]) for k in now}
+
+
+def evaluate(
+    predict: Callable[[State, Batch, Key], dict[str, jax.Array]],
+    state: State,
+    batches: Iterable[Batch],
+    mesh: Mesh,
+    key: Key,
+) -> Rows:
+    """Runs `predict` over a split and returns the valid rows, each film once, in the order of its index."""
+    parts: list[dict[str, np.ndarray]] = []
+    for i, local in enumerate(batches):
+        batch = meshes.put(mesh, local)
+        rows = {**predict(state, batch, jax.random.fold_in(key, i)), "index": batch.index, "valid": batch.valid}
+        if jax.process_count() > 1:
+            rows = multihost_utils.process_allgather(rows, tiled=True)
+        parts.append(jax.tree.map(np.asarray, rows))
+    whole = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    valid = whole.pop("valid") > 0
+    order = np.argsort(whole["index"][valid], kind="stable")
+    return {k: v[valid][order] for k, v in whole.items()}
+
+
+def fit(
+    task: Task,
+    phase: Phase,
+    *,
+    stream: Stream,
+    evals: Callable[[], Iterator[Batch]] | None,
+    example: Batch,
+    workdir: Path,
+    mesh: Mesh,
+    key: Key,
+    log: logs.Log,
+    shard_rules: tuple[tuple[str, int], ...] = (),
+    carry: Callable[[State], State] | None = None,
+) -> State:
+    """Trains a phase to its end, from wherever its checkpoints left it.
+
+    Args:
+      task: the algebra.
+      phase: how long, how often.
+      stream: training batches; its position is part of every checkpoint.
+      evals: makes an iterator over the validation part; None evaluates nothing.
+      example: a batch of the right shapes, for initialization.
+      workdir: checkpoints go to `workdir/checkpoints/<phase>`.
+      mesh: every device.
+      key: the phase's root key.
+      log: where scalars go.
+      shard_rules: see `mesh.state_shardings`.
+      carry: takes a fresh state and brings weights of an earlier phase into it.
+
+    Raises:
+      Preempted: after SIGTERM, saved.
+      Diverged: a whole logging window was not finite.
+      UserError: the checkpoints do not fit this configuration.
+    """
+    init_key, root, eval_key = jax.random.split(key, 3)
+    abstract = jax.eval_shape(task.init, init_key, example)
+    shardings = meshes.state_shardings(mesh, abstract, shard_rules)
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    root, eval_key = meshes.replicate(mesh, (root, eval_key))
+    predict = jax.jit(task.predict)
+
+    stopping: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
+    best = phase.metric if phase.select == "best" else None
+    try:
+        with Checkpoints(workdir / "checkpoints" / phase.name, best=best) as checkpoints:
+            restored = checkpoints.restore(target)
+            if restored and restored.done:
+                return checkpoints.restore_best(target).state if best else restored.state
+            if restored:
+                state, position = restored.state, restored.position
+                stream.set_state(position)
+                log.say(f"{phase.name}: resuming at step {restored.step} of {phase.steps}")
+            else:
+                state = jax.jit(task.init, out_shardings=shardings)(init_key, example)
+                if carry:
+                    state = jax.device_put(carry(state), shardings)
+            first = restored.step if restored else 0
+            log.rewind(phase.name, first)
+
+            shapes = jax.eval_shape(task.step, target, meshes.put(mesh, example), root)[1]
+            blank: Running = {k: metrics.Average.empty() for k in (*shapes, "skipped")}
+            run = jax.jit(partial(advance, task.step), donate_argnums=(0,), out_shardings=(shardings, None))
+            running, late = blank, None
+            summary: dict[str, float] = {}
+
+            def report(at: int, averages: Running, indices: np.ndarray) -> str:
+                scalars = {k: float(v.compute()) for k, v in averages.items()}
+                if scalars["skipped"] == 1.0:
+                    raise Diverged(
+                        f"{phase.name}: no finite loss in the {phase.log_every} steps before step {at} (last batch: films "
+                        f"{indices.tolist()}); lower {phase.name}.optim.lr and run the same command: it goes on from "
+                        "the last checkpoint"
+                    )
+                log.write(phase.name, at, scalars)
+                return f"loss {scalars['loss']:.4f}"
+
+            with logs.progress(log.console) as bar:
+                task_id = bar.add_task(phase.name, total=phase.steps, completed=first, note="")
+                for done in range(first + 1, phase.steps + 1):
+                    local = next(stream)
+                    state, running = run(state, running, meshes.put(mesh, local), root)
+                    if late:  # read only now, while the step just sent is running
+                        bar.update(task_id, note=report(*late))
+                        late = None
+                    bar.update(task_id, completed=done)
+                    last = done == phase.steps
+                    if done % phase.log_every == 0 or last:
+                        late, running = (done, running, np.asarray(local.index)), blank
+                    if evals and (last or (phase.eval_every and done % phase.eval_every == 0)):
+                        rows = evaluate(predict, state, evals(), mesh, eval_key)
+                        summary = task.summarize(rows)
+                        state = jax.device_put(task.on_eval(state, summary), shardings)
+                        log.write(phase.name, done, summary, split="val")
+                    if last or stopping or done % phase.save_every == 0:
+                        if late:
+                            bar.update(task_id, note=report(*late))
+                            late = None
+                        checkpoints.save(done, state, stream.get_state(), summary, done=last)
+                        summary = {}
+                    if stopping and not last:
+                        checkpoints.wait()
+                        raise Preempted(f"{phase.name}: stopped by a signal at step {done}; the same command goes on")
+            checkpoints.wait()
+            return checkpoints.restore_best(target).state if best else state
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,177 @@
+"""The checks on a config's values, before anything slow or lasting happens; errors name the nearest right spelling.
+
+Imports neither jax nor cxrjax.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict
+from ml_collections.config_flags import config_flags
+
+Choices = dict[str, tuple[tuple[Any, ...], str]]
+
+
+class UsageError(Exception):
+    """A mistake on the command line or in a config file; the message says how to mend it."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of `config` by dotted key, in alphabetical order."""
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, config_dict.ConfigDict):
+            leaves |= flatten(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The entry of `words` most like `word`, whatever the case; None where none is alike."""
+    lower = {entry.lower(): entry for entry in words}
+    found = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
+    return lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, words: Iterable[str], form: str = "{}") -> str:
+    """`did you mean X?`, or the whole list where nothing is alike."""
+    listed = list(words)
+    near = nearest(word, listed)
+    return f"did you mean {form.format(near)}?" if near else f"there are: {', '.join(listed) or 'none'}"
+
+
+def override(config: config_dict.ConfigDict, key: str, raw: str | None) -> None:
+    """Sets one key of `config` from text, by the type of the value that it replaces."""
+    leaves = flatten(config)
+    if key not in leaves:
+        inner = [f"--config.{leaf}" for leaf in leaves if leaf.startswith(f"{key}.")]
+        if inner:
+            raise UsageError(f"--config.{key} is a section and cannot be set whole; set its keys: {', '.join(inner)}")
+        near = did_you_mean(key, leaves, "--config.{}")
+        raise UsageError(f"unknown key --config.{key}; {near}")
+    old = leaves[key]
+    if raw is None and not isinstance(old, bool):
+        raise UsageError(f"--config.{key} needs a value, as in --config.{key}={_literal(old)}")
+    # config_flags would take a bare scalar for a tuple of one; here that is more likely a slip.
+    if isinstance(old, tuple) and not re.fullmatch(r"\s*[(\[].*[)\]]\s*", raw or "", re.DOTALL):
+        raise UsageError(f"--config.{key}={raw}: expected a tuple, written --config.{key}={_literal(old)}")
+    token = f"--config.{key}" if raw is None else f"--config.{key}={raw}"
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=[token])
+        values(["main.py", token])
+    except config_flags.UnsupportedOperationError:
+        kind = type(old).__name__
+        raise UsageError(f"--config.{key} is a {kind}, which has no form on the command line; edit the file") from None
+    except (flags.Error, TypeError, ValueError):
+        kind = _article(type(old).__name__) if old is not None else "another type"
+        raise UsageError(f"{token}: expected {kind}, as in the default --config.{key}={_literal(old)}") from None
+    new = flatten(config)[key]
+    if isinstance(old, tuple) and not _same_elements(old, new):
+        raise UsageError(f"{token}: expected a tuple with the same kind of entries as {_literal(old)}")
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _literal(value: Any) -> str:
+    """`value` as it is typed after the `=` in a shell."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value!r}"' if isinstance(value, tuple) else shlex.quote(str(value))
+
+
+def _same_elements(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
+    """Whether each entry of `new` has a type found in `old`; an int may stand for a float."""
+    kinds = {type(entry) for entry in old}
+    allowed = kinds | ({int} if float in kinds else set())
+    return not old or all(type(entry) in allowed for entry in new)
+
+
+def choices(path: Path, module: ModuleType, config: config_dict.ConfigDict) -> Choices:
+    """The file's choices that this variant has, each value checked against its alternatives where these are closed."""
+    leaves = flatten(config)
+    choices: Choices = {}
+    for key, entry in getattr(module, "CHOICES", {}).items():
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], tuple)):
+            raise UsageError(f"{path}: CHOICES[{key!r}] must be a pair: (tuple of alternatives, source text)")
+        if key not in leaves:  # a variant may do without a phase
+            continue
+        choices[key] = entry
+        alternatives, _ = entry
+        if not all(isinstance(alternative, str) for alternative in alternatives):
+            continue  # numbers, or a trailing Ellipsis: an open choice
+        value = leaves[key]
+        for item in value if isinstance(value, tuple) else (value,):
+            if item not in alternatives:
+                near = nearest(str(item), alternatives)
+                hint = f"did you mean {near}? " if near else ""
+                raise UsageError(f"--config.{key}={item} is no choice; {hint}it is one of: {', '.join(alternatives)}")
+    return choices
+
+
+def check_phases(config: config_dict.ConfigDict) -> None:
+    """Each phase has a section of its own name."""
+    sections = [key for key, value in config.items() if isinstance(value, config_dict.ConfigDict)]
+    for phase in config.get("phases", ()):
+        if isinstance(phase, str) and phase not in sections:
+            raise UsageError(f"config.phases names {phase!r}, which has no section; {did_you_mean(phase, sections)}")
+
+
+def check_root(config: config_dict.ConfigDict) -> None:
+    """The folder or file of films exists, where one is named."""
+    root = flatten(config).get("data.root")
+    if not isinstance(root, str) or not root:
+        return
+    path = Path(os.path.abspath(Path(root).expanduser()))
+    if not path.exists():
+        raise UsageError(f"--config.data.root={root} does not exist; the nearest that does is {_nearest_path(path)}")
+
+
+def _nearest_path(path: Path) -> Path:
+    """What is most like the missing `path`: a sibling of its first missing part, or the last part that exists."""
+    missing: list[str] = []
+    while not path.exists():
+        missing.append(path.name)
+        path = path.parent
+    while missing:
+        try:
+            with os.scandir(path) as entries:  # a folder of films may hold 100,000: look at enough of them only
+                near = nearest(missing.pop(), [entry.name for entry in itertools.islice(entries, 5000)])
+        except OSError:  # a file, or not ours to read
+            return path
+        if near is None:
+            return path
+        path = path / near
+    return path
+
+
+def workdir(text: str) -> Path:
+    """The absolute workdir, which exists or could be created; leaves the disk as it was."""
+    if "://" in text:
+        raise UsageError(f"--workdir={text} is a URL; expected a local or mounted folder")
+    path = Path(os.path.abspath(Path(text).expanduser()))
+    parent = path
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UsageError(f"--workdir={text} cannot be created: {parent} is not a folder; name another")
+    try:
+        with tempfile.TemporaryFile(dir=parent):  # asks the file system itself: root passes any look at the modes
+            pass
+    except OSError as error:
+        raise UsageError(f"--workdir={text} cannot be written: {parent}: {error.strerror}; name another") from None
+    return path

@@ -1,0 +1,168 @@
+"""Preparing is checked, counted, and all or nothing."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cxrjax.data import pipeline
+from cxrjax.data.prepare import materialize, prepare
+from cxrjax.types import UserError
+
+
+def test_index_and_films_are_what_was_given(fake, tmp_path):
+    given = fake.records({"train": 7, "test": 4})
+    data = materialize(fake.source(given), tmp_path, size=16, limit=0.0)
+    assert data.splits == {"train": 7, "test": 4}
+    assert (data.columns, data.quarantined, data.warnings) == (fake.COLUMNS, 0, [])
+    table = data.table("test")
+    np.testing.assert_array_equal(table["key"], [r.key for r in given[7:]])
+    np.testing.assert_array_equal(table["patient"], [r.patient for r in given[7:]])
+    np.testing.assert_array_equal(table["labels"], [r.labels for r in given[7:]])  # NaN where NaN was
+    assert np.isnan(table["labels"]).any()
+    read = pipeline.films(data, "train", keep=np.array([5, 2]))
+    expected = np.stack([given[5].film, given[2].film])[..., None] / 255
+    np.testing.assert_allclose(read["image"], expected, atol=1e-6)
+    assert read["image"].dtype == np.float32
+    assert read["key"].tolist() == ["train5", "train2"]
+    assert read["twin"] is None
+    assert "tensorflow" not in sys.modules
+
+
+def test_second_call_reads_no_record(fake, tmp_path):
+    given = fake.source(fake.records({"train": 4}))
+    first = materialize(given, tmp_path, size=16, limit=0.0)
+
+    def never():
+        raise AssertionError("records were asked for again")
+
+    again = materialize(given._replace(records=never), tmp_path, size=16, limit=0.0)
+    assert again == first
+    assert materialize(given, tmp_path, size=20, limit=0.0).directory != first.directory
+
+
+def _with_bad_files(fake, tmp_path, good: int):
+    out = []
+    for i, record in enumerate(fake.records({"train": good + 1, "val": 2})):
+        path = tmp_path / f"{record.key}.png"
+        Image.fromarray(record.film).save(path)
+        if i == 1:
+            path.write_bytes(path.read_bytes()[:100])
+        out.append(record._replace(film=path))
+    return fake.source(out)
+
+
+def test_truncated_film_is_quarantined_with_its_reason(fake, tmp_path):
+    data = materialize(_with_bad_files(fake, tmp_path, good=9), tmp_path / "cache", size=16, limit=0.1)
+    assert data.quarantined == 1
+    assert data.splits == {"train": 9, "val": 2}
+    assert "train1" not in data.table("train")["key"]
+    with (data.directory / "quarantine.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["file"].endswith("train1.png")
+    assert "truncated" in row["reason"]
+    assert any("1 films could not be read" in warning for warning in data.warnings)
+
+
+def test_too_many_corrupt_films_are_an_error_also_when_prepared_before(fake, tmp_path):
+    bad = _with_bad_files(fake, tmp_path, good=3)
+    cache = tmp_path / "cache"
+    with pytest.raises(UserError, match=r"1 of 6 films .*quarantine_limit 0.1.*train1.png.*quarantine.csv"):
+        materialize(bad, cache, size=16, limit=0.1)
+    assert [p.name for p in cache.iterdir() if p.is_dir()] == []
+    (listing,) = cache.glob("*.quarantine.csv")
+    assert "train1.png" in listing.read_text()
+    materialize(bad, cache, size=16, limit=0.5)
+    with pytest.raises(UserError, match="quarantine_limit"):
+        materialize(bad, cache, size=16, limit=0.1)
+
+
+def test_patient_in_two_splits_is_an_error_that_names_them(fake, tmp_path):
+    films = fake.records({"train": 4, "test": 2})
+    films[-1] = films[-1]._replace(patient="train-p1")
+    with pytest.raises(UserError, match=r"both 'train' and 'test': train-p1"):
+        materialize(fake.source(films), tmp_path, size=16, limit=0.0)
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_unknown_patients_are_counted_and_their_own(fake, tmp_path):
+    films = [r._replace(patient="") if i < 3 else r for i, r in enumerate(fake.records({"train": 6}))]
+    data = materialize(fake.source(films), tmp_path, size=16, limit=0.0)
+    assert any(w.startswith("3 of 6 films have no patient id") for w in data.warnings)
+    assert len(set(data.table("train")["patient"][:3])) == 3
+
+
+def test_failure_in_the_middle_leaves_nothing_and_the_next_call_builds(fake, tmp_path):
+    given = fake.source(fake.records({"train": 30}))
+
+    def fails():
+        yield from list(given.records())[:20]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        materialize(given._replace(records=fails, has_truth=True), tmp_path, size=16, limit=0.0)
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+    assert materialize(given, tmp_path, size=16, limit=0.0).splits == {"train": 30}
+
+
+def _hang(fake, cache: str) -> None:
+    given = fake.source(fake.records({"train": 30}))
+
+    def hangs():
+        yield from list(given.records())[:25]
+        time.sleep(60)
+
+    materialize(given._replace(records=hangs, has_truth=True), cache, size=16, limit=0.0)
+
+
+def test_a_killed_build_is_swept_away_by_the_next(fake, tmp_path):
+    killed = multiprocessing.get_context("fork").Process(target=_hang, args=(fake, str(tmp_path)))
+    killed.start()
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.glob(".partial-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    assert list(tmp_path.glob(".partial-*")), "the build had not begun"
+    data = fake.prepared(tmp_path, train=30)
+    assert data.splits == {"train": 30}
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [data.directory.name]
+
+
+def test_damaged_or_unwritable_folders_are_told(fake, tmp_path):
+    data = fake.prepared(tmp_path, train=4)
+    (data.directory / "prepared.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        fake.prepared(tmp_path, train=4)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"data\.cache"):
+        fake.prepared(tmp_path / "file" / "cache", train=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "phantoms"}, r"data\.name is 'phantoms'.*phantom"),
+        ({"size": 4}, r"data\.size"),
+        ({"name": "kermany", "root": ""}, r"data\.root is empty"),
+        ({"name": "kermany", "root": "{tmp}/chest_xry"}, r"nearest folder.*chest_xray"),
+        ({"name": "kermany", "root": "{tmp}"}, r"did you mean '.*chest_xray'"),
+        ({"name": "medmnist", "flavor": "chestnist"}, r"data\.flavor"),
+        ({"name": "phantom", "findings": ("Efusion",)}, "did you mean 'Effusion'"),
+    ],
+)
+def test_config_mistakes_are_told(tmp_path, change, message):
+    (tmp_path / "chest_xray" / "train").mkdir(parents=True)
+    change = {name: value.format(tmp=tmp_path) if name == "root" else value for name, value in change.items()}
+    config = {"name": "phantom", "root": "", "cache": str(tmp_path / "cache"), "size": 32, "seed": 0, "num": {"train": 2}}
+    with pytest.raises(UserError, match=message):
+        prepare(ConfigDict({**config, "findings": ("Mass",), "carve": {"val": 0.1, "test": 0.1}, **change}))

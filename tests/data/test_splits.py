@@ -1,0 +1,54 @@
+"""No patient is on two sides, and carving keeps shares and label rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cxrjax.data.splits import carve, check_disjoint
+from cxrjax.types import UserError
+
+
+def test_overlap_names_the_patients():
+    with pytest.raises(UserError, match=r"2 patient\(s\) are in both 'train' and 'test': ann, bob"):
+        check_disjoint({"train": {"ann", "bob", "eve"}, "val": {"joe"}, "test": {"bob", "ann"}})
+
+
+def test_unknown_patients_do_not_overlap():
+    check_disjoint({"train": ["", "ann"], "test": ["", "bob"]})
+
+
+@pytest.fixture
+def cohort() -> tuple[list[str], np.ndarray]:
+    rng = np.random.default_rng(0)
+    patients = [f"p{n}" for n in rng.integers(0, 700, 2000)]
+    labels = (rng.random((2000, 2)) < [0.3, 0.1]).astype(np.float32)
+    return patients, labels
+
+
+def test_carve_keeps_patients_whole_and_shares(cohort):
+    patients, labels = cohort
+    split = carve(patients, labels, {"val": 0.1, "test": 0.2}, seed=0)
+    check_disjoint({name: set(np.array(patients)[split == name]) for name in ("train", "val", "test")})
+    for name, share in [("train", 0.7), ("val", 0.1), ("test", 0.2)]:
+        assert abs((split == name).mean() - share) < 0.005
+        np.testing.assert_allclose(labels[split == name].mean(0), labels.mean(0), atol=0.06)
+
+
+def test_carve_is_seeded_and_blind_to_order(cohort):
+    patients, labels = cohort
+    split = carve(patients, labels, {"val": 0.2}, seed=1)
+    turned = carve(patients[::-1], labels[::-1], {"val": 0.2}, seed=1)
+    np.testing.assert_array_equal(split, turned[::-1])
+    assert (split != carve(patients, labels, {"val": 0.2}, seed=2)).any()
+
+
+def test_carve_deals_films_without_patient_one_by_one():
+    split = carve([""] * 100, np.zeros((100, 1)), {"val": 0.25}, seed=0)
+    assert (split == "val").sum() == 25
+
+
+@pytest.mark.parametrize("fractions", [{"val": 0.6, "test": 0.5}, {"val": -0.1}, {"val": 1.0}])
+def test_impossible_shares_are_refused(fractions):
+    with pytest.raises(UserError, match="data.carve"):
+        carve(["a", "b"], np.zeros((2, 1)), fractions, seed=0)

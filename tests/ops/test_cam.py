@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cxrjax import models
+from cxrjax.ops import cam
+
+
+def features(key=0, shape=(2, 5, 6, 7)):
+    return jax.random.normal(jax.random.key(key), shape)
+
+
+def test_grad_cam_of_a_linear_head_is_relu_cam_over_the_area():
+    x, kernel = features(), jax.random.normal(jax.random.key(1), (7, 3))
+
+    def head(f):
+        return jnp.einsum("bk,kc->bc", f.mean(axis=(1, 2)), kernel, precision="highest")
+
+    for c in range(3):
+        got = cam.grad_cam(x, head, lambda logits, c=c: logits[:, c])
+        np.testing.assert_allclose(got, jax.nn.relu(cam.cam(x, kernel)[..., c]) / 30, atol=1e-6)
+
+
+def test_grad_cam_identity_holds_for_a_network_of_the_library():
+    net = models.build("densenet_tiny", num_classes=2)
+    x = jax.random.normal(jax.random.key(0), (2, 32, 32, 1))
+    variables = net.init(jax.random.key(1), x, train=False)
+    _, endpoints = net.apply(variables, x, train=False)
+    kernels = [v for v in jax.tree.leaves(variables["params"]["head"]) if v.ndim == 2]
+    assert len(kernels) == 1  # pooling and one linear layer
+    maps = cam.cam(endpoints["features"], kernels[0])
+    got = cam.grad_cam(
+        endpoints["features"], lambda f: net.apply(variables, f, method="head_from"), lambda y: y[:, 1] - y[:, 0]
+    )
+    area = maps.shape[1] * maps.shape[2]
+    np.testing.assert_allclose(got, jax.nn.relu(maps[..., 1] - maps[..., 0]) / area, atol=1e-6)
+
+
+def test_the_mean_of_cam_is_the_score():
+    x, kernel = features(), jax.random.normal(jax.random.key(1), (7, 3))
+    np.testing.assert_allclose(cam.cam(x, kernel).mean(axis=(1, 2)), x.mean(axis=(1, 2)) @ kernel, atol=1e-5)
+
+
+def test_min_max_fills_the_unit_interval_and_leaves_constant_maps_empty():
+    x = jnp.concatenate([features()[..., 0], jnp.full((1, 5, 6), 3.0)])
+    y = np.asarray(cam.min_max(x))
+    np.testing.assert_allclose(y[:2].min(axis=(1, 2)), 0)
+    np.testing.assert_allclose(y[:2].max(axis=(1, 2)), 1)
+    assert (y[2] == 0).all()
+
+
+def test_blur_keeps_constants_and_mass_and_spreads_a_point():
+    flat = jnp.full((1, 21, 21), 0.4)
+    np.testing.assert_allclose(cam.blur(flat, 2.0), flat, atol=1e-6)
+    point = jnp.zeros((1, 41, 41)).at[0, 20, 20].set(1.0)
+    out = np.asarray(cam.blur(point, 2.0))
+    np.testing.assert_allclose(out.sum(), 1, atol=1e-5)
+    at = np.arange(41) - 20
+    np.testing.assert_allclose((out[0].sum(axis=0) * at**2).sum(), 4.0, rtol=0.03)  # variance is std^2
+    assert np.array_equal(cam.blur(point, 0.0), point)
+
+
+def test_masks_obey_threshold_floor_and_power():
+    heat = jax.nn.relu(features()[..., 0])
+    soft = np.asarray(cam.to_mask(heat, (20, 24)))
+    assert soft.shape == (2, 20, 24, 1)
+    hard = np.asarray(cam.to_mask(heat, (20, 24), threshold=0.3))
+    assert set(np.unique(hard)) == {0.0, 1.0}
+    assert np.array_equal(hard > 0, soft > 0.3)
+    assert np.asarray(cam.to_mask(heat, (20, 24), floor=0.25)).min() == 0.25
+    np.testing.assert_allclose(cam.to_mask(heat, (20, 24), power=0.5), np.sqrt(soft), atol=1e-6)
+    assert (np.asarray(cam.to_mask(jnp.zeros((2, 4, 4)), (20, 24))) == 0).all()

@@ -1,0 +1,147 @@
+"""Invariants of CAM-guided partial diffusion."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cxrjax.ops import diffusion, guidance
+
+SCHEDULE = diffusion.linear(1000)
+SHAPE = (3, 8, 8, 1)
+KEYS = jax.random.split(jax.random.key(7), 3)
+IMAGE = jax.random.uniform(jax.random.key(1), SHAPE)
+MASK = jax.random.uniform(jax.random.key(2), SHAPE).at[:, :3].set(0.0)
+
+
+def epsilon(x, index):
+    """A fixed non-linear stand-in for a network: it looks at neighbors and at the time."""
+    near = jnp.roll(x, 1, axis=1) + jnp.roll(x, -1, axis=2)
+    return jnp.tanh(0.6 * x + 0.2 * near + 0.001 * index[:, None, None, None])
+
+
+run = partial(guidance.treat, epsilon, SCHEDULE)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+@pytest.mark.parametrize("mode", ["noise_matrix", "time_gated", "mask_blend"])
+def test_a_full_mask_is_uniform(mode, sampler):
+    options = {"stride": 30, "sampler": sampler, "variance": "small", "eta": 0.5}
+    full = jnp.ones(SHAPE)
+    uniform = run(IMAGE, full, 300, KEYS, mode="uniform", **options)
+    assert float(jnp.abs(uniform - IMAGE).mean()) > 0.02
+    np.testing.assert_allclose(run(IMAGE, full, 300, KEYS, mode=mode, **options), uniform, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["noise_matrix", "time_gated", "mask_blend"])
+def test_an_empty_mask_returns_the_film_bit_for_bit(mode):
+    treated = run(IMAGE, jnp.zeros(SHAPE), 400, KEYS, mode=mode, stride=50)
+    assert np.array_equal(treated, IMAGE)
+
+
+@pytest.mark.parametrize("mode", guidance.MODES)
+def test_lambda_zero_returns_the_film_bit_for_bit(mode):
+    assert np.array_equal(run(IMAGE, MASK, 0, KEYS, mode=mode, stride=50), IMAGE)
+
+
+def test_the_noise_matrix_walk_itself_keeps_the_film_where_the_mask_is_empty():
+    # Not through `treat`, whose last line would hide a mistake in the algebra.
+    x0 = 2 * IMAGE - 1
+    x = diffusion.q_sample(SCHEDULE, x0, jnp.int32(400), jnp.zeros(SHAPE))
+    for t, s in ((400, 250), (250, 80), (80, 0)):
+        estimate = diffusion.to_x0(SCHEDULE, x, jnp.int32(t), 0.0 * epsilon(x, jnp.full(3, t - 1)))
+        x = diffusion.ancestral_step(SCHEDULE, x, estimate, jnp.int32(t), jnp.int32(s), jnp.zeros(SHAPE))
+    np.testing.assert_allclose(x, x0, atol=1e-5)
+
+
+def test_time_gated_keeps_pixels_whose_strength_rounds_to_zero():
+    mask = MASK.at[:, 3].set(0.0004)  # tau = round(400 * 0.0004) = 0
+    treated = run(IMAGE, mask, 400, KEYS, mode="time_gated", stride=1)
+    kept = np.asarray(guidance.strength(mask, 400) == 0)
+    assert kept[:, 3].all()
+    assert np.array_equal(np.asarray(treated)[kept], np.asarray(IMAGE)[kept])
+    assert (np.asarray(treated)[~kept] != np.asarray(IMAGE)[~kept]).mean() > 0.95
+
+
+def test_the_known_part_follows_the_forward_process():
+    # With one used step left above s, an ungated pixel of x_s is a draw of q(x_s | x_0): seen through the network.
+    seen = []
+
+    def spy(x, index):
+        jax.debug.callback(lambda x, i: seen.append((int(i[0]), np.asarray(x))), x, index)
+        return epsilon(x, index)
+
+    n = 4000
+    image = jnp.full((n, 1, 1, 1), 0.8)
+    keys = jax.random.split(jax.random.key(0), n)
+    out = guidance.treat(spy, SCHEDULE, image, jnp.zeros_like(image), 600, keys, mode="time_gated", stride=200)
+    jax.block_until_ready(out)
+    jax.effects_barrier()
+    assert sorted(i for i, _ in seen) == [199, 399, 599]
+    for index, x in seen:
+        alpha_bar = np.exp(float(SCHEDULE.log_alpha_bar[index + 1]))
+        assert abs(x.mean() - np.sqrt(alpha_bar) * 0.6) < 4 * np.sqrt((1 - alpha_bar) / n)
+        assert abs(x.var() / (1 - alpha_bar) - 1) < 0.1
+
+
+@pytest.mark.parametrize("mode", ["noise_matrix", "time_gated", "mask_blend"])
+def test_a_weaker_mask_changes_less(mode):
+    change = [
+        float(jnp.abs(run(IMAGE, scale * MASK, 500, KEYS, mode=mode, stride=25, variance="small") - IMAGE).mean())
+        for scale in (0.0, 0.33, 0.66, 1.0)
+    ]
+    assert change[0] == 0
+    assert change == sorted(change)
+    assert change[-1] > change[1]
+
+
+@pytest.mark.parametrize("mode", guidance.MODES)
+def test_batching_does_not_change_a_film(mode):
+    whole = run(IMAGE, MASK, 300, KEYS, mode=mode, stride=50)
+    alone = run(IMAGE[1:2], MASK[1:2], 300, KEYS[1:2], mode=mode, stride=50)
+    np.testing.assert_allclose(alone[0], whole[1], atol=1e-6)
+
+
+def test_a_sweep_over_lambda_compiles_once():
+    traces = []
+
+    @jax.jit
+    def treat(lam):
+        traces.append(1)
+        return run(IMAGE, MASK, lam, KEYS, mode="time_gated", stride=50)
+
+    films = [np.asarray(treat(jnp.int32(lam))) for lam in (0, 100, 350, 600)]
+    assert len(traces) == 1
+    assert np.array_equal(films[0], IMAGE)
+    assert not np.array_equal(films[1], films[3])
+
+
+def test_an_exact_denoiser_of_a_point_returns_that_point():
+    # If every film is mu, eps = (x - sqrt(ab) mu) / sqrt(1 - ab), and a whole walk must end at mu inside the mask.
+    mu = jax.random.uniform(jax.random.key(5), (1, 8, 8, 1), minval=-0.9, maxval=0.9)
+
+    def point(x, index):
+        t = index + 1
+        return (x - diffusion.signal(SCHEDULE, t, x) * mu) / diffusion.sigma(SCHEDULE, t, x)
+
+    mask = jnp.zeros(SHAPE).at[:, 2:5, 2:5].set(1.0)
+    treated = guidance.treat(point, SCHEDULE, IMAGE, mask, 500, KEYS, mode="time_gated", stride=20, variance="small")
+    inside = np.asarray(mask) > 0
+    wanted = np.broadcast_to((np.asarray(mu) + 1) / 2, SHAPE)
+    np.testing.assert_allclose(np.asarray(treated)[inside], wanted[inside], atol=2e-3)
+    assert np.array_equal(np.asarray(treated)[~inside], np.asarray(IMAGE)[~inside])
+
+
+def test_resampling_changes_the_draws_and_keeps_the_known_part():
+    once = run(IMAGE, MASK, 300, KEYS, mode="time_gated", stride=50)
+    thrice = run(IMAGE, MASK, 300, KEYS, mode="time_gated", stride=50, resamples=3)
+    kept = np.asarray(guidance.strength(MASK, 300) == 0)
+    assert not np.array_equal(once, thrice)
+    assert np.array_equal(np.asarray(thrice)[kept], np.asarray(IMAGE)[kept])
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="time_gatd"):
+        run(IMAGE, MASK, 100, KEYS, mode="time_gatd")

@@ -1,0 +1,225 @@
+"""The six augmentations: identities, closed forms, and the laws of what is drawn."""
+
+from __future__ import annotations
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from cxrjax.ops import warp
+from cxrjax.types import UserError
+
+SIDE = 32
+NEUTRAL = warp.Amounts(0.0, 6.0, 0.0, 5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+compose = jax.jit(warp.compose, static_argnums=(2, 3))
+some_of = jax.jit(warp.some_of, static_argnames=("n", "amounts"))
+
+
+def smooth_films(b: int = 2, side: int = SIDE) -> jax.Array:
+    y, x = np.mgrid[:side, :side] / side
+    films = [0.5 + 0.4 * np.sin(3 * x + i) * np.cos(4 * y - i) for i in range(b)]
+    return jnp.asarray(np.stack(films)[..., None], jnp.float32)
+
+
+def noise_films(b: int = 4, side: int = SIDE, c: int = 1) -> jax.Array:
+    return jax.random.uniform(jax.random.key(9), (b, side, side, c))
+
+
+def only(kind: int, b: int, seed: int = 0, side: int = SIDE, amounts: warp.Amounts = warp.TUTORIAL) -> np.ndarray:
+    """Displacements (b, 2, side, side) of one kind of transform."""
+    grids = compose(jax.random.key(seed), jnp.full((b, 1), kind), (side, side), amounts)
+    return np.asarray(grids - warp.identity((side, side))[None])
+
+
+def test_neutral_transforms_return_the_film():
+    films = noise_films(c=2)
+    order = warp.choose(jax.random.key(0), 4, n=6)
+    grids = compose(jax.random.key(1), order, (SIDE, SIDE), NEUTRAL)
+    np.testing.assert_allclose(warp.sample(films, grids), films, atol=1e-6)
+    np.testing.assert_allclose(some_of(jax.random.key(1), films, n=0), films, atol=1e-6)
+
+
+def test_sampling_equals_scipy_with_a_mirrored_border():
+    film = np.asarray(noise_films(1)[0, ..., 0])
+    points = np.random.default_rng(0).uniform(-40, 80, (2, 9, 11))  # more than one mirror image away
+    ours = warp.sample(jnp.asarray(film)[None, ..., None], jnp.asarray(points, jnp.float32)[None])[0, ..., 0]
+    np.testing.assert_allclose(ours, scipy.ndimage.map_coordinates(film, points, order=1, mode="mirror"), atol=2e-5)
+
+
+def test_flip_is_an_involution():
+    films = noise_films()
+    once = warp.flip(jax.random.key(0), films, rate=1.0)
+    np.testing.assert_array_equal(once, films[:, :, ::-1])
+    np.testing.assert_array_equal(warp.flip(jax.random.key(1), once, rate=1.0), films)
+    mirrored = warp.flip(jax.random.key(2), jnp.tile(films[:1], (400, 1, 1, 1)))
+    share = float(jnp.mean(jnp.any(mirrored != films[:1], axis=(1, 2, 3))))
+    assert 0.42 < share < 0.58  # 0.5 +- 3.2 standard errors
+
+
+def test_flip_grid_equals_flip():
+    films, amounts = noise_films(), NEUTRAL._replace(flip_rate=1.0)
+    grids = compose(jax.random.key(0), jnp.full((4, 1), warp.FLIP), (SIDE, SIDE), amounts)
+    np.testing.assert_allclose(warp.sample(films, grids), films[:, :, ::-1], atol=1e-5)
+
+
+def test_turning_there_and_back_is_the_identity():
+    films = smooth_films()
+    angles = jnp.asarray([0.15, -0.1])
+    there = warp.sample(films, warp.rotation_grids(angles, (SIDE, SIDE)))
+    back = warp.sample(there, warp.rotation_grids(-angles, (SIDE, SIDE)))
+    inner = np.s_[:, 6:-6, 6:-6]
+    assert float(jnp.abs(there - films)[inner].max()) > 0.03
+    np.testing.assert_allclose(back[inner], films[inner], atol=5e-3)
+    quarter = warp.sample(noise_films(), warp.rotation_grids(jnp.full(4, jnp.pi / 2), (SIDE, SIDE)))
+    np.testing.assert_allclose(quarter, jnp.rot90(noise_films(), axes=(1, 2)), atol=2e-4)
+
+
+def test_rotation_displacements_follow_their_law():
+    move = only(warp.ROTATE, 2000)
+    radius = (SIDE - 1) / np.sqrt(2)
+    length = np.hypot(*move[:, :, 0, 0].T)  # 2 r |sin(angle / 2)| at a corner, the angle uniform on +-10 degrees
+    angles = np.radians(np.linspace(0, 10, 2001))
+    law = 2 * radius * np.sin(angles / 2)
+    assert length.max() <= law[-1] + 1e-3
+    assert length.mean() == pytest.approx(law.mean(), rel=0.05)
+    assert (length**2).mean() == pytest.approx((law**2).mean(), rel=0.08)
+
+
+def test_scale_displacements_follow_their_law():
+    move = only(warp.SCALE, 2000)
+    edge = move[:, 0, 0, 0] / -((SIDE - 1) / 2)  # 1 / factor - 1
+    factors = 1 / (1 + edge)
+    assert factors.min() >= 0.9 - 1e-4
+    assert factors.max() <= 1.1 + 1e-4
+    assert factors.mean() == pytest.approx(1.0, abs=0.005)
+    assert factors.var() == pytest.approx(0.1**2 / 3, rel=0.1)
+
+
+def test_grid_displacements_follow_their_law():
+    move = only(warp.GRID, 3000, side=30)  # cells of 6 pixels
+    at = np.arange(30)
+    cell, within = at // 6, at % 6
+    law = 0.3**2 / 3 * (cell * 6.0**2 + within**2)  # independent steps add their variances
+    np.testing.assert_allclose(move[:, 0, :, 0].var(axis=0), law, rtol=0.12, atol=1e-6)
+    np.testing.assert_allclose(move[:, 1, 0, :].var(axis=0), law, rtol=0.12, atol=1e-6)
+    assert (np.abs(move[:, 0].mean(axis=0)) < 4 * np.sqrt(law / 3000)[:, None] + 1e-6).all()
+
+
+def test_optical_distortion_equals_opencv():
+    move = only(warp.OPTICAL, 3, side=24)
+    for film in move:
+        # k from one corner, then the whole map from OpenCV for that k
+        r2 = 2 * (11.5 / 24) ** 2
+        k = float(film[0, 0, 0] / -11.5 / (r2 + r2**2))
+        assert abs(k) <= 2.0
+        camera = np.array([[24, 0, 11.5], [0, 24, 11.5], [0, 0, 1]])
+        x, y = cv2.initUndistortRectifyMap(camera, np.array([k, k, 0, 0, 0]), None, camera, (24, 24), cv2.CV_32FC1)
+        columns, rows = np.meshgrid(np.arange(24), np.arange(24))
+        np.testing.assert_allclose(film[0], y - rows, atol=1e-3)
+        np.testing.assert_allclose(film[1], x - columns, atol=1e-3)
+    strength = only(warp.OPTICAL, 2000, side=24)[:, 0, 0, 0] / (-11.5 * (r2 + r2**2))
+    assert strength.mean() == pytest.approx(0.0, abs=0.1)
+    assert strength.var() == pytest.approx(4 / 3, rel=0.1)
+
+
+def test_elastic_field_is_a_gaussian_filter_of_uniform_noise():
+    key, sigma = jax.random.key(3), 1.7
+    noise = np.asarray(jax.random.uniform(key, (2, 20, 24), minval=-1.0))
+    expected = 5.0 * np.stack([scipy.ndimage.gaussian_filter(n, sigma, mode="reflect") for n in noise])
+    np.testing.assert_allclose(warp.elastic_field(key, (20, 24), 5.0, sigma), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_elastic_displacements_follow_their_law_at_every_size(side):
+    move = only(warp.ELASTIC, 150, side=side, amounts=warp.TUTORIAL._replace(alpha_affine=0.0))
+    inner = move[:, :, side // 4 : -side // 4, side // 4 : -side // 4]
+    sigma = 6.0 * side / 256
+    lag = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    kernel = np.exp(-0.5 * (lag / sigma) ** 2)
+    kernel /= kernel.sum()
+    law = 120 * (side / 256) ** 2 / np.sqrt(3) * (kernel**2).sum()
+    assert inner.std() == pytest.approx(law, rel=0.05)
+    assert inner.mean() == pytest.approx(0.0, abs=0.05 * law)
+    assert inner.std() / side == pytest.approx(120 / (2 * np.sqrt(3 * np.pi) * 6) / 256, rel=0.08)
+
+
+def test_elastic_affine_moves_the_three_corners():
+    moves = np.array([[0.7, -0.4], [0.2, 0.9], [-0.8, 0.3]])
+    linear, offset = warp._elastic_affine(jnp.asarray(moves, jnp.float32), (SIDE, SIDE))
+    square = SIDE // 3
+    corners = square * np.array([[1, 1], [1, -1], [-1, -1]])
+    for corner, move in zip(corners, moves, strict=True):  # the sampling map leads each moved corner back
+        moved = corner + move
+        np.testing.assert_allclose(moved + np.asarray(linear) @ moved + np.asarray(offset), corner, atol=1e-5)
+
+
+def test_one_grid_equals_one_transform_after_the_other():
+    films = smooth_films(3, 64)
+    kinds = [warp.ROTATE, warp.ELASTIC, warp.GRID, warp.SCALE]
+    key, amounts, shape = jax.random.key(5), warp.TUTORIAL, (64, 64)
+    at_once = warp.sample(films, compose(key, jnp.tile(jnp.asarray(kinds)[None], (3, 1)), shape, amounts))
+    step_by_step = films
+    for kind in kinds:  # a film's parameters hang on the key and not on the order
+        step_by_step = warp.sample(step_by_step, compose(key, jnp.full((3, 1), kind), shape, amounts))
+    assert float(jnp.abs(at_once - films).mean()) > 0.02
+    gap = jnp.abs(at_once - step_by_step)
+    assert float(gap.mean()) < 2e-3  # what four interpolations blur
+    assert float(gap.max()) < 3e-2
+    backwards = warp.sample(films, compose(key, jnp.tile(jnp.asarray(kinds[::-1])[None], (3, 1)), shape, amounts))
+    assert float(jnp.abs(backwards - step_by_step).mean()) > 5 * float(gap.mean())
+
+
+def test_exactly_n_distinct_transforms_with_even_chances():
+    order = np.asarray(warp.choose(jax.random.key(0), 3000, n=4))
+    assert order.shape == (3000, 4)
+    assert all(len(set(row)) == 4 for row in order.tolist())
+    chosen = np.stack([(order == k).any(axis=1).mean() for k in range(6)])
+    np.testing.assert_allclose(chosen, 4 / 6, atol=0.03)  # 3.5 standard errors
+    first = np.bincount(order[:, 0], minlength=6) / 3000
+    np.testing.assert_allclose(first, 1 / 6, atol=0.024)
+    with pytest.raises(UserError, match="n = 7"):
+        warp.choose(jax.random.key(0), 2, n=7)
+
+
+def test_keys_decide_and_batches_do_not():
+    films = noise_films()
+    once, again = some_of(jax.random.key(0), films), some_of(jax.random.key(0), films)
+    other = some_of(jax.random.key(1), films)
+    np.testing.assert_array_equal(once, again)
+    assert (jnp.abs(once - other).mean(axis=(1, 2, 3)) > 1e-3).all()
+    same_film = some_of(jax.random.key(0), jnp.tile(films[:1], (4, 1, 1, 1)))
+    assert float(jnp.abs(same_film[0] - same_film[1]).mean()) > 1e-3  # each film draws for itself
+    np.testing.assert_allclose(some_of(jax.random.key(0), films[:2]), once[:2], atol=1e-4)
+    grids = warp.some_of_grids(jax.random.key(0), 4, (SIDE, SIDE))
+    np.testing.assert_allclose(warp.sample(films, grids), once, atol=1e-4)  # masks can be warped alike
+
+
+def test_one_compilation_serves_any_key_and_films_stay_in_range():
+    traces = 0
+
+    @jax.jit
+    def step(key, films):
+        nonlocal traces
+        traces += 1
+        return warp.some_of(key, films)
+
+    films = jnp.round(noise_films())  # zeros and ones, the ends of the range
+    for seed in range(3):
+        out = step(jax.random.key(seed), films)
+        assert out.shape == films.shape
+        assert float(out.min()) >= 0.0
+        assert float(out.max()) <= 1.0
+    assert traces == 1
+    turned = warp.rotate(jax.random.key(0), films)
+    assert float(jnp.abs(turned - films).mean()) > 1e-3
+    np.testing.assert_allclose(warp.rotate(jax.random.key(0), films, degrees=0.0), films, atol=1e-6)
+
+
+def test_impossible_sizes_are_told():
+    with pytest.raises(UserError, match="1 x 8"):
+        warp.identity((1, 8))
+    with pytest.raises(UserError, match="sigma"):
+        warp.elastic_field(jax.random.key(0), (8, 8), 1.0, 3.0)
