@@ -74,7 +74,8 @@ def make(
             key: {"value": flat[key], "alternatives": list(alternatives), "source": source}
             for key, (alternatives, source) in choices.items()
         },
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
         "commit": commit(),
         "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
         "processes": jax.process_count(),
@@ -98,5 +99,5 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) ->
     if differ:
         shown = "; ".join(f"{k} was {before.get(k)!r}, is now {after.get(k)!r}" for k in differ[:5])
         raise UserError(
-            f"{workdir} holds a run of another configuration ({shown}); give a new --workdir, or the old values to go on"
+            f"{workdir} holds a run of another configuration ({shown}); give a new --workdir, or the old values"
         )

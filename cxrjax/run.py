@@ -68,20 +68,19 @@ def train_phase(context: Context, name: str) -> State:
         kept = only(films, "val", config.only)
         size = max(config.eval_batch // mesh.size, 1) * mesh.size
         evals = partial(data.eval_batches, films, "val", classes=classes, batch_size=size, keep=kept, shard=shard)
-    blank = np.zeros
     example = Batch(
-        blank((mesh.size, films.size, films.size, 1), np.float32), blank((mesh.size, len(classes)), np.float32),
-        np.ones(mesh.size, np.float32), blank(mesh.size, np.int32),
+        np.zeros((mesh.size, films.size, films.size, 1), np.float32), np.zeros((mesh.size, len(classes)), np.float32),
+        np.ones(mesh.size, np.float32), np.zeros(mesh.size, np.int32),
     )  # fmt: skip
     key = name_key(context.key, name)
     abstract = jax.eval_shape(task.init, key, example)
+    overviews = []
     for network, params in abstract.params.items():
         count = parameter_overview.count_parameters(params)
-        context.log.say(f"{name}: {config.net.name} ({network}), {count:,} parameters, {config.steps} steps of {config.batch} films")  # fmt: skip
-    overview = "\n".join(
-        parameter_overview.get_parameter_overview(p, include_stats=False) for p in abstract.params.values()
-    )
-    (context.workdir / f"parameters_{name}.txt").write_text(overview + "\n")
+        work = f"{config.steps:,} steps of {config.batch} films"
+        context.log.say(f"{name}: {config.net.name} ({network}), {count:,} parameters, {work}")
+        overviews.append(parameter_overview.get_parameter_overview(params, include_stats=False))
+    (context.workdir / f"parameters_{name}.txt").write_text("\n".join(overviews) + "\n")
     phase = loop.Phase(
         name, config.steps, config.log_every, config.eval_every, config.save_every, config.select, tuple(config.metric)
     )
@@ -152,6 +151,6 @@ def _run(
     manifest.write_json(workdir / "results.json", results)
     page = report.write(workdir)
     manifest.write_json(path, record | {"finished": True})
-    log.say(report.table(workdir))
+    log.console.print(*report.tables(workdir), sep="\n")
     log.say(f"page: {page}")
     return 0

@@ -1,0 +1,7 @@
+"""One way in: sources are checked and written as records by a tfds builder, grain reads them."""
+
+from cxrjax.data import labels
+from cxrjax.data.pipeline import batches, eval_batches, films
+from cxrjax.data.prepare import Prepared, prepare
+
+__all__ = ["Prepared", "batches", "eval_batches", "films", "labels", "prepare"]

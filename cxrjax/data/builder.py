@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import tensorflow_datasets as tfds
 
 # Raw bytes, not PNG: at 256 px PNG halves the files, and is read five times and written six times slower.
 RAW = tfds.features.Encoding.BYTES
+FULL = os.strerror(errno.ENOSPC)
 
 
 class Films(tfds.core.GeneratorBasedBuilder):
@@ -55,14 +58,45 @@ class Films(tfds.core.GeneratorBasedBuilder):
 
 
 def write(folder: Path, *, size: int, columns: int, has_truth: bool, examples: Mapping[str, Iterable[dict]]) -> None:
-    """Writes every split's examples under `folder`, silently; `examples` are consumed in their order."""
+    """Writes every split's examples under `folder`, silently; `examples` are consumed in their order.
+
+    Raises:
+      OSError: the disk is full.
+    """
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # tfds prints two lines of its own
         films = Films(data_dir=str(folder), size=size, columns=columns, has_truth=has_truth, examples=examples)
-        films.download_and_prepare()
+        try:
+            films.download_and_prepare()
+        except RuntimeError as error:  # the record writer tells a full disk in its text only
+            if FULL not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, FULL, str(folder)) from error
 
 
 def read(folder: Path, split: str) -> Any:
     """Opens one split that `write` made: a sequence of dicts of numpy arrays, read one record at a time."""
-    builder = tfds.builder_from_directory(str(folder / "films" / str(Films.VERSION)))
-    return builder.as_data_source(split=split)
+    return _open(folder).as_data_source(split=split)
+
+
+def read_images(folder: Path, split: str) -> Images:
+    """Opens one split for its images alone, which is twice as fast as `read`."""
+    return Images(_open(folder), split)
+
+
+class Images:
+    """A sequence of (s, s) uint8 films; the other features of a record are not parsed."""
+
+    def __init__(self, builder: Any, split: str):
+        self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._features.deserialize_example_np(self._records[i])["image"]
+
+
+def _open(folder: Path) -> Any:
+    return tfds.builder_from_directory(str(folder / "films" / str(Films.VERSION)))

@@ -105,10 +105,10 @@ def batches(
         raise UserError(f"no film of split {split!r} is left to train on")
     _check_batch(batch_size, shard)
     change = transforms.compose(augment)
-    stored = builder.read(prepared.directory, split)
+    stored = builder.read_images(prepared.directory, split)
 
     def load(i: np.int64) -> dict[str, Any]:
-        return {"image": stored[int(i)]["image"], "index": np.int32(i)}
+        return {"image": stored[int(i)], "index": np.int32(i)}
 
     def vary(row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         return {**row, "image": change(row["image"], rng)}
@@ -148,7 +148,7 @@ def eval_batches(
     positions = _positions(prepared, split, keep)[:limit]
     _check_batch(batch_size, shard)
     labels = _labels(prepared, split, classes)
-    stored = builder.read(prepared.directory, split)
+    stored = builder.read_images(prepared.directory, split)
     missing = -len(positions) % batch_size
     padded = np.concatenate([positions, np.full(missing, -1, positions.dtype)])
     table = padded.reshape(-1, batch_size)[:, shard[0] :: shard[1]]  # (batches, batch_size / count)
@@ -157,7 +157,7 @@ def eval_batches(
         valid = index >= 0
         image = np.zeros((len(index), prepared.size, prepared.size), np.uint8)
         for row in np.flatnonzero(valid):
-            image[row] = stored[int(index[row])]["image"]
+            image[row] = stored[int(index[row])]
         label = np.full((len(index), labels.shape[1]), np.nan, np.float32)
         label[valid] = labels[index[valid]]
         return Batch(_to_float(image), label, valid.astype(np.float32), index.astype(np.int32))

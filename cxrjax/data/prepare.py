@@ -117,12 +117,19 @@ def materialize(source: Source, cache: str | Path, *, size: int, limit: float) -
                 if not directory.is_dir():
                     _build(source, directory, fingerprint, size, limit)
         except OSError as error:
-            raise UserError(f"cannot write prepared films under data.cache {str(cache)!r}: {error}") from error
+            raise UserError(
+                f"cannot prepare films under data.cache {str(cache)!r}: {error}; they need about "
+                f"{_bytes(source, size) / 1e6:,.0f} MB there (nothing was left behind)"
+            ) from error
     prepared = _open(directory)
     _check_limit(prepared.quarantined, prepared.quarantined + sum(prepared.splits.values()), limit, directory)
     for warning in prepared.warnings:
         log.warning("%s: %s", directory.name, warning)
     return prepared
+
+
+def _bytes(source: Source, size: int) -> int:
+    return source.total * size * size * (5 if source.has_truth else 1)  # film, twin and three bytes of truth
 
 
 def _open(directory: Path) -> Prepared:
@@ -151,8 +158,8 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
             )
         splits.check_disjoint({split: {r.patient for r in found} for split, found in rows.items()})
         _write_quarantine(partial / "quarantine.csv", bad)
+        listing = directory.with_name(f"{directory.name}.quarantine.csv")
         if len(bad) > limit * source.total:
-            listing = directory.with_name(f"{directory.name}.quarantine.csv")
             shutil.copyfile(partial / "quarantine.csv", listing)
             _check_limit(len(bad), source.total, limit, listing, str(bad[0]))
         _write_index(partial / "index.npz", rows)
@@ -170,6 +177,7 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
         (partial / "prepared.json").write_text(json.dumps({**dataclasses.asdict(facts), "directory": ""}, indent=2))
         _check_order(partial, rows)
         os.replace(partial, directory)
+        listing.unlink(missing_ok=True)  # of an earlier try; the folder has its own now
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

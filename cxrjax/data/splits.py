@@ -38,8 +38,9 @@ def carve(
 ) -> np.ndarray:
     """Deals patients into splits, so that each split has about the same labels.
 
-    Patients are ordered by a seeded hash within groups of equal labels and dealt, one by one, to the split that is
-    furthest behind its share of films. The result depends on the seed and the names, not on the order of the rows.
+    Patients are ordered by a seeded hash within groups of equal labels and equal numbers of films, and dealt one by one
+    to the split that is furthest behind its share of films. The result depends on the seed and the names, not on the
+    order of the rows.
 
     Args:
       patients: (n,) patient ids; each row with "" is a patient of its own.
@@ -65,17 +66,17 @@ def carve(
     def digest(text: str) -> str:
         return hashlib.sha256(f"{seed}/{text}".encode()).hexdigest()
 
-    def order(patient: str) -> tuple[str, str]:
+    def order(patient: str) -> tuple[str, int, str]:
         group = np.fmax.reduce(labels[rows[patient]], axis=0)  # (k,)
-        return digest(str(group.tolist())), digest(patient)
+        return digest(str(group.tolist())), len(rows[patient]), digest(patient)
 
     out = np.full(len(patients), rest, dtype=object)
     have = dict.fromkeys(shares, 0)
     seen = 0
     for patient in sorted(rows, key=order):
-        count = len(rows[patient])
-        seen += count
+        # Chosen before this patient's own films are counted, or patients of many films would all go to the largest.
         split = max(shares, key=lambda name: shares[name] * seen - have[name])
-        have[split] += count
+        seen += len(rows[patient])
+        have[split] += len(rows[patient])
         out[rows[patient]] = split
     return out.astype(str)

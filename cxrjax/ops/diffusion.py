@@ -93,9 +93,7 @@ def target(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array, pr
     return signal(schedule, t, x0) * noise - sigma(schedule, t, x0) * x0
 
 
-def to_x0(
-    schedule: Schedule, x: jax.Array, t: jax.Array, epsilon: jax.Array, clip: float | None = 1.0
-) -> jax.Array:
+def to_x0(schedule: Schedule, x: jax.Array, t: jax.Array, epsilon: jax.Array, clip: float | None = 1.0) -> jax.Array:
     """The film that `epsilon` implies at x_t, clipped to [-clip, clip] unless `clip` is None."""
     x0 = (x - sigma(schedule, t, x) * epsilon) / signal(schedule, t, x)
     return x0 if clip is None else jnp.clip(x0, -clip, clip)

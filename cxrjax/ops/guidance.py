@@ -83,7 +83,15 @@ def treat(
     if mode == "mask_blend":
         options = {"stride": stride, "sampler": sampler, "variance": variance, "eta": eta, "clip": clip}
         generated = treat(
-            epsilon, schedule, image, mask, lam, keys, mode="uniform", resamples=resamples, **options  # type: ignore[arg-type]
+            epsilon,
+            schedule,
+            image,
+            mask,
+            lam,
+            keys,
+            mode="uniform",
+            resamples=resamples,
+            **options,  # type: ignore[arg-type]
         )
         return blend(image, generated, mask)
 

@@ -2,5 +2,6 @@
 
 from cxrjax.report.page import write
 from cxrjax.report.synthetic import save_synthetic_png
+from cxrjax.report.terminal import tables
 
-__all__ = ["save_synthetic_png", "write"]
+__all__ = ["save_synthetic_png", "tables", "write"]

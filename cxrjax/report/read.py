@@ -199,6 +199,15 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise user_error(f"{path}: cannot be read as .npz ({error}); run the study again") from error
 
 
+def _finite(image: np.ndarray, name: str, path: Path) -> None:
+    bad = ~np.isfinite(image).all(axis=(1, 2))
+    if bad.any():
+        raise user_error(
+            f"{path}: {name} of {bad.sum()} of {len(bad)} films holds NaN or infinity; the sampling diverged there. "
+            "Run the study again, or move the file away to report the rest"
+        )
+
+
 def _probabilities(arrays: dict[str, np.ndarray], n: int, path: Path) -> dict[str, np.ndarray]:
     prefix = "normal_probability_"
     found = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
@@ -218,6 +227,8 @@ def _read_films(path: Path) -> Films | None:
     shape = arrays["image"].shape
     if len(shape) != 3:
         raise user_error(f"{path}: image has shape {shape}, expected (n, h, w)")
+    _finite(arrays["image"], "image", path)
+    _finite(arrays["cam"], "cam", path)
     for name in ("key", "disease", "severity", "cam", "twin", "lesion"):
         expected = shape if name in ("cam", "twin", "lesion") else shape[:1]
         if name in arrays and arrays[name].shape != expected:
@@ -244,6 +255,7 @@ def _read_treated(folder: Path, films: Films) -> dict[str, dict[int, Treated]]:
         if "image" not in arrays or arrays["image"].shape != films.image.shape:
             found = arrays["image"].shape if "image" in arrays else "none"
             raise user_error(f"{path}: image has shape {found}, films.npz has {films.image.shape}; run the study again")
+        _finite(arrays["image"], "image", path)
         probability = _probabilities(arrays, len(films.key), path)
         treated.setdefault(match["mode"], {})[int(match["lam"])] = Treated(arrays["image"], probability)
     modes = in_order(set(treated), MODE_ORDER)

@@ -19,8 +19,8 @@ DISEASED, CONTROLS = 12, 4
 DIFFERENCE_SPAN = 0.3  # the gray change at which the difference map's color saturates
 # Dark where nothing changed, so that the maps sit quietly beside films on black.
 DIFFERENCE_COLORS = ("#cfe8ff", "#3f8fe0", "#153a63", "#15171a", "#6b2a12", "#e0703f", "#ffe3c2")
-_LEVELS = 65  # odd, so that "no change" is its own color; few, so that a sheet compresses
-_BUDGET = 8_000_000  # pixels of all sprite sheets: about 6 MB of page
+_LEVELS = 33  # odd, so that "no change" is its own color; few, so that a sheet compresses
+_BUDGET = 7_300_000  # pixels of all sprite sheets: 6 MB of page where every film is noisy
 _SMALLEST, _LARGEST = 48, 160  # pixels on a side of a shown film
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -49,10 +50,8 @@ def logreg32(
       train_label: (m, k) one-hot.
       image: (n, h, w, 1) to score.
       seed: of the solver.
-      penalties: inverse L2 strengths; with several, the best is chosen by 5-fold cross-validation on the training films.
+      penalties: inverse L2 strengths; with several, 5-fold cross-validation on the training films chooses.
     """
-    from sklearn.model_selection import GridSearchCV
-
     target = train_label.argmax(axis=1)
     base = LogisticRegression(C=penalties[0], max_iter=500, random_state=seed)
     model: Any = make_pipeline(StandardScaler(), base)
@@ -64,5 +63,5 @@ def logreg32(
 
 def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, positive: int = 1) -> Results:
     """The paired AUROC difference to the floor on the same films (DeLong)."""
-    difference = classification.delong_difference(label[:, positive], ours[:, positive], floor[:, positive])
+    difference = classification.delong_difference(label[:, positive], ours[:, positive], floor[:, positive])[:3]
     return {"auroc": bootstrap.leaf(*difference, n=len(label), unit="AUROC difference")}

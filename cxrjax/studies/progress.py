@@ -27,19 +27,15 @@ def mean_leaf(values: np.ndarray, unit: str, seed: int = 0) -> Results:
 
 def rate_leaf(normal: np.ndarray) -> Results:
     """Share of films called normal, with Wilson's interval."""
-    low, high = bootstrap.wilson(int(normal.sum()), len(normal))
-    return bootstrap.leaf(float(normal.mean()), low, high, n=len(normal), unit="share")
+    return bootstrap.leaf(*bootstrap.wilson(int(normal.sum()), len(normal)), n=len(normal), unit="share")
 
 
 def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Per-film similarity to the patient's own film in and out of the mask, and to the twin in and out of the lesion."""
+    """Per-film likeness to the patient's own film in and out of the mask, and to the twin in and out of the lesion."""
     image, mask = films["image"], films["cam"] > 0.5
     out = {}
-    ssim = similarity.ssim_map(image, treated)
-    for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr)):
+    for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr), ("ssim", similarity.ssim)):
         out[name] = {"inside": function(image, treated, mask), "outside": function(image, treated, ~mask)}
-    out["ssim"] = {"inside": similarity.masked_mean(ssim, mask), "outside": similarity.masked_mean(ssim, ~mask)}
-    if "twin" in films:
         lesion, twin = films["lesion"], films["twin"]
         out["twin_error"] = {
             "inside": similarity.mae(twin, treated, lesion),
@@ -137,8 +133,12 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
 
     untreated = load("untreated")
     before = measures(films, films["image"])
-    progress: Results = {"untreated": {"normal_rate": {j: rate_leaf(called_normal(untreated, j)[sick]) for j in judges}}}
-    control: Results = {"untreated": {"normal_rate": {j: rate_leaf(called_normal(untreated, j)[~sick]) for j in judges}}}
+
+    def rates_of(run: dict[str, np.ndarray], which: np.ndarray) -> Results:
+        return {j: rate_leaf(called_normal(run, j)[which]) for j in judges}
+
+    progress: Results = {"untreated": {"normal_rate": rates_of(untreated, sick)}}
+    control: Results = {"untreated": {"normal_rate": rates_of(untreated, ~sick)}}
     if "twin_error" in before:
         progress["untreated"]["twin_error"] = {
             where: mean_leaf(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
@@ -151,17 +151,16 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
             run = load(f"{mode}_{lam:04d}")
             after = measures(films, run["image"])
             change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
-            called = {j: called_normal(run, j) for j in judges}
-            progress[mode][str(lam)] = {"normal_rate": {j: rate_leaf(called[j][sick]) for j in judges}} | {
+            progress[mode][str(lam)] = {"normal_rate": rates_of(run, sick)} | {
                 name: {where: mean_leaf(v[sick], UNITS[name]) for where, v in parts.items()}
                 for name, parts in after.items()
             }
             control[mode][str(lam)] = {
-                "normal_rate": {j: rate_leaf(called[j][~sick]) for j in judges},
+                "normal_rate": rates_of(run, ~sick),
                 "change": mean_leaf(change[~sick], UNITS["mae"]),
             }
             for j in judges:
-                normal[j][mode].append(called[j][sick])
+                normal[j][mode].append(called_normal(run, j)[sick])
             for name, parts in after.items():
                 for where, v in parts.items():
                     errors.setdefault((name, where), {}).setdefault(mode, [before[name][where][sick]]).append(v[sick])
@@ -174,5 +173,7 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
                     continue
                 stacked = {m: np.stack(v) for m, v in by_mode.items()}
                 for m, entry in equal_rate(rates, stacked, level, UNITS[name]).items():
-                    equal.setdefault(j, {}).setdefault(str(level), {}).setdefault(m, {}).setdefault(name, {})[where] = entry
+                    equal.setdefault(j, {}).setdefault(str(level), {}).setdefault(m, {}).setdefault(name, {})[where] = (
+                        entry
+                    )
     return {"progress": progress, "control": control, "equal_rate": equal}

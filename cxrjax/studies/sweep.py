@@ -1,4 +1,4 @@
-"""Treats a set of films at every lambda under every mode and keeps each result on disk, so that a kill costs one file."""
+"""Treats films at every lambda under every mode; each result is a file at once, so that a kill costs one of them."""
 
 from __future__ import annotations
 
@@ -128,8 +128,13 @@ def run(
     judges = {k: j._replace(variables=meshes.replicate(mesh, j.variables)) for k, j in judges.items()}
     options = config.sampler
 
-    keys = np.asarray(jax.random.key_data(jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(len(image)))))  # fmt: skip
-    make_masks = jax.jit(lambda variables, x: masks(config.guidance, judges["cam_network"]._replace(variables=variables), x))  # fmt: skip
+    film_keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(len(image)))
+    keys = np.asarray(jax.random.key_data(film_keys))
+
+    @jax.jit
+    def make_masks(variables: PyTree, x: Array) -> tuple[Array, Array]:
+        return masks(config.guidance, judges["cam_network"]._replace(variables=variables), x)
+
     soft, hard = in_chunks(mesh, config.batch, partial(make_masks, judges["cam_network"].variables), image)
 
     @partial(jax.jit, static_argnames="mode")

@@ -95,6 +95,8 @@ def run(context: Any) -> Results:
     )  # fmt: skip
     with np.load(context.workdir / "progress" / "masks.npz") as file:
         soft = file["soft"]
+    with np.load(context.workdir / "progress" / "untreated.npz") as file:
+        before = {name: value for name, value in file.items() if name.startswith("normal_probability_")}
     truth = {}
     if chosen["twin"] is not None:
         lesion = np.any(np.stack(list(chosen["masks"].values())), axis=0)
@@ -102,7 +104,7 @@ def run(context: Any) -> Results:
     sweep.write_arrays(
         context.workdir / "progress" / "films.npz",
         key=np.asarray(chosen["key"], dtype=str), disease=label[keep, normal] != 1, severity=chosen["severity"],
-        image=chosen["image"][..., 0], cam=soft, **truth,
+        image=chosen["image"][..., 0], cam=soft, **before, **truth,
     )  # fmt: skip
     severities = {
         str(key): bootstrap.leaf(float(value), float("nan"), float("nan"), n=1, unit="severity (0 to 1)")

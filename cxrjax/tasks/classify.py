@@ -46,7 +46,9 @@ def augment(options: Options, key: Key, image: Array) -> Array:
     """The ETRI study's "randomly select 4", and noise of a random strength per film."""
     warp_key, strength_key, noise_key = jax.random.split(key, 3)
     if options.warp:
-        image = warp.some_of(warp_key, image, n=options.warp, optical_limit=options.optical_limit)
+        image = warp.some_of(
+            warp_key, image, n=options.warp, amounts=warp.TUTORIAL._replace(optical_limit=options.optical_limit)
+        )
     if options.noise:
         strength = options.noise * jax.random.uniform(strength_key, (image.shape[0], 1, 1, 1))
         image = image + strength * jax.random.normal(noise_key, image.shape)

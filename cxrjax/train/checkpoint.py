@@ -26,6 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from cxrjax.train.digest import digest_of, is_key, kind_of, named_leaves, stored_form
 from cxrjax.types import State, UserError
 
 log = logging.getLogger(__name__)
@@ -46,81 +47,6 @@ class Restored(NamedTuple):
 
 class _Damaged(Exception):
     """One step cannot be used; the message says why."""
-
-
-def _mix(h: jax.Array) -> jax.Array:
-    """The finalizer of MurmurHash3, a bijection of uint32."""
-    h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)
-
-
-def _words(x: jax.Array) -> jax.Array:
-    """The bits of `x` as uint32, of its own shape, or with an axis of 2 more for 64-bit and complex numbers."""
-    if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        x = jnp.stack([x.real, x.imag], axis=-1)
-    if x.dtype == jnp.bool_:
-        return x.astype(jnp.uint32)
-    if x.dtype.itemsize == 8:
-        return jax.lax.bitcast_convert_type(x, jnp.uint32)
-    if jnp.issubdtype(x.dtype, jnp.integer):
-        return x.astype(jnp.uint32)  # wraps, and so loses nothing
-    return jax.lax.bitcast_convert_type(x, f"uint{jnp.finfo(x.dtype).bits}").astype(jnp.uint32)
-
-
-# One small program per shape: a single program over all leaves takes five times as long to compile.
-@jax.jit
-def leaf_digest(x: jax.Array) -> jax.Array:
-    """Digest of an array's bits and their positions: the wrapping sum of `mix(bits ^ mix(position + 1))`.
-
-    `mix` is a bijection, so one changed element always changes the sum; a swap is missed with probability 2^-32 (a
-    weighted sum without it would never notice `x` and `-x` trading places). Sums of integers have no order, so
-    shardings and process counts do not matter.
-
-    Args:
-      x: any shape; bool, integer, float of any width, or complex.
-
-    Returns:
-      () uint32.
-    """
-    words = _words(x)
-    position = jnp.ones(words.shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(words.ndim)):  # positions by iota, since a reshape would gather a sharded array
-        position += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * np.uint32(stride % 2**32)
-        stride *= words.shape[axis]
-    return jnp.sum(_mix(words ^ _mix(position)), dtype=jnp.uint32)
-
-
-@jax.jit
-def _stack(digests: Sequence[jax.Array]) -> jax.Array:
-    return jnp.stack(digests)
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _named_leaves(state: State) -> dict[str, Any]:
-    """Leaves by path, such as `params/net/Conv_0/kernel`."""
-    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    if len(named) != len(leaves):
-        raise ValueError("two leaves of the state have one path: a dict key holds '/' or repeats a number as a string")
-    return named
-
-
-def _kind(leaf: Any) -> dict[str, Any]:
-    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-
-
-def _stored(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written: no empty leaves (Orbax refuses them), and keys as their words."""
-    return {k: jax.random.key_data(x) if _is_key(x) else x for k, x in leaves.items() if math.prod(x.shape)}
-
-
-def _digest(stored: Mapping[str, Any]) -> jax.Array:
-    return _stack([leaf_digest(stored[name]) for name in sorted(stored)])  # (leaves,)
 
 
 def _sealed(body: dict[str, Any]) -> dict[str, Any]:
@@ -239,16 +165,16 @@ class Checkpoints:
                 f"{sorted(metrics)}; name one of these"
             )
         leaves = {name: x if isinstance(x, jax.Array) else np.asarray(jnp.asarray(x))
-                  for name, x in _named_leaves(state).items()}  # fmt: skip
-        stored = _stored(leaves)
-        digest = _digest(stored)  # saved as an array beside the leaves, so that nothing waits for it here
+                  for name, x in named_leaves(state).items()}  # fmt: skip
+        stored = stored_form(leaves)
+        digest = digest_of(stored)  # saved as an array beside the leaves, so that nothing waits for it here
         body = {
             "version": _META_VERSION,
             "step": step,
             "done": done,
             "position": position,
             "metrics": metrics,
-            "leaves": {name: _kind(x) for name, x in leaves.items()},
+            "leaves": {name: kind_of(x) for name, x in leaves.items()},
         }
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave({**{f"state/{k}": x for k, x in stored.items()}, _DIGEST: digest}),
@@ -350,7 +276,7 @@ class Checkpoints:
             ) from error
 
     def _read(self, step: int, target: State) -> Restored:
-        wanted = _named_leaves(target)
+        wanted = named_leaves(target)
         body, problem = None, ""
         try:
             body = self._meta(step)
@@ -386,7 +312,7 @@ class Checkpoints:
         return body
 
     def _compare(self, step: int, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        expected = {name: _kind(leaf) for name, leaf in wanted.items()}
+        expected = {name: kind_of(leaf) for name, leaf in wanted.items()}
         bad = [n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n)]
         if bad:
 
@@ -407,7 +333,7 @@ class Checkpoints:
         sharding = {name: getattr(leaf, "sharding", None) or default for name, leaf in wanted.items()}
         raw = {
             name: jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
-            if _is_key(leaf)
+            if is_key(leaf)
             else leaf
             for name, leaf in wanted.items()
         }
@@ -426,7 +352,7 @@ class Checkpoints:
             read = self._manager.restore(step, args=args)["state"]
             saved = np.asarray(read.pop(_DIGEST))
             arrays = {n: read[f"state/{n}"] for n in names}
-            actual = np.asarray(_digest(arrays))
+            actual = np.asarray(digest_of(arrays))
         except Exception as error:
             raise _Damaged(f"arrays cannot be read ({_brief(error)})") from error
         for name, a, b in zip(names, saved, actual, strict=True):
@@ -435,7 +361,7 @@ class Checkpoints:
         for name, leaf in raw.items():
             if name not in arrays:
                 arrays[name] = jnp.zeros(leaf.shape, leaf.dtype, device=sharding[name])
-            if _is_key(wanted[name]):
+            if is_key(wanted[name]):
                 impl = jax.random.key_impl(jnp.empty(0, wanted[name].dtype))
                 arrays[name] = jax.random.wrap_key_data(arrays[name], impl=impl)
         return arrays

@@ -174,9 +174,9 @@ def fit(
                 scalars = {k: float(v.compute()) for k, v in averages.items()}
                 if scalars["skipped"] == 1.0:
                     raise Diverged(
-                        f"{phase.name}: no finite loss in the {phase.log_every} steps before step {at} (last batch: films "
-                        f"{indices.tolist()}); lower {phase.name}.optim.lr and run the same command: it goes on from "
-                        "the last checkpoint"
+                        f"{phase.name}: no finite loss in the {phase.log_every} steps before step {at} (last batch: "
+                        f"films {indices.tolist()}); lower {phase.name}.optim.lr and run the same "
+                        "command: it goes on from the last checkpoint"
                     )
                 log.write(phase.name, at, scalars)
                 return f"loss {scalars['loss']:.4f}"

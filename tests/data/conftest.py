@@ -15,7 +15,7 @@ from cxrjax.data.source import Record, Source, digest
 COLUMNS = ("Effusion", "Mass")
 
 
-def records(counts: dict[str, int], size: int = 16) -> list[Record]:
+def records(counts: dict[str, int], size: int = 16, truth: bool = False) -> list[Record]:
     """Films of noise; every third is normal, every fourth has an unknown Mass; patients have two films each."""
     out = []
     for split, count in counts.items():
@@ -23,6 +23,8 @@ def records(counts: dict[str, int], size: int = 16) -> list[Record]:
             image = np.random.default_rng([i, len(split)]).integers(0, 256, (size, size), np.uint8)
             labels = np.array([i % 3 > 0, np.nan if i % 4 == 3 else i % 3 == 2], np.float32)
             out.append(Record(f"{split}{i}", split, f"{split}-p{i // 2}", labels, image, math.nan))
+            if truth:
+                out[-1] = out[-1]._replace(twin=image[::-1], truth=np.stack([image, image.T, image], -1))
     return out
 
 

@@ -14,7 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cxrjax.data import pipeline
+from cxrjax.data import builder, pipeline
 from cxrjax.data.prepare import materialize, prepare
 from cxrjax.types import UserError
 
@@ -36,6 +36,17 @@ def test_index_and_films_are_what_was_given(fake, tmp_path):
     assert read["key"].tolist() == ["train5", "train2"]
     assert read["twin"] is None
     assert "tensorflow" not in sys.modules
+
+
+def test_truth_comes_back(fake, tmp_path):
+    (given,) = fake.records({"train": 1}, truth=True)
+    data = materialize(fake.source([given], has_truth=True), tmp_path, size=16, limit=0.0)
+    read = pipeline.films(data, "train")
+    np.testing.assert_allclose(read["twin"][0, ..., 0], given.twin / 255, atol=1e-6)
+    np.testing.assert_array_equal(read["masks"]["Effusion"][0], given.truth[..., 0] & 4 > 0)  # third of the findings
+    np.testing.assert_array_equal(read["masks"]["Mass"][0], given.truth[..., 0] & 16 > 0)
+    np.testing.assert_array_equal(read["heart"][0], given.truth[..., 2] & 2 > 0)
+    assert set(read["masks"]) == set(fake.COLUMNS)
 
 
 def test_second_call_reads_no_record(fake, tmp_path):
@@ -102,26 +113,26 @@ def test_unknown_patients_are_counted_and_their_own(fake, tmp_path):
 
 
 def test_failure_in_the_middle_leaves_nothing_and_the_next_call_builds(fake, tmp_path):
-    given = fake.source(fake.records({"train": 30}))
+    given = fake.source(fake.records({"train": 30}, truth=True), has_truth=True)
 
     def fails():
         yield from list(given.records())[:20]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        materialize(given._replace(records=fails, has_truth=True), tmp_path, size=16, limit=0.0)
+        materialize(given._replace(records=fails), tmp_path, size=16, limit=0.0)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
     assert materialize(given, tmp_path, size=16, limit=0.0).splits == {"train": 30}
 
 
 def _hang(fake, cache: str) -> None:
-    given = fake.source(fake.records({"train": 30}))
+    given = fake.source(fake.records({"train": 30}, truth=True), has_truth=True)
 
     def hangs():
         yield from list(given.records())[:25]
         time.sleep(60)
 
-    materialize(given._replace(records=hangs, has_truth=True), cache, size=16, limit=0.0)
+    materialize(given._replace(records=hangs), cache, size=16, limit=0.0)
 
 
 def test_a_killed_build_is_swept_away_by_the_next(fake, tmp_path):
@@ -133,7 +144,8 @@ def test_a_killed_build_is_swept_away_by_the_next(fake, tmp_path):
     os.kill(killed.pid, signal.SIGKILL)
     killed.join()
     assert list(tmp_path.glob(".partial-*")), "the build had not begun"
-    data = fake.prepared(tmp_path, train=30)
+    given = fake.source(fake.records({"train": 30}, truth=True), has_truth=True)
+    data = materialize(given, tmp_path, size=16, limit=0.0)
     assert data.splits == {"train": 30}
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [data.directory.name]
 
@@ -146,6 +158,17 @@ def test_damaged_or_unwritable_folders_are_told(fake, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"data\.cache"):
         fake.prepared(tmp_path / "file" / "cache", train=4)
+
+
+def test_full_disk_is_told_with_the_space_needed(fake, tmp_path, monkeypatch):
+    def full(self):
+        raise RuntimeError("write() failed: No space left on device; writing films-train.array_record")
+
+    monkeypatch.setattr(builder.Films, "download_and_prepare", full)
+    films = [film._replace(film=np.zeros((500, 500), np.uint8)) for film in fake.records({"train": 4})]
+    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 1 MB"):
+        materialize(fake.source(films), tmp_path, size=500, limit=0.0)
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +186,13 @@ def test_damaged_or_unwritable_folders_are_told(fake, tmp_path):
 def test_config_mistakes_are_told(tmp_path, change, message):
     (tmp_path / "chest_xray" / "train").mkdir(parents=True)
     change = {name: value.format(tmp=tmp_path) if name == "root" else value for name, value in change.items()}
-    config = {"name": "phantom", "root": "", "cache": str(tmp_path / "cache"), "size": 32, "seed": 0, "num": {"train": 2}}
+    config = {
+        "name": "phantom",
+        "root": "",
+        "cache": str(tmp_path / "cache"),
+        "size": 32,
+        "seed": 0,
+        "num": {"train": 2},
+    }
     with pytest.raises(UserError, match=message):
         prepare(ConfigDict({**config, "findings": ("Mass",), "carve": {"val": 0.1, "test": 0.1}, **change}))

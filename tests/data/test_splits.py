@@ -50,5 +50,5 @@ def test_carve_deals_films_without_patient_one_by_one():
 
 @pytest.mark.parametrize("fractions", [{"val": 0.6, "test": 0.5}, {"val": -0.1}, {"val": 1.0}])
 def test_impossible_shares_are_refused(fractions):
-    with pytest.raises(UserError, match="data.carve"):
+    with pytest.raises(UserError, match=r"data\.carve"):
         carve(["a", "b"], np.zeros((2, 1)), fractions, seed=0)

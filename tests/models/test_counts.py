@@ -70,4 +70,5 @@ def test_remat_keeps_the_parameter_paths() -> None:
     for name, options in [("densenet121", {"num_classes": 2}), ("resnet50", {"num_classes": 2}), ("unet", {})]:
         plain = _shapes(name, 64, 1, **options)
         remat = _shapes(name, 64, 1, remat=True, **options)
-        assert jax.tree.structure(plain) == jax.tree.structure(remat), name
+        same = jax.tree.map(lambda a, b: a.shape == b.shape, plain, remat)  # raises where the paths differ
+        assert all(jax.tree.leaves(same)), name

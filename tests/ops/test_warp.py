@@ -12,7 +12,8 @@ import scipy.ndimage
 from cxrjax.ops import warp
 from cxrjax.types import UserError
 
-SIDE = 32
+SIDE = 30  # grid cells of 6 pixels
+MANY = 1500
 NEUTRAL = warp.Amounts(0.0, 6.0, 0.0, 5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 compose = jax.jit(warp.compose, static_argnums=(2, 3))
 some_of = jax.jit(warp.some_of, static_argnames=("n", "amounts"))
@@ -28,9 +29,9 @@ def noise_films(b: int = 4, side: int = SIDE, c: int = 1) -> jax.Array:
     return jax.random.uniform(jax.random.key(9), (b, side, side, c))
 
 
-def only(kind: int, b: int, seed: int = 0, side: int = SIDE, amounts: warp.Amounts = warp.TUTORIAL) -> np.ndarray:
+def only(kind: int, b: int = MANY, side: int = SIDE, amounts: warp.Amounts = warp.TUTORIAL) -> np.ndarray:
     """Displacements (b, 2, side, side) of one kind of transform."""
-    grids = compose(jax.random.key(seed), jnp.full((b, 1), kind), (side, side), amounts)
+    grids = compose(jax.random.key(0), jnp.full((b, 1), kind), (side, side), amounts)
     return np.asarray(grids - warp.identity((side, side))[None])
 
 
@@ -39,7 +40,6 @@ def test_neutral_transforms_return_the_film():
     order = warp.choose(jax.random.key(0), 4, n=6)
     grids = compose(jax.random.key(1), order, (SIDE, SIDE), NEUTRAL)
     np.testing.assert_allclose(warp.sample(films, grids), films, atol=1e-6)
-    np.testing.assert_allclose(some_of(jax.random.key(1), films, n=0), films, atol=1e-6)
 
 
 def test_sampling_equals_scipy_with_a_mirrored_border():
@@ -78,7 +78,7 @@ def test_turning_there_and_back_is_the_identity():
 
 
 def test_rotation_displacements_follow_their_law():
-    move = only(warp.ROTATE, 2000)
+    move = only(warp.ROTATE)
     radius = (SIDE - 1) / np.sqrt(2)
     length = np.hypot(*move[:, :, 0, 0].T)  # 2 r |sin(angle / 2)| at a corner, the angle uniform on +-10 degrees
     angles = np.radians(np.linspace(0, 10, 2001))
@@ -89,7 +89,7 @@ def test_rotation_displacements_follow_their_law():
 
 
 def test_scale_displacements_follow_their_law():
-    move = only(warp.SCALE, 2000)
+    move = only(warp.SCALE)
     edge = move[:, 0, 0, 0] / -((SIDE - 1) / 2)  # 1 / factor - 1
     factors = 1 / (1 + edge)
     assert factors.min() >= 0.9 - 1e-4
@@ -99,30 +99,27 @@ def test_scale_displacements_follow_their_law():
 
 
 def test_grid_displacements_follow_their_law():
-    move = only(warp.GRID, 3000, side=30)  # cells of 6 pixels
-    at = np.arange(30)
+    move = only(warp.GRID)
+    at = np.arange(SIDE)
     cell, within = at // 6, at % 6
     law = 0.3**2 / 3 * (cell * 6.0**2 + within**2)  # independent steps add their variances
-    np.testing.assert_allclose(move[:, 0, :, 0].var(axis=0), law, rtol=0.12, atol=1e-6)
-    np.testing.assert_allclose(move[:, 1, 0, :].var(axis=0), law, rtol=0.12, atol=1e-6)
-    assert (np.abs(move[:, 0].mean(axis=0)) < 4 * np.sqrt(law / 3000)[:, None] + 1e-6).all()
+    np.testing.assert_allclose(move[:, 0, :, 0].var(axis=0), law, rtol=0.15, atol=1e-6)
+    np.testing.assert_allclose(move[:, 1, 0, :].var(axis=0), law, rtol=0.15, atol=1e-6)
+    assert (np.abs(move[:, 0].mean(axis=0)) < 4 * np.sqrt(law / MANY)[:, None] + 1e-6).all()
 
 
 def test_optical_distortion_equals_opencv():
-    move = only(warp.OPTICAL, 3, side=24)
-    for film in move:
-        # k from one corner, then the whole map from OpenCV for that k
-        r2 = 2 * (11.5 / 24) ** 2
-        k = float(film[0, 0, 0] / -11.5 / (r2 + r2**2))
-        assert abs(k) <= 2.0
-        camera = np.array([[24, 0, 11.5], [0, 24, 11.5], [0, 0, 1]])
-        x, y = cv2.initUndistortRectifyMap(camera, np.array([k, k, 0, 0, 0]), None, camera, (24, 24), cv2.CV_32FC1)
-        columns, rows = np.meshgrid(np.arange(24), np.arange(24))
-        np.testing.assert_allclose(film[0], y - rows, atol=1e-3)
-        np.testing.assert_allclose(film[1], x - columns, atol=1e-3)
-    strength = only(warp.OPTICAL, 2000, side=24)[:, 0, 0, 0] / (-11.5 * (r2 + r2**2))
+    move, center = only(warp.OPTICAL), (SIDE - 1) / 2
+    r2 = 2 * (center / SIDE) ** 2
+    strength = move[:, 0, 0, 0] / (-center * (r2 + r2**2))  # k, from one corner
+    assert np.abs(strength).max() <= 2.0 + 1e-4
     assert strength.mean() == pytest.approx(0.0, abs=0.1)
     assert strength.var() == pytest.approx(4 / 3, rel=0.1)
+    camera = np.array([[SIDE, 0, center], [0, SIDE, center], [0, 0, 1]])
+    columns, rows = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    for k, film in zip(strength[:3].astype(float), move, strict=False):  # the whole map, from OpenCV for that k
+        x, y = cv2.initUndistortRectifyMap(camera, np.array([k, k, 0, 0, 0]), None, camera, (SIDE, SIDE), cv2.CV_32FC1)
+        np.testing.assert_allclose(film, [y - rows, x - columns], atol=1e-3)
 
 
 def test_elastic_field_is_a_gaussian_filter_of_uniform_noise():
@@ -132,9 +129,9 @@ def test_elastic_field_is_a_gaussian_filter_of_uniform_noise():
     np.testing.assert_allclose(warp.elastic_field(key, (20, 24), 5.0, sigma), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [32, 64])
-def test_elastic_displacements_follow_their_law_at_every_size(side):
-    move = only(warp.ELASTIC, 150, side=side, amounts=warp.TUTORIAL._replace(alpha_affine=0.0))
+def test_elastic_displacements_follow_their_law():
+    side = 2 * SIDE
+    move = only(warp.ELASTIC, 100, side=side, amounts=warp.TUTORIAL._replace(alpha_affine=0.0))
     inner = move[:, :, side // 4 : -side // 4, side // 4 : -side // 4]
     sigma = 6.0 * side / 256
     lag = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
@@ -157,9 +154,9 @@ def test_elastic_affine_moves_the_three_corners():
 
 
 def test_one_grid_equals_one_transform_after_the_other():
-    films = smooth_films(3, 64)
+    films = smooth_films(3, 60)
     kinds = [warp.ROTATE, warp.ELASTIC, warp.GRID, warp.SCALE]
-    key, amounts, shape = jax.random.key(5), warp.TUTORIAL, (64, 64)
+    key, amounts, shape = jax.random.key(5), warp.TUTORIAL, (60, 60)
     at_once = warp.sample(films, compose(key, jnp.tile(jnp.asarray(kinds)[None], (3, 1)), shape, amounts))
     step_by_step = films
     for kind in kinds:  # a film's parameters hang on the key and not on the order
@@ -193,7 +190,7 @@ def test_keys_decide_and_batches_do_not():
     same_film = some_of(jax.random.key(0), jnp.tile(films[:1], (4, 1, 1, 1)))
     assert float(jnp.abs(same_film[0] - same_film[1]).mean()) > 1e-3  # each film draws for itself
     np.testing.assert_allclose(some_of(jax.random.key(0), films[:2]), once[:2], atol=1e-4)
-    grids = warp.some_of_grids(jax.random.key(0), 4, (SIDE, SIDE))
+    grids = jax.jit(lambda key: warp.some_of_grids(key, 4, (SIDE, SIDE)))(jax.random.key(0))
     np.testing.assert_allclose(warp.sample(films, grids), once, atol=1e-4)  # masks can be warped alike
 
 

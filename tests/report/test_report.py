@@ -384,6 +384,9 @@ def test_mistakes_are_told_with_file_and_line(tmp_path: Path) -> None:
     np.savez(workdir / "progress" / "uniform_0100.npz", image=np.zeros((8, 9, 9), np.float32))
     with pytest.raises(UserError, match=r"uniform_0100\.npz: image has shape \(8, 9, 9\)"):
         write(workdir)
+    np.savez(workdir / "progress" / "uniform_0100.npz", image=np.full((8, 16, 16), np.nan, np.float32))
+    with pytest.raises(UserError, match=r"uniform_0100\.npz: image of 8 of 8 films holds NaN"):
+        write(workdir)
     (workdir / "metrics.jsonl").write_text('{"phase": "a", "step": 1, "loss": 1}\n{"pha')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
         write(workdir)

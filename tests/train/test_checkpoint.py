@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cxrjax.train.checkpoint import Checkpoints, leaf_digest
+from cxrjax.train.checkpoint import Checkpoints
+from cxrjax.train.digest import leaf_digest
 from cxrjax.types import State, UserError
 
 # Orbax leaves a coroutine behind when a read fails, and Python says so when it is collected.
