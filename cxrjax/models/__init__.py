@@ -37,6 +37,7 @@ DENOISERS: dict[str, Callable[..., nn.Module]] = {"unet": unet.unet, "unet_tiny"
 _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "DenseNet": {"stem": ("imagenet", "small")},
     "ResNet": {"stem": ("imagenet", "cifar")},
+    "UNet": {"updown": ("block", "plain")},
     "Head": {"pool": ("gap", "gmp", "lse")},
     "ConvHead": {
         "pool": ("gap", "gmp", "lse"),
