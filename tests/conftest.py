@@ -1,7 +1,6 @@
 """A strict test environment: eight fake devices, no silent rank promotion, a compilation cache that outlives the run."""
 
 import os
-import tempfile
 from pathlib import Path
 
 # Before jax is imported. Without PJRT_NPROC several fake devices deadlock on a machine of few cores.
@@ -9,10 +8,11 @@ os.environ.setdefault("PJRT_NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "cxrjax-test-jit"))
+cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cxrjax" / "tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -63,7 +63,9 @@ def test_the_last_step_returns_the_estimate_without_noise(t):
     for variance in ("large", "small"):
         new = diffusion.ancestral_step(SCHEDULE, x, x0, jnp.int32(t), jnp.int32(0), noise, variance)
         np.testing.assert_allclose(new, x0, atol=1e-6)
-    np.testing.assert_allclose(diffusion.ddim_step(SCHEDULE, x, x0, jnp.int32(t), jnp.int32(0), noise, 1.0), x0, atol=1e-6)
+    np.testing.assert_allclose(
+        diffusion.ddim_step(SCHEDULE, x, x0, jnp.int32(t), jnp.int32(0), noise, 1.0), x0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("t", "s"), [(500, 499), (600, 560)])

@@ -1,0 +1,103 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cxrjax import models
+from cxrjax.ops import diffusion
+from cxrjax.tasks import ddpm
+from cxrjax.types import Batch
+
+NET = models.build("unet_tiny", base=8, mults=(1, 2), groups=4, patch=2, updown="plain")
+TX = optax.adam(2e-3)
+SCHEDULE = diffusion.linear(1000)
+
+
+def batch(n=8, size=16):
+    rows = np.linspace(0, 1, size, dtype=np.float32)
+    image = np.broadcast_to(rows[None, :, None, None], (n, size, size, 1)).copy()
+    return Batch(image, np.zeros((n, 2), np.float32), np.ones(n, np.float32), np.arange(n, dtype=np.int32))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_training_steps_lower_the_loss_on_a_fixed_batch_and_key(prediction):
+    options = ddpm.Options(prediction=prediction, ema=0.5)
+    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    step = jax.jit(partial(ddpm.step, NET, TX, SCHEDULE, options))
+    losses = []
+    for _ in range(12):
+        state, scalars = step(state, batch(), jax.random.key(3))
+        losses.append(float(scalars["loss"]))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_first_epsilon_loss_of_a_zero_network_is_the_noise_power():
+    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    _, scalars = ddpm.step(NET, TX, SCHEDULE, ddpm.Options(), state, batch(), jax.random.key(0))
+    assert float(scalars["loss"]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_moving_average_warms_up_and_then_trails():
+    options = ddpm.Options(ema=0.9)
+    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    old = np.asarray(state.ema["unet"]["out"]["bias"])
+    new, _ = ddpm.step(NET, TX, SCHEDULE, options, state, batch(), jax.random.key(0))
+    d = min(0.9, 1 / 10)  # n = 0
+    expected = d * old + (1 - d) * np.asarray(new.params["unet"]["out"]["bias"])
+    np.testing.assert_allclose(new.ema["unet"]["out"]["bias"], expected, rtol=1e-6)
+
+
+def test_padding_has_no_share_in_loss_or_update():
+    real = batch(4)
+    padded = jax.tree.map(lambda x: np.concatenate([x, 0.9 * np.ones_like(x)]).astype(x.dtype), real)
+    padded = padded.replace(valid=np.asarray([1, 1, 1, 1, 0, 0, 0, 0], np.float32))
+    state = ddpm.init(NET, TX, jax.random.key(0), real)
+    changed = padded.replace(image=np.where(padded.valid[:, None, None, None] > 0, padded.image, 0.1))
+    a, _ = ddpm.step(NET, TX, SCHEDULE, ddpm.Options(), state, padded, jax.random.key(0))
+    b, _ = ddpm.step(NET, TX, SCHEDULE, ddpm.Options(), state, changed, jax.random.key(0))
+    for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_times_stay_within_t_max():
+    seen = []
+
+    class Spy:
+        def apply(self, variables, x, t, train, rngs=None):
+            seen.append(np.asarray(t))
+            return jnp.zeros_like(x), {}
+
+    options = ddpm.Options(t_max=7)
+    for i in range(40):
+        key = jax.random.key(i)
+        x0 = 2 * jnp.asarray(batch().image) - 1
+        t = jax.random.randint(jax.random.split(key)[0], (8,), 1, options.t_max + 1)
+        ddpm._loss(Spy(), SCHEDULE, options, {}, x0, t, key, True)
+    values = np.unique(np.concatenate(seen))
+    assert values.min() == 0  # index 0 is distance 1
+    assert values.max() == 6
+
+
+def test_evaluation_is_the_same_at_every_call_and_reads_the_average():
+    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    run = partial(ddpm.predict, NET, SCHEDULE, ddpm.Options())
+    a, b = run(state, batch(), jax.random.key(5))["loss"], run(state, batch(), jax.random.key(5))["loss"]
+    assert a.shape == (8, 4)
+    assert np.array_equal(a, b)
+    moved = state.replace(params=jax.tree.map(lambda p: p + 1.0, state.params))
+    assert np.array_equal(run(moved, batch(), jax.random.key(5))["loss"], a)
+
+
+def test_the_predictor_hands_the_network_the_index_and_gives_noise():
+    schedule = SCHEDULE
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
+    variables = NET.init(jax.random.key(1), x, jnp.zeros(2, jnp.int32), train=False)["params"]
+    variables = jax.tree.map(lambda p: p + 0.01, variables)
+    epsilon = ddpm.noise_predictor(NET, schedule, "epsilon", variables)(x, jnp.asarray([4, 4]))
+    direct, _ = NET.apply({"params": variables}, x, jnp.asarray([4, 4]), train=False)
+    np.testing.assert_allclose(epsilon, direct, atol=1e-6)
+    from_v = ddpm.noise_predictor(NET, schedule, "v", variables)(x, jnp.asarray([4, 4]))
+    np.testing.assert_allclose(from_v, diffusion.to_epsilon(schedule, x, jnp.int32(5), direct, "v"), atol=1e-6)

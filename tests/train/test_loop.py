@@ -1,0 +1,206 @@
+"""The loop: resume is exact, devices agree, a signal saves, a bad loss changes nothing."""
+
+import json
+import os
+import signal
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from cxrjax import models
+from cxrjax.tasks import classify
+from cxrjax.train import log as logs
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Batch, Task, UserError
+
+NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), dropout=0.2)
+TX = optax.adam(3e-3)
+OPTIONS = classify.Options(noise=0.05)
+TASK = Task(
+    init=partial(classify.init, NET, TX),
+    step=partial(classify.step, NET, TX, OPTIONS),
+    predict=partial(classify.predict, NET),
+    summarize=partial(classify.summarize, OPTIONS),
+    on_eval=classify.on_eval,
+)
+RNG = np.random.default_rng(0)
+POOL = RNG.uniform(0, 1, (40, 16, 16, 1)).astype(np.float32)
+LABEL = np.eye(2, dtype=np.float32)[RNG.integers(0, 2, 40)]
+
+
+class Stream:
+    """Batches by position; after `stop_at` of them it raises, as a kill would."""
+
+    def __init__(self, size=8, stop_at=None, poison=(), on=None):
+        self.position, self.size, self.stop_at, self.poison, self.on = 0, size, stop_at, poison, on
+
+    def __next__(self):
+        if self.position == self.stop_at:
+            raise KeyboardInterrupt
+        if self.on and self.position == self.on[0]:
+            self.on[1]()
+        index = (np.arange(self.size) + self.size * self.position) % 40
+        image = POOL[index] * (np.nan if self.position in self.poison else 1.0)
+        self.position += 1
+        return Batch(image.astype(np.float32), LABEL[index], np.ones(self.size, np.float32), index.astype(np.int32))
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]
+
+
+def evals(size=16):
+    for start in range(0, 48, size):
+        index = np.arange(start, start + size)
+        valid = index < 40
+        index = np.where(valid, index, 0)
+        yield Batch(POOL[index], LABEL[index], valid.astype(np.float32), index.astype(np.int32))
+
+
+EXAMPLE = Batch(POOL[:8], LABEL[:8], np.ones(8, np.float32), np.arange(8, dtype=np.int32))
+
+
+def fit(folder, stream, steps=12, devices=1, **phase):
+    phase = {"log_every": 2, "eval_every": 4, "save_every": 3, **phase}
+    folder.mkdir(exist_ok=True)
+    with logs.Log(folder) as log:
+        return loop.fit(
+            TASK, loop.Phase("net", steps, **phase), stream=stream, evals=evals, example=EXAMPLE, workdir=folder,
+            mesh=meshes.make(devices), key=jax.random.key(5), log=log,
+        )  # fmt: skip
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return fit(folder, Stream()), folder
+
+
+@pytest.mark.parametrize("kill_at", [2, 5, 11])
+def test_a_killed_run_continues_to_the_same_bits(whole, tmp_path, kill_at):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, Stream(stop_at=kill_at))
+    resumed = fit(tmp_path, Stream())
+    assert same(resumed, whole[0])
+
+    def lines(folder):
+        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    evaluations = [e for e in lines(tmp_path) if "eval" in e]
+    assert evaluations == [e for e in lines(whole[1]) if "eval" in e]
+    steps = [e["step"] for e in lines(tmp_path) if "eval" not in e]
+    assert steps == sorted(set(steps))
+
+
+def test_a_finished_phase_is_not_trained_again(whole):
+    state = fit(whole[1], Stream(stop_at=0))
+    assert same(state, whole[0])
+
+
+def test_best_brings_back_the_best_evaluated_step(tmp_path):
+    state = fit(tmp_path, Stream(), eval_every=3, select="best", metric=("loss", "max"))
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scored = {e["step"]: e["loss"] for e in entries if "eval" in e}
+    assert int(state.step) == max(scored, key=scored.get)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path):
+    stream = Stream(on=(6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with pytest.raises(loop.Preempted, match="step 7"):
+        fit(tmp_path, stream)
+    assert same(fit(tmp_path, Stream()), whole[0])
+
+
+def test_a_batch_that_is_not_finite_changes_nothing_but_the_counter():
+    state = TASK.init(jax.random.key(0), EXAMPLE)
+    bad = EXAMPLE.replace(image=EXAMPLE.image * np.nan)
+    step = jax.jit(partial(loop.advance, TASK.step))
+    running = {k: loop.metrics.Average.empty() for k in ("loss", "grad_norm", "skipped")}
+    after, running = step(state, running, bad, jax.random.key(0))
+    assert same(after.replace(step=state.step), state)
+    assert int(after.step) == 1
+    assert float(running["skipped"].compute()) == 1
+    after, running = step(after, running, EXAMPLE, jax.random.key(0))
+    assert float(running["skipped"].compute()) == 0.5
+    assert np.isfinite(float(running["loss"].compute()))
+
+
+def test_a_run_without_a_finite_loss_stops_with_advice_and_keeps_its_checkpoint(tmp_path):
+    with pytest.raises(loop.Diverged, match=r"optim\.lr"):
+        fit(tmp_path, Stream(poison=range(5, 40)))
+    assert same(fit(tmp_path, Stream()), fit(tmp_path, Stream()))
+
+
+def test_evaluation_counts_every_film_once_and_padding_never():
+    mesh = meshes.make(1)
+    state = meshes.replicate(mesh, TASK.init(jax.random.key(0), EXAMPLE))
+    rows = loop.evaluate(jax.jit(TASK.predict), state, evals(), mesh, jax.random.key(0))
+    assert np.array_equal(rows["index"], np.arange(40))
+    assert np.array_equal(rows["label"], LABEL)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
+def test_one_and_eight_devices_give_the_same_gradients():
+    def gradient(devices):
+        mesh = meshes.make(devices)
+        task = TASK._replace(step=partial(classify.step, NET, optax.sgd(1.0), classify.Options()))
+        state = classify.init(NET, optax.sgd(1.0), jax.random.key(0), EXAMPLE)
+        placed = meshes.replicate(mesh, state)
+        new, scalars = jax.jit(task.step)(placed, meshes.put(mesh, EXAMPLE), meshes.replicate(mesh, jax.random.key(1)))
+        step = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), state.params, new.params)  # lr 1: the gradient
+        return step, jax.tree.map(np.asarray, new.stats), float(scalars["loss"])
+
+    (one, stats1, loss1), (eight, stats8, loss8) = gradient(1), gradient(8)
+    assert loss1 == pytest.approx(loss8, rel=1e-5)
+    for a, b in zip(jax.tree.leaves((one, stats1)), jax.tree.leaves((eight, stats8)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(a).max()))
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
+def test_parameters_shard_by_a_rule_on_their_paths():
+    mesh = meshes.make(8)
+    tree = jax.eval_shape(TASK.init, jax.random.key(0), EXAMPLE)
+    shardings = meshes.state_shardings(mesh, tree, ((r"params/.*layer2.*/kernel", 3),))
+    leaves = jax.tree_util.tree_leaves_with_path(shardings)
+    split = [jax.tree_util.keystr(p) for p, s in leaves if any(s.spec)]
+    assert split
+    assert all("layer2" in name for name in split)
+    with pytest.raises(UserError, match="does not split"):
+        meshes.state_shardings(mesh, tree, ((r"params/.*bn1/scale", 1),))
+
+
+def test_a_batch_that_does_not_split_is_told():
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 (fake) devices")
+    with pytest.raises(UserError, match="does not split"):
+        meshes.put(meshes.make(8), jax.tree.map(lambda x: x[:6], EXAMPLE))
+
+
+def test_too_many_devices_are_refused():
+    with pytest.raises(UserError, match=r"mesh\.devices"):
+        meshes.make(jax.device_count() + 1)
+
+
+def test_jit_traces_the_step_once(tmp_path):
+    traces = []
+
+    def counted(state, batch, key):
+        traces.append(1)
+        return TASK.step(state, batch, key)
+
+    with logs.Log(tmp_path) as log:
+        loop.fit(
+            TASK._replace(step=counted), loop.Phase("net", 6, log_every=2, save_every=6), stream=Stream(), evals=None,
+            example=EXAMPLE, workdir=tmp_path, mesh=meshes.make(1), key=jax.random.key(5), log=log,
+        )  # fmt: skip
+    assert len(traces) == 2  # once for the shapes of the scalars, once for the program
