@@ -20,7 +20,7 @@ _PACKAGES = (
     "ml_collections", "numpy",
 )  # fmt: skip
 # What may differ between two commands that are one run: where things lie, not what is computed.
-_FREE = ("compile_cache", "data.cache", "data.root", "mesh.devices")
+_FREE = ("compile_cache", "data.cache", "data.root", "mesh.devices", "mesh.distributed")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,6 +36,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return str(value)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(config.to_dict(), default=_plain))
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -64,7 +69,7 @@ def make(
     config: Any, choices: Mapping[str, tuple[tuple[Any, ...], str]], command: str, data: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The manifest of a run that is about to begin."""
-    resolved = json.loads(json.dumps(config.to_dict(), default=_plain))
+    resolved = plain(config)
     flat = flatten(resolved)
     return {
         "command": command,

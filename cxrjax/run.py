@@ -80,7 +80,8 @@ def train_phase(context: Context, name: str) -> State:
         work = f"{config.steps:,} steps of {config.batch} films"
         context.log.say(f"{name}: {config.net.name} ({network}), {count:,} parameters, {work}")
         overviews.append(parameter_overview.get_parameter_overview(params, include_stats=False))
-    (context.workdir / f"parameters_{name}.txt").write_text("\n".join(overviews) + "\n")
+    if jax.process_index() == 0:
+        (context.workdir / f"parameters_{name}.txt").write_text("\n".join(overviews) + "\n")
     phase = loop.Phase(
         name, config.steps, config.log_every, config.eval_every, config.save_every, config.select, tuple(config.metric)
     )
@@ -100,8 +101,10 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
       UserError: what a person can mend.
     """
     workdir = Path(workdir)
-    finished = workdir / "manifest.json"
-    if finished.exists() and json.loads(finished.read_text()).get("finished"):
+    path = workdir / "manifest.json"
+    STUDIES[config.study.name].check(config)
+    if path.exists() and (old := json.loads(path.read_text())).get("finished"):
+        manifest.check_same(old, {**old, "config": manifest.plain(config)}, workdir)
         print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
         return 0
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(config.compile_cache).expanduser())
@@ -139,15 +142,22 @@ def _run(
     record = manifest.make(config, choices, command, facts) | {"warnings": [*films.warnings, *config.warnings]}
     path = workdir / "manifest.json"
     if path.exists():
-        manifest.check_same(json.loads(path.read_text()), record, workdir)
-    manifest.write_json(path, record)
+        old = json.loads(path.read_text())
+        manifest.check_same(old, record, workdir)
+        record["resumed"] = [*old.get("resumed", []), record["started"]]
+        record["started"] = old["started"]
+    primary = jax.process_index() == 0
+    if primary:
+        manifest.write_json(path, record)
     for warning in record["warnings"]:
         log.say(f"warning: {warning}")
 
     context = Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {})
     for name in config.phases:
         context.states[name] = train_phase(context, name)
-    results = STUDIES[config.study.name](context)
+    results = STUDIES[config.study.name].run(context)
+    if not primary:
+        return 0
     manifest.write_json(workdir / "results.json", results)
     page = report.write(workdir)
     manifest.write_json(path, record | {"finished": True})

@@ -1,4 +1,4 @@
-"""The types that every room shares: `Batch`, `State`, `Task`, and the errors meant for people."""
+"""The types that every room shares: `Batch`, `State`, `Task`, and the error meant for people."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ import flax.struct
 import jax
 import numpy as np
 
+from cxrjax.errors import UserError as UserError
+
 Array = jax.Array
 Key = jax.Array
 PyTree = Any
 Scalars = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
-
-
-class UserError(Exception):
-    """A mistake that the person at the keyboard can mend; the launcher prints it in one line and exits with 2.
-
-    The message names the file, the key or the value, says what was expected and what to do.
-    """
 
 
 @flax.struct.dataclass

@@ -35,11 +35,11 @@ def main(argv: list[str]) -> int:
         return 0
 
     # Importing jax takes seconds; nothing above this line needs it.
-    from cxrjax import run, types
+    from cxrjax import errors, run
 
     try:
         return run.run(request.config, choices=request.choices, workdir=request.workdir, command=shlex.join(argv))
-    except types.UserError as error:
+    except errors.UserError as error:
         return fail(error)
 
 

@@ -1,4 +1,4 @@
-"""A strict test environment: eight fake devices, no silent rank promotion, a compilation cache that outlives the run."""
+"""A strict test environment: eight fake devices, no silent rank promotion, a compilation cache that is kept."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
 cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cxrjax" / "tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

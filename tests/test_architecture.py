@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS: tuple[str, ...] = ("types", "ops", "metrics", "data", "nn", "models", "weights")
+ROOMS: tuple[str, ...] = ("types", "console", "ops", "metrics", "data", "nn", "models", "weights")
 ROOMS += ("train", "tasks", "studies", "infer", "report", "manifest", "run")
 FROM_ANYWHERE = {"types", "errors"}
 LONGEST = 350

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -20,9 +21,8 @@ from typing import Any
 import filelock
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from cxrjax import console
 from cxrjax.data import builder, films, splits
 from cxrjax.data.source import Record, Source
 from cxrjax.data.sources import SOURCES
@@ -150,7 +150,9 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
             splits.check_disjoint(_patients((r.split, r.patient) for r in records))
         rows: dict[str, list[Record]] = {split: [] for split in source.splits}
         bad: list[films.CorruptFilm] = []
-        with _progress(source.total) as advance:
+        with console.progress(Console(stderr=True), transient=True) as bar:
+            task_id = bar.add_task("preparing films", total=source.total, note="")
+            advance = functools.partial(bar.advance, task_id)
             groups = itertools.groupby(_decoded(records, size), key=lambda item: item[0].split)
             examples = {split: _examples(split, groups, rows, bad, advance) for split in source.splits}
             builder.write(
@@ -287,25 +289,3 @@ def _warnings(rows: dict[str, list[Record]], bad: list) -> list[str]:
     if bad:
         out.append(f"{len(bad)} films could not be read and were left out (quarantine.csv)")
     return out
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} films/s" if task.speed else "")
-
-
-class _progress:
-    """A bar on stderr with rate and time left; entering it gives a function to call once a film."""
-
-    def __init__(self, total: int):
-        console = Console(stderr=True)
-        columns = (TextColumn("preparing films"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("films", total=total)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda: self._bar.advance(self._task)
-
-    def __exit__(self, *unused: object) -> None:
-        self._bar.stop()

@@ -80,7 +80,7 @@ class UNet(nn.Module):
       dropout: rate, before each block's second convolution; needs the rng `dropout` in training.
       patch: side of the squares that are folded into channels first and unfolded last (Hoogeboom et al. 2023, "simple
         diffusion"); 2 makes every level a quarter as dear, and 1 is the published form.
-      updown: "block" resamples in residual blocks (the published form), "plain" pools and repeats, without convolutions:
+      updown: "block" resamples in residual blocks (the published form), "plain" pools and repeats, no convolutions:
         the blocks work at the finer side with the coarser width and cost a third of a small network.
       dtype: compute dtype; parameters, normalization, softmax, time embedding and output are float32.
       remat: recompute each residual block in the backward pass, for memory.

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from cxrjax.errors import UserError
+
 MODE_ORDER = ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend")
 JUDGE_ORDER = ("independent", "cam_network")
 _TREATED_FILE = re.compile(r"(?P<mode>.+)_(?P<lam>\d{4,})\.npz")
@@ -114,13 +116,6 @@ class Run:
         return sorted(points, key=lambda point: point[0])
 
 
-def user_error(message: str) -> Exception:
-    """The error meant for people. Imported late: `cxrjax.types` loads jax, which a report does without."""
-    from cxrjax.types import UserError
-
-    return UserError(message)
-
-
 def is_number(value: object) -> bool:
     """Whether a value is a finite number (True and False are not)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -150,7 +145,7 @@ def read_run(workdir: Path) -> Run:
     """
     workdir = Path(workdir)
     if not (workdir / "manifest.json").is_file():
-        raise user_error(f"{workdir}: no manifest.json here; give the workdir of a finished run")
+        raise UserError(f"{workdir}: no manifest.json here; give the workdir of a finished run")
     manifest = _read_json(workdir / "manifest.json")
     notes = []
     leaves: list[Leaf] = []
@@ -168,9 +163,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise user_error(f"{path}: not valid JSON ({error}); run the study again or mend the file") from error
+        raise UserError(f"{path}: not valid JSON ({error}); run the study again or mend the file") from error
     if not isinstance(tree, dict):
-        raise user_error(f"{path}: expected a JSON object, found {type(tree).__name__}")
+        raise UserError(f"{path}: expected a JSON object, found {type(tree).__name__}")
     return tree
 
 
@@ -184,9 +179,9 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise user_error(f"{path}, line {number}: not valid JSON ({error}); remove the line") from error
+            raise UserError(f"{path}, line {number}: not valid JSON ({error}); remove the line") from error
         if not isinstance(row, dict):
-            raise user_error(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+            raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
         rows.append(row)
     return rows
 
@@ -196,13 +191,13 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError) as error:
-        raise user_error(f"{path}: cannot be read as .npz ({error}); run the study again") from error
+        raise UserError(f"{path}: cannot be read as .npz ({error}); run the study again") from error
 
 
 def _finite(image: np.ndarray, name: str, path: Path) -> None:
     bad = ~np.isfinite(image).all(axis=(1, 2))
     if bad.any():
-        raise user_error(
+        raise UserError(
             f"{path}: {name} of {bad.sum()} of {len(bad)} films holds NaN or infinity; the sampling diverged there. "
             "Run the study again, or move the file away to report the rest"
         )
@@ -213,7 +208,7 @@ def _probabilities(arrays: dict[str, np.ndarray], n: int, path: Path) -> dict[st
     found = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
     for judge, value in found.items():
         if value.shape != (n,):
-            raise user_error(f"{path}: {prefix}{judge} has shape {value.shape}, expected ({n},), one for each film")
+            raise UserError(f"{path}: {prefix}{judge} has shape {value.shape}, expected ({n},), one for each film")
     return found
 
 
@@ -223,16 +218,16 @@ def _read_films(path: Path) -> Films | None:
     arrays = _load(path)
     missing = {"key", "disease", "severity", "image", "cam"} - set(arrays)
     if missing:
-        raise user_error(f"{path}: array(s) {', '.join(sorted(missing))} missing; run the study again")
+        raise UserError(f"{path}: array(s) {', '.join(sorted(missing))} missing; run the study again")
     shape = arrays["image"].shape
     if len(shape) != 3:
-        raise user_error(f"{path}: image has shape {shape}, expected (n, h, w)")
+        raise UserError(f"{path}: image has shape {shape}, expected (n, h, w)")
     _finite(arrays["image"], "image", path)
     _finite(arrays["cam"], "cam", path)
     for name in ("key", "disease", "severity", "cam", "twin", "lesion"):
         expected = shape if name in ("cam", "twin", "lesion") else shape[:1]
         if name in arrays and arrays[name].shape != expected:
-            raise user_error(f"{path}: {name} has shape {arrays[name].shape}, expected {expected}")
+            raise UserError(f"{path}: {name} has shape {arrays[name].shape}, expected {expected}")
     return Films(
         key=arrays["key"],
         disease=arrays["disease"].astype(bool),
@@ -254,7 +249,7 @@ def _read_treated(folder: Path, films: Films) -> dict[str, dict[int, Treated]]:
         arrays = _load(path)
         if "image" not in arrays or arrays["image"].shape != films.image.shape:
             found = arrays["image"].shape if "image" in arrays else "none"
-            raise user_error(f"{path}: image has shape {found}, films.npz has {films.image.shape}; run the study again")
+            raise UserError(f"{path}: image has shape {found}, films.npz has {films.image.shape}; run the study again")
         _finite(arrays["image"], "image", path)
         probability = _probabilities(arrays, len(films.key), path)
         treated.setdefault(match["mode"], {})[int(match["lam"])] = Treated(arrays["image"], probability)

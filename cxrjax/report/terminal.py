@@ -26,8 +26,8 @@ def tables(workdir: Path) -> list[Table]:
         for mode, cells in equal.cells.items():
             shown = []
             for cell in cells:
-                leaf = cell.difference if mode != summary.BASELINE else cell.value
-                shown.append(summary.DASH if leaf is None else summary.with_interval(dataclasses.replace(leaf, unit="")))
+                of = cell.difference if mode != summary.BASELINE else cell.value
+                shown.append(summary.DASH if of is None else summary.with_interval(dataclasses.replace(of, unit="")))
             table.add_row(mode, *shown)
         out.append(table)
     return out

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from cxrjax.studies import treatment
 
-STUDIES: dict[str, Callable[[Any], dict[str, Any]]] = {"progress": treatment.run}
+
+class Study(NamedTuple):
+    """`check(config)` refuses before any training; `run(context)` gives the results."""
+
+    check: Callable[[Any], None]
+    run: Callable[[Any], dict[str, Any]]
+
+
+STUDIES: dict[str, Study] = {"progress": Study(treatment.check, treatment.run)}

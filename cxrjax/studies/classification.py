@@ -41,14 +41,14 @@ def small(image: np.ndarray) -> np.ndarray:
 
 
 def logreg32(
-    train_image: np.ndarray, train_label: np.ndarray, image: np.ndarray, seed: int, penalties: Sequence[float] = (0.01,)
+    train: np.ndarray, train_label: np.ndarray, films: np.ndarray, seed: int, penalties: Sequence[float] = (0.01,)
 ) -> np.ndarray:
     """The floor of every table: probabilities (n, k) of a logistic regression on 32x32 films.
 
     Args:
-      train_image: (m, h, w, 1) in [0, 1].
+      train: (m, 1024), as `small` makes them.
       train_label: (m, k) one-hot.
-      image: (n, h, w, 1) to score.
+      films: (n, 1024) to score.
       seed: of the solver.
       penalties: inverse L2 strengths; with several, 5-fold cross-validation on the training films chooses.
     """
@@ -58,7 +58,7 @@ def logreg32(
     if len(penalties) > 1:
         grid = {"logisticregression__C": list(penalties)}
         model = GridSearchCV(model, grid, scoring="roc_auc_ovr", cv=5, n_jobs=1)
-    return model.fit(small(train_image), target).predict_proba(small(image))
+    return model.fit(train, target).predict_proba(films)
 
 
 def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, positive: int = 1) -> Results:

@@ -16,7 +16,7 @@ Results = dict[str, Any]
 
 
 def mean_leaf(values: np.ndarray, unit: str, seed: int = 0) -> Results:
-    """Mean over films with a percentile-bootstrap interval; films without a value (NaN) are left out."""
+    """Mean over films with a percentile-bootstrap interval; those without a finite value are left out of `n`."""
     values = values[np.isfinite(values)].astype(np.float64)
     if not len(values):
         return bootstrap.leaf(float("nan"), float("nan"), float("nan"), n=0, unit=unit)
@@ -31,11 +31,12 @@ def rate_leaf(normal: np.ndarray) -> Results:
 
 
 def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Per-film likeness to the patient's own film in and out of the mask, and to the twin in and out of the lesion."""
+    """Per-film likeness to the own film in and out of the mask, and to the twin, if any, in and out of the lesion."""
     image, mask = films["image"], films["cam"] > 0.5
     out = {}
     for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr), ("ssim", similarity.ssim)):
         out[name] = {"inside": function(image, treated, mask), "outside": function(image, treated, ~mask)}
+    if "twin" in films:
         lesion, twin = films["lesion"], films["twin"]
         out["twin_error"] = {
             "inside": similarity.mae(twin, treated, lesion),
@@ -54,7 +55,8 @@ def crossing(rates: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, n
       rates: (..., m), a rate at each of m values of lambda.
 
     Returns:
-      left index, right index, and the weight of the right one (NaN where the level is never reached), each (...).
+      left index, right index, and the weight of the right one, each (...); NaN where the level is never reached, or
+      already at the first lambda.
     """
     reached = rates >= level
     right = reached.argmax(axis=-1)
@@ -62,8 +64,9 @@ def crossing(rates: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, n
     at_right = np.take_along_axis(rates, right[..., None], -1)[..., 0]
     at_left = np.take_along_axis(rates, left[..., None], -1)[..., 0]
     span = at_right - at_left
-    weight = np.where(right == 0, 1.0, (level - at_left) / np.where(span == 0, 1.0, span))
-    return left, right, np.where(reached.any(axis=-1), weight, np.nan)
+    weight = (level - at_left) / np.where(span == 0, 1.0, span)
+    # Reached untreated, there is no treatment to compare.
+    return left, right, np.where(reached.any(axis=-1) & (right > 0), weight, np.nan)
 
 
 def at_rate(normal: np.ndarray, error: np.ndarray, level: float, draws: np.ndarray) -> np.ndarray:
@@ -106,7 +109,8 @@ def equal_rate(
     def leaf(v: np.ndarray, unit: str) -> Results:
         rest = v[1:]
         known = np.isfinite(rest)
-        low, high = np.percentile(rest[known], [2.5, 97.5]) if known.mean() > 0.95 else (np.nan, np.nan)
+        sure = known.mean() > 0.95 and np.isfinite(v[0])
+        low, high = np.percentile(rest[known], [2.5, 97.5]) if sure else (np.nan, np.nan)
         return bootstrap.leaf(float(v[0]), float(low), float(high), n=n, unit=unit)
 
     out = {}

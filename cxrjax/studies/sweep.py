@@ -11,13 +11,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from cxrjax.ops import cam, diffusion, guidance
 from cxrjax.tasks import classify, ddpm
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, PyTree, State
+from cxrjax.types import Array, PyTree, State, UserError
 
 
 class Judge(NamedTuple):
@@ -38,6 +39,11 @@ class Judge(NamedTuple):
 
 def judge_of(config: Any, state: State, classes: tuple[str, ...]) -> Judge:
     """A judge from a finished classification phase of two classes, one of them Normal."""
+    if len(classes) != 2 or "Normal" not in classes or config.loss != "softmax":
+        raise UserError(
+            f"the progress study needs two exclusive classes, one of them 'Normal' (loss softmax); data.classes is "
+            f"{classes} and the loss {config.loss!r}"
+        )
     normal = classes.index("Normal")
     net = classify.network(config, len(classes))
     return Judge(net, {"params": state.params["net"], **state.stats["net"]}, normal, 1 - normal)
@@ -57,7 +63,8 @@ def heat(net: nn.Module, normal: int, disease: int, target: str, variables: PyTr
     _, endpoints = net.apply(variables, classify.normalize(image), train=False)
 
     def head(features: Array) -> Array:
-        return net.apply(variables, features, method="head_from")
+        logits: Any = net.apply(variables, features, method="head_from")
+        return logits
 
     def score(logits: Array) -> Array:
         return logits[:, disease] - (logits[:, normal] if target == "difference" else 0.0)
@@ -84,19 +91,34 @@ def base_mode(mode: str) -> tuple[str, bool]:
 
 
 def in_chunks(mesh: Mesh, size: int, function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-    """Applies a jitted function to rows `size` at a time, the last chunk padded by its first row; one compilation."""
+    """Applies a jitted function to rows `size` at a time, the last chunk padded by its first row; one compilation.
+
+    Every process holds all rows, hands its share to its devices, and gets the whole answer back.
+    """
     size = max(size // mesh.size, 1) * mesh.size
+    share = size // jax.process_count()
+    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     parts = []
     for start in range(0, len(arrays[0]), size):
         chunk = [a[start : start + size] for a in arrays]
         real = len(chunk[0])
         padded = [np.concatenate([c, np.repeat(c[:1], size - real, axis=0)]) for c in chunk]
-        parts.append(jax.tree.map(lambda x, n=real: np.asarray(x)[:n], function(*meshes.put(mesh, tuple(padded)))))
+        out = function(*meshes.put(mesh, tuple(p[mine] for p in padded)))
+        if jax.process_count() > 1:
+            out = multihost_utils.process_allgather(out, tiled=True)
+        parts.append(jax.tree.map(lambda x, n=real: np.asarray(x)[:n], out))
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes a compressed .npz whole or not at all."""
+    """Writes a compressed .npz whole or not at all, by the first process; the others wait for it."""
+    if jax.process_index() == 0:
+        _write(path, arrays)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(str(path))
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_path = path.with_name(f".{path.name}.partial")
     with partial_path.open("wb") as file:
@@ -178,7 +200,11 @@ def run(
                 mask = hard if thresholded else soft
                 uniform = folder / f"uniform_{lam:04d}.npz"
                 if base == "mask_blend" and uniform.exists():  # the same walk, pasted: no need to walk again
-                    treated = np.asarray(guidance.blend(image, np.load(uniform)["image"][..., None], mask))
+                    treated = np.asarray(
+                        guidance.blend(
+                            jnp.asarray(image), jnp.asarray(np.load(uniform)["image"][..., None]), jnp.asarray(mask)
+                        )
+                    )
                 else:
                     walk = partial(treat, base, weights, jnp.int32(lam))
                     treated = in_chunks(mesh, config.batch, walk, image, mask, keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 
 from cxrjax import data
 from cxrjax.metrics import bootstrap
+from cxrjax.ops import guidance
 from cxrjax.studies import classification, progress, sweep
 from cxrjax.tasks import classify, ddpm
 from cxrjax.train import loop
@@ -23,29 +25,69 @@ def held_out(films: data.Prepared) -> str:
     return "test" if films.splits.get("test") else "val"
 
 
-def choose(label: np.ndarray, normal: int, num_diseased: int, num_controls: int, seed: int) -> np.ndarray:
-    """Indices of diseased films, then of healthy controls, drawn without replacement.
+def check(config: Any) -> None:
+    """Refuses before any training what the sweep could not do.
+
+    Raises:
+      UserError: a lambda that the diffusion was not trained for, an unknown mode, or a missing phase.
+    """
+    study = config.study
+    diffusion = config[study.diffusion_phase]
+    top = diffusion.t_max or diffusion.num_timesteps
+    if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
+        raise UserError(
+            f"study.lambdas = {tuple(study.lambdas)}: each must lie in 1 ... {top}, the times that "
+            f"{study.diffusion_phase} is trained for; change them, or {study.diffusion_phase}.t_max"
+        )
+    for mode in study.modes:
+        if sweep.base_mode(mode)[0] not in guidance.MODES:
+            near = difflib.get_close_matches(mode, guidance.MODES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"study.modes has {mode!r}: expected {', '.join(guidance.MODES)}, or one of them + _hard{hint}"
+            )
+    for key in ("cam_phase", "judge_phase", "diffusion_phase"):
+        if study[key] not in config.phases:
+            raise UserError(f"study.{key} = {study[key]!r} is none of the phases {', '.join(config.phases)}")
+
+
+def choose(
+    label: np.ndarray, normal: int, patients: np.ndarray, num_diseased: int, num_controls: int, seed: int
+) -> np.ndarray:
+    """Indices of diseased films, then of healthy controls: one film a patient, so that films are independent.
 
     Raises:
       UserError: there are none of one kind.
     """
-    rng = np.random.default_rng(seed)
-    healthy = label[:, normal] == 1
+    order = np.random.default_rng(seed).permutation(len(label))
     out = []
-    for name, pool, count in (("diseased", ~healthy, num_diseased), ("normal", healthy, num_controls)):
-        indices = np.flatnonzero(pool)
-        if not len(indices):
+    for name, value, count in (("diseased", 0, num_diseased), ("normal", 1, num_controls)):
+        pool = order[label[order, normal] == value]  # a film of unknown label is neither
+        if not len(pool):
             raise UserError(f"the held-out part has no {name} film; the progress study needs both kinds")
-        out.append(np.sort(rng.permutation(indices)[:count]))
+        first = np.sort(np.unique(patients[pool], return_index=True)[1])
+        out.append(np.sort(pool[first][:count]))
     return np.concatenate(out)
+
+
+def small_films(films: data.Prepared, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """A split as (n, 1024) rows of 32x32 films and (n, k) labels, without ever holding its films at full size."""
+    rows, labels = [], []
+    for batch in data.eval_batches(films, split, classes=classes, batch_size=256):
+        known = (batch.valid > 0) & ~np.isnan(batch.label).any(axis=1)
+        rows.append(classification.small(batch.image[known]))
+        labels.append(batch.label[known])
+    return np.concatenate(rows), np.concatenate(labels)
 
 
 def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) -> Results:
     """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
     config, films = context.config, context.films
     classes, split = tuple(config.data.classes), held_out(films)
-    table, test = films.table(split), data.films(films, split)
+    table = films.table(split)
     label = data.labels.select(table["labels"], films.columns, classes)
+    if np.isnan(label).any():
+        raise UserError(f"the {split} part has films of unknown label; the progress study needs every label of it")
     disease = next(iter(judges.values()))[1].disease
     out: Results = {}
     probability = {}
@@ -57,9 +99,9 @@ def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) 
         rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)
         probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])
         out[name] = {split: classification.score(label, probability[name], table["patient"], judge.disease)}
-    train = data.films(films, "train")
-    train_label = data.labels.select(films.table("train")["labels"], films.columns, classes)
-    floor = classification.logreg32(train["image"], train_label, test["image"], config.seed, config.study.penalties)
+    train, train_label = small_films(films, "train", classes)
+    test, _ = small_films(films, split, classes)
+    floor = classification.logreg32(train, train_label, test, config.seed, config.study.penalties)
     out["logreg32"] = {split: classification.score(label, floor, table["patient"], disease)}
     for name in probability:
         out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, disease)
@@ -80,7 +122,7 @@ def run(context: Any) -> Results:
     table = films.table(split)
     label = data.labels.select(table["labels"], films.columns, classes)
     normal = judges["cam_network"][1].normal
-    keep = choose(label, normal, study.num_diseased, study.num_controls, config.seed)
+    keep = choose(label, normal, table["patient"], study.num_diseased, study.num_controls, config.seed)
     chosen = data.films(films, split, keep)
     unet_config = config[study.diffusion_phase]
     unet = (
@@ -112,6 +154,8 @@ def run(context: Any) -> Results:
         if sick and np.isfinite(value)
     }
     out |= progress.results(context.workdir, tuple(study.modes), tuple(study.lambdas), tuple(roles))
+    lost = (soft.reshape(len(soft), -1).max(axis=1) == 0)[label[keep, normal] != 1]
+    out["progress"]["untreated"]["empty_mask"] = progress.rate_leaf(lost)
     if severities:
         out["severity"] = severities
     return out

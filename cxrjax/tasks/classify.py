@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,7 +82,8 @@ def step(
     params = state.params["net"]
     (loss, (stats, _)), grads = jax.value_and_grad(objective, has_aux=True)(params)
     updates, opt = tx.update(grads, state.opt["net"], params)
-    new = state.replace(
+    new = dataclasses.replace(
+        state,
         step=state.step + 1,
         params={"net": optax.apply_updates(params, updates)},
         stats={"net": stats},
@@ -109,7 +111,7 @@ def scores(options: Options, logits: np.ndarray) -> np.ndarray:
 def summarize(options: Options, rows: Rows) -> dict[str, float]:
     """Loss, mean AUROC over the classes that have both labels, and accuracy for exclusive classes."""
     label = rows["label"]
-    valid = np.ones(len(label), np.float32)
+    valid = jnp.ones(len(label), jnp.float32)
     out = {"loss": float(losses.LOSSES[options.loss](jnp.asarray(rows["logits"]), jnp.asarray(label), valid))}
     probability = scores(options, rows["logits"])
     per_class = np.asarray(classification.auroc_per_class(label, probability))
@@ -122,7 +124,7 @@ def summarize(options: Options, rows: Rows) -> dict[str, float]:
 def on_eval(state: State, summary: Mapping[str, float]) -> State:
     """Remembers the best validation loss."""
     best = jnp.minimum(state.evals["best_loss"], jnp.float32(summary["loss"]))
-    return state.replace(evals={**state.evals, "best_loss": best})
+    return dataclasses.replace(state, evals={**state.evals, "best_loss": best})
 
 
 def init(net: nn.Module, tx: optax.GradientTransformation, key: Key, batch: Batch) -> State:

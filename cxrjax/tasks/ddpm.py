@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -65,7 +66,8 @@ def step(
     loss, grads = jax.value_and_grad(objective)(params)
     updates, opt = tx.update(grads, state.opt["unet"], params)
     params = optax.apply_updates(params, updates)
-    new = state.replace(
+    new = dataclasses.replace(
+        state,
         step=state.step + 1,
         params={"unet": params},
         opt={"unet": opt},
@@ -79,7 +81,7 @@ def predict(
 ) -> dict[str, Array]:
     """Rows of the moving average's loss (b, 4) at four times spread over 1 ... t_max, the same at every evaluation."""
     x0 = 2.0 * batch.image - 1.0
-    at = jnp.asarray([(2 * i + 1) * options.t_max // 8 for i in range(4)], jnp.int32)
+    at = jnp.asarray([max((2 * i + 1) * options.t_max // 8, 1) for i in range(4)], jnp.int32)
 
     def one(t: Array, k: Key) -> Array:
         return _loss(net, schedule, options, state.ema["unet"], x0, jnp.full(x0.shape[:1], t), k, False)
@@ -95,7 +97,7 @@ def summarize(rows: Rows) -> dict[str, float]:
 def on_eval(state: State, summary: Mapping[str, float]) -> State:
     """Remembers the best validation loss."""
     best = jnp.minimum(state.evals["best_loss"], jnp.float32(summary["loss"]))
-    return state.replace(evals={**state.evals, "best_loss": best})
+    return dataclasses.replace(state, evals={**state.evals, "best_loss": best})
 
 
 def init(net: nn.Module, tx: optax.GradientTransformation, key: Key, batch: Batch) -> State:

@@ -1,4 +1,4 @@
-"""What a run says while it runs: metrics.jsonl, TensorBoard events and a progress bar."""
+"""What a run says while it runs: metrics.jsonl, TensorBoard events, and the console of its progress bars."""
 
 from __future__ import annotations
 
@@ -10,31 +10,9 @@ from types import TracebackType
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from tensorboardX import SummaryWriter
 
-
-class RateColumn(ProgressColumn):
-    """Steps a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
-
-
-def progress(console: Console | None = None) -> Progress:
-    """A progress bar with counts, rate, time left and a note."""
-    return Progress(
-        TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        refresh_per_second=4,
-    )
+from cxrjax.console import progress as progress
 
 
 class Log:

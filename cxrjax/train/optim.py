@@ -32,15 +32,17 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
 
 def _base(config: Any, rate: optax.Schedule) -> optax.GradientTransformation:
     name = config.name
-    if name == "adam":
-        return optax.adam(rate, config.b1, config.b2)
     if name == "adamw":
         return optax.adamw(rate, config.b1, config.b2, weight_decay=config.weight_decay)
-    if name == "sgd":
-        return optax.sgd(rate, momentum=config.b1)
-    if name == "nag":
-        return optax.sgd(rate, momentum=config.b1, nesterov=True)
-    raise UserError(f"optimizer {name!r} is unknown: expected adam, adamw, sgd or nag")
+    bases = {
+        "adam": optax.adam(rate, config.b1, config.b2),
+        "sgd": optax.sgd(rate, momentum=config.b1),
+        "nag": optax.sgd(rate, momentum=config.b1, nesterov=True),
+    }
+    if name not in bases:
+        raise UserError(f"optimizer {name!r} is unknown: expected adam, adamw, sgd or nag")
+    decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
+    return optax.chain(decay, bases[name])
 
 
 def path_of(path: Sequence[Any]) -> str:
@@ -62,9 +64,13 @@ def make(config: Any, steps: int) -> optax.GradientTransformation:
     """An optimizer chain: clip the global norm, then a base optimizer, with leaves frozen by path.
 
     Args:
-      config: `name`, `lr`, `schedule`, `warmup`, `b1`, `b2`, `weight_decay`, `clip` (0 is off) and `frozen`, a tuple of
-        patterns; a parameter whose path one of them is found in never changes and has no optimizer state.
+      config: `name`, `lr`, `schedule`, `warmup`, `b1` (momentum, for sgd and nag), `b2`, `weight_decay` (decoupled for
+        adamw, else L2 in the gradient), `clip` (0 is off) and `frozen`, a tuple of patterns; a parameter whose path one
+        of them is found in never changes and has no optimizer state.
       steps: the phase's optimizer steps.
+
+    Raises:
+      UserError: an unknown optimizer or schedule; at initialization, a pattern that fits no parameter.
     """
     chain = optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
@@ -72,10 +78,15 @@ def make(config: Any, steps: int) -> optax.GradientTransformation:
     )
     if not config.frozen:
         return chain
-    rules = [(pattern, "frozen") for pattern in config.frozen]
-    return optax.partition(
-        {"train": chain, "frozen": optax.set_to_zero()}, lambda params: labels(params, rules, "train")
-    )
+
+    def of(params: PyTree) -> PyTree:
+        names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for pattern in config.frozen:
+            if not any(re.search(pattern, name) for name in names):
+                raise UserError(f"frozen pattern {pattern!r} fits no parameter, such as {names[0]}")
+        return labels(params, [(pattern, "frozen") for pattern in config.frozen], "train")
+
+    return optax.partition({"train": chain, "frozen": optax.set_to_zero()}, of)
 
 
 def update_ema(ema: PyTree, params: PyTree, step: jax.Array, decay: float) -> PyTree:

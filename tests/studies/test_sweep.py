@@ -1,0 +1,207 @@
+"""The sweep: chunks hide no film, files are whole or absent, a second call redoes only what is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from cxrjax import models
+from cxrjax.ops import diffusion, guidance
+from cxrjax.studies import sweep
+from cxrjax.train import log as logs
+from cxrjax.train import mesh as meshes
+from cxrjax.train import optim
+
+MODES = ("uniform", "time_gated", "time_gated_hard", "mask_blend")
+LAMBDAS = (20, 60)
+CLASSIFIER = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16))
+UNET = models.build("unet_tiny", base=8, mults=(1,), groups=4, patch=2, updown="plain")
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("time_gated_hard", ("time_gated", True)),
+        ("time_gated", ("time_gated", False)),
+        ("noise_matrix_hard", ("noise_matrix", True)),
+        ("uniform", ("uniform", False)),
+    ],
+)
+def test_base_mode(mode, expected):
+    assert sweep.base_mode(mode) == expected
+    assert expected[0] in guidance.MODES
+
+
+@pytest.mark.parametrize("size", [5, 8, 20])  # none of them but 8 splits over eight devices
+@pytest.mark.parametrize("n", [3, 8, 21])
+def test_chunks_keep_every_row_in_order_and_compile_once(size, n):
+    mesh = meshes.make()
+    assert mesh.size == 8
+    traces = []
+
+    @jax.jit
+    def function(x, y):
+        traces.append(x.shape)
+        return {"sum": x + y[:, None], "first": x[:, 0]}
+
+    x, y = np.arange(3.0 * n, dtype=np.float32).reshape(n, 3), np.arange(n, dtype=np.float32)
+    out = sweep.in_chunks(mesh, size, function, x, y)
+    np.testing.assert_array_equal(out["sum"], x + y[:, None])
+    np.testing.assert_array_equal(out["first"], x[:, 0])
+    assert len(traces) == 1
+    assert traces[0][0] % 8 == 0
+    assert traces[0][0] <= max(size, 8)
+
+
+class Broken:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no space")
+
+
+def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path):
+    path = tmp_path / "new" / "a.npz"
+    bad: Any = Broken()
+    with pytest.raises(RuntimeError, match="no space"):
+        sweep.write_arrays(path, good=np.ones(4), bad=bad)
+    assert not path.exists()
+    assert not list(path.parent.glob("*.npz"))
+    sweep.write_arrays(path, good=np.ones(4))
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="no space"):
+        sweep.write_arrays(path, good=np.zeros(4), bad=bad)
+    assert path.read_bytes() == before
+    sweep.write_arrays(path, good=np.zeros(4))
+    assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
+    np.testing.assert_array_equal(np.load(path)["good"], np.zeros(4))
+
+
+def weights(net: Any, seed: int, *args: Any) -> Any:
+    """Random variables drawn by numpy: to run `init` itself would compile a program for each shape."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        kind = optim.path_of(path).rpartition("/")[2]
+        spread = leaf.shape[-1] ** -0.5 / 3 if kind == "kernel" else 0.05
+        value = spread * rng.standard_normal(leaf.shape, np.float32)
+        return value + np.float32(kind in ("scale", "var"))
+
+    shapes = jax.eval_shape(lambda key: net.init(key, *args, train=False), jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def judge(seed: int) -> sweep.Judge:
+    return sweep.Judge(CLASSIFIER, weights(CLASSIFIER, seed, np.zeros((1, 16, 16, 1), np.float32)), 0, 1)
+
+
+def denoiser() -> Any:
+    """A network that answers something: a freshly initialized one says 0 everywhere."""
+    args = np.zeros((1, 16, 16, 1), np.float32), np.zeros(1, np.int32)
+    return UNET, diffusion.linear(1000), "epsilon", weights(UNET, 0, *args)["params"]
+
+
+def films(n: int = 4) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0.1, 0.9, (n, 16, 16, 1)).astype(np.float32)
+
+
+def config() -> ConfigDict:
+    return ConfigDict({
+        "modes": MODES, "lambdas": LAMBDAS, "batch": 4,
+        "guidance": {"target": "difference", "blur": 0.0, "power": 1.0, "floor": 0.0, "threshold": 0.3},
+        "sampler": {
+            "name": "ancestral", "stride": 20, "variance": "small", "eta": 0.0, "clip": 1.0, "resamples": 1,
+        },
+    })  # fmt: skip
+
+
+def run(workdir: Path) -> None:
+    with logs.Log(workdir) as log:
+        sweep.run(
+            config(), image=films(), unet=denoiser(), judges={"cam_network": judge(0), "independent": judge(2)},
+            workdir=workdir, mesh=meshes.make(2), seed=0, log=log,
+        )  # fmt: skip
+
+
+def arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
+    with np.load(folder / f"{name}.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("sweep")
+    run(workdir)
+    return workdir / "progress"
+
+
+def test_every_mode_at_every_lambda_is_a_file(finished: Path):
+    names = {p.name for p in finished.iterdir()}
+    assert names == {"untreated.npz", "masks.npz", *(f"{m}_{lam:04d}.npz" for m in MODES for lam in LAMBDAS)}
+    for name in names - {"masks.npz"}:
+        found = arrays(finished, name.removesuffix(".npz"))
+        assert set(found) == {"image", "normal_probability_cam_network", "normal_probability_independent"}
+        assert found["image"].shape == (4, 16, 16)
+        assert 0 <= found["image"].min() <= found["image"].max() <= 1
+        for j in ("cam_network", "independent"):
+            assert ((found[f"normal_probability_{j}"] > 0) & (found[f"normal_probability_{j}"] < 1)).all()
+    np.testing.assert_array_equal(arrays(finished, "untreated")["image"], films()[..., 0])
+
+
+def test_each_judge_scores_with_its_own_weights(finished: Path):
+    found = arrays(finished, "uniform_0060")
+    for name, j in (("cam_network", judge(0)), ("independent", judge(2))):
+        expected = sweep.normal_probability(j.net, j.normal, j.variables, jnp.asarray(found["image"])[..., None])
+        np.testing.assert_allclose(found[f"normal_probability_{name}"], expected, atol=1e-5)
+
+
+def test_masks_are_the_cam_networks_and_modes_obey_them(finished: Path):
+    masks = arrays(finished, "masks")
+    soft, hard = sweep.masks(config().guidance, judge(0), jnp.asarray(films()))
+    np.testing.assert_allclose(masks["soft"], soft[..., 0], atol=1e-5)
+    assert set(np.unique(masks["hard"])) == {0.0, 1.0}  # so that the next lines say something
+    np.testing.assert_array_equal(masks["hard"], hard[..., 0])
+    image, treated = films()[..., 0], arrays(finished, "time_gated_hard_0060")["image"]
+    np.testing.assert_array_equal(treated[masks["hard"] == 0], image[masks["hard"] == 0])
+    assert (treated[masks["hard"] == 1] != image[masks["hard"] == 1]).mean() > 0.9
+    assert (arrays(finished, "uniform_0060")["image"] != image).mean() > 0.9
+
+
+def test_mask_blend_is_the_uniform_film_pasted_through_the_mask(finished: Path):
+    soft = arrays(finished, "masks")["soft"]
+    for lam in LAMBDAS:
+        uniform = arrays(finished, f"uniform_{lam:04d}")["image"]
+        expected = guidance.blend(jnp.asarray(films()[..., 0]), jnp.asarray(uniform), jnp.asarray(soft))
+        np.testing.assert_array_equal(arrays(finished, f"mask_blend_{lam:04d}")["image"], expected)
+
+
+def test_a_second_call_redoes_only_the_missing_file_and_identically(finished: Path):
+    treated = [p for p in finished.iterdir() if p.stem not in ("untreated", "masks")]
+    times = {p.name: p.stat().st_mtime_ns for p in treated}
+    before = {p.stem: arrays(finished, p.stem) for p in treated}
+    (finished / "time_gated_0060.npz").unlink()
+    run(finished.parent)
+    rewritten = {name for name, time in times.items() if (finished / name).stat().st_mtime_ns != time}
+    assert rewritten == {"time_gated_0060.npz"}
+    for name, value in arrays(finished, "time_gated_0060").items():
+        assert value.tobytes() == before["time_gated_0060"][name].tobytes(), name
+
+
+def test_the_difference_ignores_a_shift_common_to_both_logits():
+    plain = judge(3)
+    kernel = plain.variables["params"]["head"]["classes"]["kernel"]
+    common = np.random.default_rng(9).standard_normal((len(kernel), 1), np.float32)
+    shifted = jax.tree_util.tree_map_with_path(lambda path, x: x + common if x is kernel else x, plain.variables)
+
+    def heat(target: str, variables: Any) -> np.ndarray:
+        return np.asarray(sweep.heat(CLASSIFIER, 0, 1, target, variables, jnp.asarray(films())))
+
+    difference = heat("difference", plain.variables)
+    assert difference.shape == (4, 4, 4)
+    assert difference.max() > 0
+    np.testing.assert_allclose(heat("difference", shifted), difference, atol=1e-5 * difference.max() + 1e-7)
+    assert not np.allclose(heat("class", shifted), heat("class", plain.variables), rtol=0.1)

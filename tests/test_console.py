@@ -1,0 +1,59 @@
+"""A log file learns how far, how fast and how long; a terminal gets the bar and no such lines."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cxrjax.console import progress
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines_of(steps: int, seconds: float, total: int, terminal: bool = False, notes: bool = True) -> list[str]:
+    file, clock = io.StringIO(), Clock()
+    console = Console(file=file, force_terminal=terminal, width=120 if terminal else 40)
+    with progress(console, clock=clock) as bar:
+        task_id = bar.add_task("diffusion", total=total, note="")
+        for done in range(1, steps + 1):
+            clock.now += seconds
+            bar.update(task_id, completed=done)
+            if notes:
+                bar.update(task_id, note=f"loss {1 / done:.3f} of [0, 1]")
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_a_log_file_gets_a_line_each_30_seconds_and_one_at_the_end() -> None:
+    lines = lines_of(steps=250, seconds=0.5, total=500)
+    assert len(lines) == 125 // 30 + 1
+    assert lines[0].startswith("diffusion 60/500, 2.0/s, 4 min left, loss")
+    assert lines[-1] == "diffusion 250/500, 2.0/s, 2 min left, loss 0.004 of [0, 1]"  # on one line, brackets and all
+
+
+def test_slow_steps_are_given_in_seconds_each() -> None:
+    lines = lines_of(steps=3, seconds=40.0, total=3, notes=False)
+    assert lines == ["diffusion 1/3", "diffusion 2/3, 40.0 s each, 40 s left", "diffusion 3/3, 40.0 s each"]
+
+
+def test_what_is_quick_gets_one_line() -> None:
+    assert lines_of(steps=5, seconds=0.1, total=5, notes=False) == ["diffusion 5/5, 10.0/s"]
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(89, "89 s left"), (90, "2 min left"), (5399, "90 min left"), (7200, "2 h left")]
+)
+def test_time_left_is_told_in_a_unit_of_its_size(left: int, words: str) -> None:
+    assert f", {words}" in lines_of(steps=40, seconds=1.0, total=40 + left, notes=False)[-1]
+
+
+def test_a_terminal_gets_the_bar_and_no_lines() -> None:
+    lines = lines_of(steps=250, seconds=0.5, total=500, terminal=True)
+    assert not any("left" in line for line in lines)
+    assert any("250/500" in line and "2.0/s" in line for line in lines)

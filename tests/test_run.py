@@ -1,0 +1,139 @@
+"""A whole run: what its workdir holds, that a finished one is left alone, that a killed one ends the same."""
+
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxrjax import run
+from cxrjax.types import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("ddpm_cam", ROOT / "configs" / "ddpm_cam.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def small(tmp_path):
+    """The smoke variant, smaller still: one mode besides the baseline."""
+    module = load()
+    config = module.get_config("smoke")
+    config.data.cache = str(tmp_path / "films")
+    config.compile_cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    config.data.num.update({"train": 32, "val": 8, "test": 24})
+    config.mesh.devices = 1
+    config.study.modes = ("uniform", "time_gated")
+    config.study.lambdas = (200,)
+    return config, module.CHOICES
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    config, choices = small(folder)
+    assert run.run(config, choices=choices, workdir=folder / "run", command="test") == 0
+    return config, choices, folder / "run"
+
+
+def leaves(tree, path=()):
+    if "value" in tree and not isinstance(tree["value"], dict):
+        yield path, tree
+    else:
+        for key, value in tree.items():
+            yield from leaves(value, (*path, key))
+
+
+def test_the_workdir_holds_everything_that_is_promised(finished):
+    config, choices, workdir = finished
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["weights"] == "from scratch"
+    assert manifest["config"]["diffusion"]["steps"] == config.diffusion.steps
+    assert set(manifest["choices"]) == set(choices)
+    assert manifest["choices"]["study.sampler.name"]["value"] == "ancestral"
+    assert manifest["data"]["fingerprint"]
+    for name in ("metrics.jsonl", "results.json", "report.html", "figures/strips.png", "tensorboard"):
+        assert (workdir / name).exists(), name
+    for phase in config.phases:
+        assert list((workdir / "checkpoints" / phase).glob("[0-9]*"))
+
+
+def test_every_figure_is_a_leaf_with_value_interval_count_and_unit(finished):
+    results = json.loads((finished[2] / "results.json").read_text())
+    found = dict(leaves(results))
+    assert ("progress", "time_gated", "200", "normal_rate", "independent") in found
+    assert ("progress", "uniform", "200", "twin_error", "outside") in found
+    for path, leaf in found.items():
+        assert set(leaf) == {"value", "low", "high", "n", "unit"}, path
+
+
+def test_the_same_command_on_a_finished_run_does_nothing(finished, capsys):
+    config, choices, workdir = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    assert run.run(config, choices=choices, workdir=workdir, command="test") == 0
+    assert "finished" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+
+
+def test_another_configuration_is_refused_in_a_begun_workdir(finished, tmp_path):
+    config, choices, workdir = finished
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    manifest = json.loads((workdir / "manifest.json").read_text()) | {"finished": False}
+    (begun / "manifest.json").write_text(json.dumps(manifest))
+    other = config.copy_and_resolve_references()
+    other.diffusion.steps += 1
+    with pytest.raises(UserError, match=r"diffusion\.steps was 8, is now 9"):
+        run.run(other, choices=choices, workdir=begun, command="test")
+
+
+def numbers(workdir):
+    found = dict(leaves(json.loads((workdir / "results.json").read_text())))
+    return {path: (leaf["value"], leaf["low"], leaf["high"]) for path, leaf in found.items()}
+
+
+@pytest.mark.slow
+def test_kill_in_every_phase_ends_with_the_same_results(tmp_path):
+    """kill -9 at a random moment of each phase, then the same command."""
+    config, _ = small(tmp_path)
+
+    def command(workdir):
+        sizes = [f"--config.data.num.{k}={v}" for k, v in config.data.num.items()]
+        return [
+            sys.executable, str(ROOT / "launch" / "main.py"), f"--config={ROOT}/configs/ddpm_cam.py:smoke",
+            f"--workdir={workdir}", f"--config.data.cache={tmp_path / 'films'}",
+            f"--config.compile_cache={config.compile_cache}", *sizes,
+        ]  # fmt: skip
+
+    env = {**os.environ, "XLA_FLAGS": ""}
+    subprocess.run(command(tmp_path / "whole"), check=True, env=env, capture_output=True)
+    rng = random.Random(0)
+    killed = tmp_path / "killed"
+    seen = []
+    for phase in (*config.phases, "progress"):
+        process = subprocess.Popen(command(killed), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        place = killed / "progress" if phase == "progress" else killed / "checkpoints" / phase
+        while not place.exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 2))
+        if process.poll() is None:
+            seen.append(phase)
+        process.kill()
+        process.wait()
+    assert set(seen) >= set(config.phases)
+    subprocess.run(command(killed), check=True, env=env, capture_output=True)
+    assert numbers(killed) == numbers(tmp_path / "whole")
+    for path in sorted((tmp_path / "whole" / "progress").glob("*.npz")):
+        with np.load(path) as a, np.load(killed / "progress" / path.name) as b:
+            assert all(np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a.files), path.name
