@@ -21,13 +21,15 @@ def tables(workdir: Path) -> list[Table]:
         if equal.judge == "cam_network":  # it made the map and may not be its only judge
             continue
         title = f"Where {float(equal.rate):.0%} are called normal ({summary.pretty(equal.judge)} judge), minus uniform"
-        columns = [f"{summary.pretty(m)}, {where}" for m, where in equal.columns]
+        measures = ("twin_error",) if any(m == "twin_error" for m, _ in equal.columns) else ("mae", "ssim")
+        shown = [i for i, (m, _) in enumerate(equal.columns) if m in measures]  # the page has the rest
+        columns = [f"{summary.pretty(equal.columns[i][0])}, {equal.columns[i][1]}" for i in shown]
         table = Table("mode", *columns, title=title, title_justify="left")
         for mode, cells in equal.cells.items():
-            shown = []
-            for cell in cells:
+            row = []
+            for cell in (cells[i] for i in shown):
                 of = cell.difference if mode != summary.BASELINE else cell.value
-                shown.append(summary.DASH if of is None else summary.with_interval(dataclasses.replace(of, unit="")))
-            table.add_row(mode, *shown)
+                row.append(summary.DASH if of is None else summary.with_interval(dataclasses.replace(of, unit="")))
+            table.add_row(mode, *row)
         out.append(table)
     return out

@@ -30,8 +30,8 @@ def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, posi
     accuracy = bootstrap.interval(lambda r: r.mean(), (right,), groups=patients)
     auroc = classification.delong_interval(label[:, positive], probability[:, positive])
     return {
-        "accuracy": bootstrap.leaf(*accuracy, n=len(label), unit="share"),
-        "auroc": bootstrap.leaf(*auroc, n=len(label), unit="AUROC"),
+        "accuracy": bootstrap.leaf(*accuracy, n=len(label), unit="fraction"),
+        "auroc": bootstrap.leaf(*auroc, n=len(label), unit="1"),
     }
 
 
@@ -64,4 +64,4 @@ def logreg32(
 def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, positive: int = 1) -> Results:
     """The paired AUROC difference to the floor on the same films (DeLong)."""
     difference = classification.delong_difference(label[:, positive], ours[:, positive], floor[:, positive])[:3]
-    return {"auroc": bootstrap.leaf(*difference, n=len(label), unit="AUROC difference")}
+    return {"auroc": bootstrap.leaf(*difference, n=len(label), unit="1")}

@@ -27,7 +27,7 @@ def mean_leaf(values: np.ndarray, unit: str, seed: int = 0) -> Results:
 
 def rate_leaf(normal: np.ndarray) -> Results:
     """Share of films called normal, with Wilson's interval."""
-    return bootstrap.leaf(*bootstrap.wilson(int(normal.sum()), len(normal)), n=len(normal), unit="share")
+    return bootstrap.leaf(*bootstrap.wilson(int(normal.sum()), len(normal)), n=len(normal), unit="fraction")
 
 
 def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
@@ -45,7 +45,8 @@ def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dic
     return out
 
 
-UNITS = {"mae": "gray level (0 to 1)", "psnr": "dB", "ssim": "SSIM", "twin_error": "gray level (0 to 1)"}
+# Gray levels are shares of the range from black to white; "1" is a pure number.
+UNITS = {"mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level"}
 
 
 def crossing(rates: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,7 +118,7 @@ def equal_rate(
     for mode, value in values.items():
         out[mode] = {"value": leaf(value, unit)}
         if mode != "uniform" and "uniform" in values:
-            out[mode]["difference"] = leaf(value - values["uniform"], f"{unit}, minus uniform")
+            out[mode]["difference"] = leaf(value - values["uniform"], unit)
     return out
 
 

@@ -77,7 +77,7 @@ def test_equal_rate_finds_the_better_mode_and_its_paired_interval():
     difference = out["gated"]["difference"]
     assert difference["value"] == pytest.approx(2 * (0.02 - 0.1))
     assert difference["low"] <= difference["value"] <= difference["high"] < 0
-    assert difference["unit"] == "gray, minus uniform"
+    assert difference["unit"] == "gray"
     assert difference["n"] == 40
 
     def width(leaf: dict[str, Any]) -> float:
