@@ -41,7 +41,7 @@ RESULT_FIGURES = ("rate", "tradeoff", "twin_error", "control", "cam")
 
 
 def write(workdir: Path) -> Path:
-    """Writes `figures/*.png` and `report.html` into a finished run's workdir.
+    """Writes `figures/*.png`, the shown films as `films/*.png`, and `report.html` into a finished run's workdir.
 
     The page holds everything inline and loads nothing: it opens from a disk without a network. What the run does not
     have is left out.
@@ -54,6 +54,7 @@ def write(workdir: Path) -> Path:
     """
     run = read_run(Path(workdir))
     drawn = figures.save_all(run, run.workdir / "figures")
+    strips.export(run, run.workdir / "films")
     page = run.workdir / "report.html"
     page.write_text(_render(run, drawn), encoding="utf-8")
     return page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
 from cxrjax.report.read import Films, Run, is_number
-from cxrjax.report.synthetic import encode_png, gray_to_uint8
+from cxrjax.report.synthetic import encode_png, gray_to_uint8, save_synthetic_png
 
 DISEASED, CONTROLS = 12, 4
 DIFFERENCE_SPAN = 0.3  # the gray change at which the difference map's color saturates
@@ -127,6 +128,19 @@ def build(run: Run) -> Strips | None:
     present = {mode: [lam == 0 or lam in by_lambda for lam in lambdas] for mode, by_lambda in run.treated.items()}
     live = {"lambdas": lambdas, "probability": probability, "rates": rates, "present": present}
     return Strips(rows, lambdas, tile, tile != films.image.shape[1:], len(films.key), live)
+
+
+def export(run: Run, folder: Path) -> None:
+    """Writes the shown films as they were treated, one PNG a mode and lambda at full size, each labeled synthetic."""
+    if run.films is None:
+        return
+    for index in choose_films(run.films, DISEASED, CONTROLS):
+        key = str(run.films.key[index])
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
+        for mode, by_lambda in run.treated.items():
+            for lam, treated in by_lambda.items():
+                path = folder / f"{name}_{mode}_{lam:04d}.png"
+                save_synthetic_png(path, treated.image[index], Source=key, Mode=mode, Lambda=str(lam))
 
 
 def _row(run: Run, films: Films, index: int, lambdas: list[int], tile: tuple[int, int]) -> Row:

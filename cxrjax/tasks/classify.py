@@ -89,7 +89,7 @@ def step(
         stats={"net": stats},
         opt={"net": opt},
     )
-    return new, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
 
 def predict(net: nn.Module, state: State, batch: Batch, key: Key) -> dict[str, Array]:

@@ -73,7 +73,7 @@ def step(
         opt={"unet": opt},
         ema={"unet": optim.update_ema(state.ema["unet"], params, state.step, options.ema)},
     )
-    return new, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
 
 def predict(

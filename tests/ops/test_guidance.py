@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cxrjax.ops import diffusion, guidance
+from cxrjax.train import mesh as meshes
 
 SCHEDULE = diffusion.linear(1000)
 SHAPE = (3, 8, 8, 1)
@@ -102,6 +103,41 @@ def test_batching_does_not_change_a_film(mode):
     whole = run(IMAGE, MASK, 300, KEYS, mode=mode, stride=50)
     alone = run(IMAGE[1:2], MASK[1:2], 300, KEYS[1:2], mode=mode, stride=50)
     np.testing.assert_allclose(alone[0], whole[1], atol=1e-6)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
+@pytest.mark.parametrize("mode", guidance.MODES)
+def test_sharding_does_not_change_a_film(mode):
+    mesh = meshes.make(8)
+    image = jax.random.uniform(jax.random.key(1), (16, 8, 8, 1))
+    mask = jax.random.uniform(jax.random.key(2), image.shape)
+    keys = jax.random.key_data(jax.random.split(jax.random.key(7), 16))
+
+    @jax.jit
+    def treat(image, mask, keys):
+        keys = jax.random.wrap_key_data(keys)
+        return run(image, mask, 300, keys, mode=mode, stride=50), guidance._noise(keys, 1, 3, (8, 8, 1))
+
+    one, draws = treat(image, mask, keys)
+    split, split_draws = treat(*meshes.put(mesh, (np.asarray(image), np.asarray(mask), np.asarray(keys))))
+    assert len(split.sharding.device_set) == 8
+    assert np.array_equal(draws, split_draws)
+    np.testing.assert_allclose(one, split, atol=1e-4)
+
+
+@pytest.mark.parametrize(("lam", "stride", "indices"), [(1, 1, [0]), (1000, 1000, [999]), (1000, 500, [999, 499])])
+def test_the_network_is_asked_for_the_first_and_the_last_index_and_no_other(lam, stride, indices):
+    seen = []
+
+    def spy(x, index):
+        jax.debug.callback(lambda i: seen.append(int(i[0])), index)
+        return epsilon(x, index)
+
+    out = guidance.treat(spy, SCHEDULE, IMAGE, MASK, lam, KEYS, mode="time_gated", stride=stride)
+    jax.block_until_ready(out)
+    jax.effects_barrier()
+    assert sorted(seen, reverse=True) == indices
+    assert np.isfinite(np.asarray(out)).all()
 
 
 def test_a_sweep_over_lambda_compiles_once():

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from PIL import Image
 
 from cxrjax.report.read import read_run
-from cxrjax.report.strips import _LEVELS, build, choose_films, difference_sheet
+from cxrjax.report.strips import _LEVELS, build, choose_films, difference_sheet, export
 
 
 def test_a_lambda_that_one_mode_lacks_is_marked_absent(fakes: SimpleNamespace, tmp_path: Path) -> None:
@@ -42,3 +43,17 @@ def test_choice_of_films_spans_severity_and_keeps_controls(run_dir: Path) -> Non
     assert (np.diff(sick) > 0).all()
     assert sick[0] == films.severity[films.disease].min()
     assert sick[-1] == films.severity[films.disease].max()
+
+
+def test_exported_films_say_that_they_are_synthetic_and_how_they_were_made(
+    fakes: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = read_run(fakes.run(tmp_path / "run", n=4, size=16, lambdas=(100, 200)))
+    export(run, tmp_path / "films")
+    paths = sorted((tmp_path / "films").glob("*.png"))
+    assert len(paths) == 4 * 5 * 2
+    for path in paths:
+        text = Image.open(path).info
+        assert text["Synthetic"] == "true"
+        assert "not for diagnosis" in text["Notice"]
+        assert path.name.endswith(f"_{text['Mode']}_{int(text['Lambda']):04d}.png")
