@@ -16,6 +16,7 @@ VARIANTS = ("smoke", "kermany", "paper")
 
 # Every value that the deck and Wyatt et al. 2022 leave open: its alternatives, and why it is what it is.
 CHOICES = {
+    "study.guidance.source": (("gradcam", "cam"), "the deck shows both; CAM needs a linear head"),
     "study.guidance.target": (("difference", "class"), "the deck says CAM only; one logit ignores a shift of both"),
     "study.guidance.blur": ((0.0, 4.0, ...), "pixels; ours: upsampled maps are blocky"),
     "study.guidance.power": ((0.5, 1.0, ...), "ours: below 1 treats more and keeps less"),
@@ -52,8 +53,8 @@ def _classify(net, lr, steps, **changes):
     phase = ConfigDict({
         "task": "classify", "net": net, "optim": _optim(lr, weight_decay=1e-4), "steps": steps, "batch": 64,
         "eval_batch": 128, "log_every": 20, "eval_every": 0, "save_every": 100, "select": "last",
-        "metric": ("loss", "min"), "only": "", "augment": (), "loss": "softmax", "class_weight": (), "warp": 0,
-        "optical_limit": 0.3, "noise": 0.0,
+        "metric": ("loss", "min"), "only": "", "carry": "", "augment": (), "loss": "softmax", "class_weight": (),
+        "warp": 0, "optical_limit": 0.3, "noise": 0.0, "blur": 0.0,
     })  # fmt: skip
     phase.update(changes)
     return phase
@@ -77,14 +78,16 @@ def get_config(variant="default"):
     c.phases = ("classifier", "judge", "diffusion")
     # The network that makes the map: the family of the deck's densenet121_2048fclayer.
     c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 2e-3, 160, warp=4)
-    # Another architecture and seed, to judge what the map's maker cannot judge of itself.
-    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 160, noise=0.1)
+    # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a lesion
+    # that the diffusion only smoothed for a healed one.
+    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 160, noise=0.1, blur=1.5)
     c.diffusion = ConfigDict({
         "task": "ddpm",
         "net": {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"},
         "optim": _optim(2e-3, warmup=50), "steps": 800, "batch": 16,
         "eval_batch": 64, "log_every": 20, "eval_every": 400, "save_every": 100, "select": "last",
-        "metric": ("loss", "min"), "only": "Normal", "augment": (), "schedule": "linear", "num_timesteps": 1000,
+        "metric": ("loss", "min"), "only": "Normal", "carry": "", "augment": (),
+        "schedule": "linear", "num_timesteps": 1000,
         # v, not the papers' noise: a small network must only draw the film, not carry the noise through.
         "prediction": "v", "t_max": 700, "ema": 0.995,
     })  # fmt: skip
@@ -94,7 +97,9 @@ def get_config(variant="default"):
         "num_diseased": 64, "num_controls": 32, "batch": 96, "penalties": (0.01,),
         "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"),
         "lambdas": (50, 100, 200, 300, 400, 500, 600),
-        "guidance": {"target": "difference", "blur": 2.0, "power": 1.0, "floor": 0.0, "threshold": 0.3},
+        "guidance": {
+            "source": "gradcam", "target": "difference", "blur": 2.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
+        },
         "sampler": {
             "name": "ancestral", "stride": 40, "variance": "small", "eta": 0.0, "clip": 1.0, "resamples": 1,
         },

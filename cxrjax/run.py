@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import zlib
@@ -54,6 +55,11 @@ def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
     return np.flatnonzero(chosen)
 
 
+def bring(earlier: State, fresh: State) -> State:
+    """A fresh state with an earlier phase's weights, statistics and averages; its optimizer starts anew."""
+    return dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=earlier.ema)
+
+
 def train_phase(context: Context, name: str) -> State:
     """Trains one phase of `config.phases` or brings back its finished state."""
     config, films, mesh = context.config[name], context.films, context.mesh
@@ -87,7 +93,8 @@ def train_phase(context: Context, name: str) -> State:
     )
     return loop.fit(
         task, phase, stream=stream, evals=evals, example=example, workdir=context.workdir, mesh=mesh, key=key,
-        log=context.log, shard_rules=tuple(tuple(r) for r in context.config.mesh.shard),
+        log=context.log, carry=partial(bring, context.states[config.carry]) if config.carry else None,
+        shard_rules=tuple(tuple(r) for r in context.config.mesh.shard),
     )  # fmt: skip
 
 

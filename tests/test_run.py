@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cxrjax import run
-from cxrjax.types import UserError
+from cxrjax.types import State, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -137,3 +139,14 @@ def test_kill_in_every_phase_ends_with_the_same_results(tmp_path):
     for path in sorted((tmp_path / "whole" / "progress").glob("*.npz")):
         with np.load(path) as a, np.load(killed / "progress" / path.name) as b:
             assert all(np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a.files), path.name
+
+
+def test_a_phase_can_begin_with_the_weights_of_an_earlier_one():
+    def state(value):
+        tree = {"net": {"w": jnp.full(3, value)}}
+        return State(jnp.int32(value), tree, tree, {"net": {"m": jnp.full(3, value)}}, {}, {}, {})
+
+    brought = run.bring(state(7.0), state(0.0))
+    assert jax.tree.all(jax.tree.map(lambda x: bool((x == 7).all()), (brought.params, brought.stats)))
+    assert float(brought.opt["net"]["m"][0]) == 0
+    assert int(brought.step) == 0

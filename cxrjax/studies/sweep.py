@@ -55,11 +55,20 @@ def normal_probability(net: nn.Module, normal: int, variables: PyTree, image: Ar
     return jax.nn.softmax(logits, axis=-1)[:, normal]
 
 
-def heat(net: nn.Module, normal: int, disease: int, target: str, variables: PyTree, image: Array) -> Array:
-    """Grad-CAM of the disease score, (b, h', w').
+def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
+    """The map of the disease score, (b, h', w'), non-negative.
 
-    `difference` explains y_disease - y_normal: with two logits the disease score alone ignores a shift of both.
+    Args:
+      judge: the network to explain.
+      source: `gradcam`, or `cam` where the head is a pool and one linear layer.
+      target: `difference` explains y_disease - y_normal: with two logits the disease score alone ignores a shift of
+        both; `class` explains y_disease.
+      image: (b, h, w, 1) in [0, 1].
+
+    Raises:
+      UserError: `cam` of a head with hidden layers.
     """
+    net, variables, normal, disease = judge
     _, endpoints = net.apply(variables, classify.normalize(image), train=False)
 
     def head(features: Array) -> Array:
@@ -69,16 +78,21 @@ def heat(net: nn.Module, normal: int, disease: int, target: str, variables: PyTr
     def score(logits: Array) -> Array:
         return logits[:, disease] - (logits[:, normal] if target == "difference" else 0.0)
 
-    return cam.grad_cam(endpoints["features"], head, score)
+    if source == "gradcam":
+        return cam.grad_cam(endpoints["features"], head, score)
+    if "map" not in endpoints:
+        raise UserError("study.guidance.source = 'cam' needs a head without hidden layers; use 'gradcam', or hidden=()")
+    maps = endpoints["map"]  # (b, h', w', classes), the linear layer at every position
+    return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])
 
 
 def masks(config: Any, judge: Judge, image: Array) -> tuple[Array, Array]:
     """The soft and the thresholded mask, both (b, h, w, 1), from one heat map.
 
     Args:
-      config: `study.guidance`: `target`, `blur`, `power`, `floor`, `threshold`.
+      config: `study.guidance`: `source`, `target`, `blur`, `power`, `floor`, `threshold`.
     """
-    maps = heat(judge.net, judge.normal, judge.disease, config.target, judge.variables, image)
+    maps = heat(judge, config.source, config.target, image)
     size = (image.shape[1], image.shape[2])
     soft = cam.to_mask(maps, size, blur_std=config.blur, power=config.power, floor=config.floor)
     hard = cam.to_mask(maps, size, blur_std=config.blur, threshold=config.threshold)

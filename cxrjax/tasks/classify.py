@@ -15,7 +15,7 @@ import optax
 
 from cxrjax import models
 from cxrjax.metrics import classification
-from cxrjax.ops import losses, warp
+from cxrjax.ops import cam, losses, warp
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
@@ -29,6 +29,8 @@ class Options(NamedTuple):
       warp: how many of the six augmentations each training film gets; 0 for none.
       optical_limit: bound of the optical distortion.
       noise: largest standard deviation of the Gaussian noise added to a training film; 0 for none.
+      blur: pixels; each training film is mixed with its Gaussian blur of this width, in a random share; 0 for none. A
+        judge of generated films must not take a smoothed lesion for a healed one.
     """
 
     loss: str = "softmax"
@@ -36,6 +38,7 @@ class Options(NamedTuple):
     warp: int = 0
     optical_limit: float = 2.0
     noise: float = 0.0
+    blur: float = 0.0
 
 
 def normalize(image: Array) -> Array:
@@ -44,12 +47,15 @@ def normalize(image: Array) -> Array:
 
 
 def augment(options: Options, key: Key, image: Array) -> Array:
-    """The ETRI study's "randomly select 4", and noise of a random strength per film."""
-    warp_key, strength_key, noise_key = jax.random.split(key, 3)
+    """The ETRI study's "randomly select 4", then blur and noise of a random strength per film."""
+    warp_key, blur_key, strength_key, noise_key = jax.random.split(key, 4)
     if options.warp:
         image = warp.some_of(
             warp_key, image, n=options.warp, amounts=warp.TUTORIAL._replace(optical_limit=options.optical_limit)
         )
+    if options.blur:
+        share = jax.random.uniform(blur_key, (image.shape[0], 1, 1, 1))
+        image = image + share * (cam.blur(image[..., 0], options.blur)[..., None] - image)
     if options.noise:
         strength = options.noise * jax.random.uniform(strength_key, (image.shape[0], 1, 1, 1))
         image = image + strength * jax.random.normal(noise_key, image.shape)
@@ -143,13 +149,14 @@ def init(net: nn.Module, tx: optax.GradientTransformation, key: Key, batch: Batc
 
 
 def options_of(config: Any) -> Options:
-    """Reads a phase's `loss`, `class_weight`, `warp`, `optical_limit` and `noise`."""
+    """Reads a phase's `loss`, `class_weight`, `warp`, `optical_limit`, `noise` and `blur`."""
     return Options(
         loss=config.loss,
         class_weight=tuple(config.class_weight),
         warp=config.warp,
         optical_limit=config.optical_limit,
         noise=config.noise,
+        blur=config.blur,
     )
 
 

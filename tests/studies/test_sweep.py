@@ -17,6 +17,7 @@ from cxrjax.studies import sweep
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.train import optim
+from cxrjax.types import UserError
 
 MODES = ("uniform", "time_gated", "time_gated_hard", "mask_blend")
 LAMBDAS = (20, 60)
@@ -112,7 +113,9 @@ def films(n: int = 4) -> np.ndarray:
 def config() -> ConfigDict:
     return ConfigDict({
         "modes": MODES, "lambdas": LAMBDAS, "batch": 4,
-        "guidance": {"target": "difference", "blur": 0.0, "power": 1.0, "floor": 0.0, "threshold": 0.3},
+        "guidance": {
+            "source": "gradcam", "target": "difference", "blur": 0.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
+        },
         "sampler": {
             "name": "ancestral", "stride": 20, "variance": "small", "eta": 0.0, "clip": 1.0, "resamples": 1,
         },
@@ -198,10 +201,29 @@ def test_the_difference_ignores_a_shift_common_to_both_logits():
     shifted = jax.tree_util.tree_map_with_path(lambda path, x: x + common if x is kernel else x, plain.variables)
 
     def heat(target: str, variables: Any) -> np.ndarray:
-        return np.asarray(sweep.heat(CLASSIFIER, 0, 1, target, variables, jnp.asarray(films())))
+        return np.asarray(sweep.heat(plain._replace(variables=variables), "gradcam", target, jnp.asarray(films())))
 
     difference = heat("difference", plain.variables)
     assert difference.shape == (4, 4, 4)
     assert difference.max() > 0
     np.testing.assert_allclose(heat("difference", shifted), difference, atol=1e-5 * difference.max() + 1e-7)
     assert not np.allclose(heat("class", shifted), heat("class", plain.variables), rtol=0.1)
+
+
+@pytest.mark.parametrize("target", ["difference", "class"])
+def test_cam_and_gradcam_agree_up_to_the_bias_and_the_area(target: str):
+    # Without bias, Grad-CAM of a pool and one linear layer is ReLU(CAM) / area.
+    one = judge(3)
+    bias = one.variables["params"]["head"]["classes"]["bias"]
+    variables = jax.tree.map(lambda x: np.zeros_like(x) if x is bias else x, one.variables)
+    one, image = one._replace(variables=variables), jnp.asarray(films())
+    plain, grad = (np.asarray(sweep.heat(one, source, target, image)) for source in ("cam", "gradcam"))
+    np.testing.assert_allclose(grad * plain[0].size, plain, atol=1e-5)
+    assert plain.max() > 0
+
+
+def test_cam_behind_hidden_layers_is_refused():
+    net = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), hidden=(8,))
+    wide = sweep.Judge(net, weights(net, 0, np.zeros((1, 16, 16, 1), np.float32)), 0, 1)
+    with pytest.raises(UserError, match="hidden"):
+        sweep.heat(wide, "cam", "difference", jnp.asarray(films()))
