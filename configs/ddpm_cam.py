@@ -2,7 +2,7 @@
 
     python launch/main.py --config=configs/ddpm_cam.py              phantoms, 64 px, tiny networks; minutes on 2 cores
     python launch/main.py --config=configs/ddpm_cam.py:smoke        the same path in seconds; its numbers mean nothing
-    python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    real paediatric films, 64 px
+    python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    real pediatric films, 64 px
     python launch/main.py --config=configs/ddpm_cam.py:paper --config.data.name=... --config.data.root=DIR
         256 px, DenseNet-121 with the 2048-wide head, the full AnoDDPM U-Net, T = 1000, ancestral; for GPU and TPU
 
@@ -13,6 +13,8 @@ the lesion several times lower. The deck shows its result only as a figure, with
 from ml_collections import ConfigDict
 
 VARIANTS = ("smoke", "kermany", "paper")
+# Data sets that are nothing without --config.data.root.
+NEEDS_ROOT = ("kermany",)
 
 # Every value that the deck and Wyatt et al. 2022 leave open: its alternatives, and why it is what it is.
 CHOICES = {
@@ -36,6 +38,24 @@ CHOICES = {
     "classifier.net.hidden": (((2048,), (1024,), (), ...), "the deck: FC 1024 -> 2048"),
     "classifier.warp": ((0, 4, ...), "the deck: randomly select 4; per image 4 of 6 without replacement, random order"),
     "classifier.optical_limit": ((2.0, 0.3, ...), "the tutorial of the deck's pictures has 2: strong"),
+    "diffusion.ema": ((0.9999, ...), "Wyatt et al. 2022: 0.9999, over 300,000 steps"),
+    "diffusion.batch": ((1, 32, ...), "Wyatt et al. 2022: 1"),
+    "diffusion.steps": ((300_000, ...), "Wyatt et al. 2022: 300,000; the deck says nothing"),
+    "study.sampler.stride": ((1, 20, 40, ...), "papers: 1; longer ones round tau down"),
+    "study.sampler.clip": ((1.0, ...), "bound of the estimated film; Wyatt et al. 2022: 1"),
+    "study.sampler.eta": ((0.0, 1.0, ...), "noise of DDIM, where that is the sampler"),
+    "classifier.optim.name": (("sgd", "nag", "adam", "adamw"), "the deck searched sgd, nag, adam and prints no winner"),
+    "classifier.optim.lr": ((0.25 / 2**7, ...), "the deck searched 0.25 / 2^k, k = 0 ... 11, and prints no winner"),
+    "classifier.optim.b1": ((0.3, 0.9, ...), "the deck's momentum, 0.3 or 0.9; of adam, beta 1"),
+    "classifier.optim.schedule": (("constant", "cosine"), "open in the deck"),
+    "classifier.optim.weight_decay": ((0.0, 1e-4, ...), "open in the deck"),
+    "classifier.optim.clip": ((0.0, 1.0, ...), "open in the deck"),
+    "classifier.loss": (("softmax", "sigmoid"), "open in the deck; two exclusive classes"),
+    "classifier.class_weight": (((), ...), "open in the deck; plain by default"),
+    "judge.net.name": (("resnet_tiny", "resnet50", ...), "ours: another family than the map's maker"),
+    "judge.noise": ((0.0, 0.1, ...), "ours: a judge of generated films should not mind their grain"),
+    "judge.blur": ((0.0, 1.5, ...), "ours: nor take a smoothed lesion for a healed one"),
+    "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
     "data.carve.val": ((0.1, ...), "share of training patients held out"),
 }  # fmt: skip
 
@@ -115,6 +135,7 @@ def _smoke(c):
     c.diffusion.update({"steps": 8, "batch": 8, "save_every": 4, "log_every": 2, "eval_every": 4})
     c.study.update({"num_diseased": 6, "num_controls": 2, "batch": 8, "lambdas": (200, 400)})
     c.study.sampler.stride = 100
+    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
     return c
 
 
@@ -144,7 +165,7 @@ def _paper(c):
     })  # fmt: skip
     c.judge.update({
         "net": {"name": "resnet50", "dtype": "bfloat16"}, "steps": 20000, "eval_every": 500, "save_every": 500,
-        "select": "best", "metric": ("auroc", "max"),
+        "select": "best", "metric": ("auroc", "max"), "blur": 6.0,
     })  # fmt: skip
     c.diffusion.update({
         "net": {"name": "unet", "base": 128, "mults": (1, 1, 2, 2, 4, 4), "attention": (32, 16, 8), "heads": 2,

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class UserError(Exception):
     """A mistake that the person at the keyboard can mend; the launcher prints it in one line and exits with 2.
 
     The message names the file, the key or the value, says what was expected and what to do.
     """
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """`table[name]`, or a UserError that says what was asked for, the nearest name and all of them."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), table, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"{what} is {name!r}: expected one of {', '.join(table)}{hint}")

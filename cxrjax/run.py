@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from jax.sharding import Mesh
 
 from cxrjax import data, manifest, report
+from cxrjax.errors import lookup
 from cxrjax.studies import STUDIES
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
@@ -60,6 +61,35 @@ def bring(earlier: State, fresh: State) -> State:
     return dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=earlier.ema)
 
 
+def example_batch(config: Any, devices: int) -> Batch:
+    """Blank films of the run's shape, one a device."""
+    size, classes = config.data.size, len(config.data.classes)
+    return Batch(
+        np.zeros((devices, size, size, 1), np.float32), np.zeros((devices, classes), np.float32),
+        np.ones(devices, np.float32), np.zeros(devices, np.int32),
+    )  # fmt: skip
+
+
+def check_phases(config: Any, mesh: Mesh) -> None:
+    """Refuses, before films are prepared and a workdir is made, phases that could not begin.
+
+    Raises:
+      UserError: names the phase and what is wrong with its task, network, optimizer, batch or shards.
+    """
+    for i, name in enumerate(config.phases):
+        phase = config[name]
+        try:
+            task = lookup(TASKS, phase.task, "task")(phase, len(config.data.classes))
+            state = jax.eval_shape(task.init, jax.random.key(0), example_batch(config, mesh.size))
+            meshes.state_shardings(mesh, state, tuple(tuple(r) for r in config.mesh.shard))
+            if phase.batch % mesh.size:
+                raise UserError(f"batch is {phase.batch}: expected a multiple of the {mesh.size} devices")
+            if phase.carry:
+                lookup({earlier: earlier for earlier in config.phases[:i]}, phase.carry, "carry")
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
+
 def train_phase(context: Context, name: str) -> State:
     """Trains one phase of `config.phases` or brings back its finished state."""
     config, films, mesh = context.config[name], context.films, context.mesh
@@ -74,10 +104,7 @@ def train_phase(context: Context, name: str) -> State:
         kept = only(films, "val", config.only)
         size = max(config.eval_batch // mesh.size, 1) * mesh.size
         evals = partial(data.eval_batches, films, "val", classes=classes, batch_size=size, keep=kept, shard=shard)
-    example = Batch(
-        np.zeros((mesh.size, films.size, films.size, 1), np.float32), np.zeros((mesh.size, len(classes)), np.float32),
-        np.ones(mesh.size, np.float32), np.zeros(mesh.size, np.int32),
-    )  # fmt: skip
+    example = example_batch(context.config, mesh.size)
     key = name_key(context.key, name)
     abstract = jax.eval_shape(task.init, key, example)
     overviews = []
@@ -109,23 +136,25 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     """
     workdir = Path(workdir)
     path = workdir / "manifest.json"
-    STUDIES[config.study.name].check(config)
     if path.exists() and (old := json.loads(path.read_text())).get("finished"):
         manifest.check_same(old, {**old, "config": manifest.plain(config)}, workdir)
         print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
         return 0
+    lookup(STUDIES, config.study.name, "study.name").check(config)
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(config.compile_cache).expanduser())
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if config.mesh.distributed:
         jax.distributed.initialize()
     mesh = meshes.make(config.mesh.devices)
+    check_phases(config, mesh)
     films = data.prepare(config.data)
+    notes = STUDIES[config.study.name].check_films(config, films)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
     try:
         with lock, logs.Log(workdir) as log:
-            return _run(config, choices, workdir, command, mesh, films, log)
+            return _run(config, choices, workdir, command, mesh, films, notes, log)
     except Timeout:
         raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
     except loop.Preempted as stop:
@@ -140,19 +169,28 @@ def _run(
     command: str,
     mesh: Mesh,
     films: data.Prepared,
+    notes: list[str],
     log: logs.Log,
 ) -> int:
     facts = {
         "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
     }  # fmt: skip
-    record = manifest.make(config, choices, command, facts) | {"warnings": [*films.warnings, *config.warnings]}
+    drawn = []
+    if films.has_truth:
+        drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]
+    record = manifest.make(config, choices, command, facts) | {
+        "warnings": [*films.warnings, *notes, *drawn, *config.warnings]
+    }
     path = workdir / "manifest.json"
     if path.exists():
         old = json.loads(path.read_text())
         manifest.check_same(old, record, workdir)
-        record["resumed"] = [*old.get("resumed", []), record["started"]]
-        record["started"] = old["started"]
+        again = {key: record[key] for key in ("started", "command", "commit", "versions", "devices")}
+        for key in ("commit", "versions"):
+            if old[key] != record[key]:
+                record["warnings"].append(f"The run was begun under another {key.removesuffix('s')} and resumed.")
+        record |= {key: old[key] for key in again} | {"resumed": [*old.get("resumed", []), again]}
     primary = jax.process_index() == 0
     if primary:
         manifest.write_json(path, record)

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -131,9 +131,12 @@ def check_phases(config: config_dict.ConfigDict) -> None:
             raise UsageError(f"config.phases names {phase!r}, which has no section; {did_you_mean(phase, sections)}")
 
 
-def check_root(config: config_dict.ConfigDict) -> None:
-    """The folder or file of films exists, where one is named."""
-    root = flatten(config).get("data.root")
+def check_root(config: config_dict.ConfigDict, needing: Sequence[str] = ()) -> None:
+    """The folder or file of films exists, where one is named; `needing` lists the data sets that must name one."""
+    values = flatten(config)
+    root, name = values.get("data.root"), values.get("data.name")
+    if not root and name in needing:
+        raise UsageError(f"data.name is {name!r}, which needs the folder of its films: --config.data.root=DIR")
     if not isinstance(root, str) or not root:
         return
     path = Path(os.path.abspath(Path(root).expanduser()))

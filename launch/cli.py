@@ -69,6 +69,7 @@ def parse(args: list[str]) -> Request | str:
     name = path.stem if variant == "default" else f"{path.stem}-{variant}"
     if values.dry_run:
         return pages.resolved(name, checks.flatten(config), choices, set(overrides))
+    checks.check_root(config, getattr(module, "NEEDS_ROOT", ()))
     return Request(config, choices, checks.workdir(values.workdir or f"runs/{name}"), name)
 
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TREES = ("cxrjax", "configs", "launch", "tests")
 
 
+@pytest.mark.slow  # a newer linter may find more: not what a user's first test run should fail on
 @pytest.mark.parametrize(
     "arguments", [("ruff", "check", *TREES), ("ruff", "format", "--check", *TREES), ("mypy",)], ids=" ".join
 )

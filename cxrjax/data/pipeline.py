@@ -11,7 +11,7 @@ import numpy as np
 from cxrjax.data import builder, transforms, truth
 from cxrjax.data import labels as labels_lib
 from cxrjax.data.labels import FINDINGS
-from cxrjax.data.prepare import Prepared
+from cxrjax.data.preparation import Prepared
 from cxrjax.types import Batch, UserError
 
 # Films read ahead of the training step, in batches; grain's own default of 500 batches fills the memory.

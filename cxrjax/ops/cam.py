@@ -36,6 +36,7 @@ def grad_cam(
     Returns:
       (b, h, w), non-negative.
     """
+    features = features.astype(jnp.float32)  # a map of a bfloat16 network is float32 all the same
     gradient = jax.grad(lambda f: score(head(f)).sum())(features)
     weights = gradient.mean(axis=(1, 2), keepdims=True)  # (b, 1, 1, k)
     return jax.nn.relu((weights * features).sum(axis=-1))
@@ -79,10 +80,15 @@ def to_mask(
     Args:
       heat: (b, h', w'), non-negative.
       size: (h, w) of the film.
+      blur_std: standard deviation of a Gaussian blur in pixels of the film; 0 is off.
+      power: exponent of the scaled map; below 1 more of the film is treated.
+      floor: least value of the mask; a threshold ignores it.
+      threshold: above it the mask is 1, elsewhere 0; None keeps it soft.
 
     Returns:
       (b, h, w, 1) float32 in [0, 1].
     """
+    heat = heat.astype(jnp.float32)
     big = jax.image.resize(heat, (heat.shape[0], *size), "bilinear")  # (b, h, w)
     mask = min_max(blur(min_max(big), blur_std)) ** power
     if threshold is not None:

@@ -21,7 +21,8 @@ CAPTIONS = {
     "rate": "How often a judge calls a treated diseased film normal. Bands are 95 % intervals. The CAM network chose "
     "where to treat, so its own verdict is circular; read the independent judge first.",
     "tradeoff": "What that costs: the change outside the CAM mask (M > 0.5) against the patient's own film, at "
-    "equal normal rate. A mode that preserves identity better lies lower on the left and higher on the right.",
+    "equal normal rate. A mode that preserves identity better lies lower on the left and higher on the right. "
+    "A masked mode hardly treats what lies outside its mask, so part of its lead is built in.",
     "twin_error": "On phantoms the truth is known: the distance to the same patient's film without the lesion. "
     "A treatment that only pleases the judge does not come down inside the lesion.",
     "control": "Healthy films, treated in the same way: they should stay normal and change little.",

@@ -138,10 +138,11 @@ def key_numbers(run: Run) -> list[tuple[str, Leaf]]:
     """The few numbers to read first, with their names."""
     rows = []
     for model in ("classifier", "judge", "logreg32"):
-        for measure in ("auroc", "accuracy"):
-            leaf = run.leaf(model, "test", measure)
-            if leaf is not None:
-                rows.append((f"{pretty(model)}: test {pretty(measure)}", leaf))
+        for split in ("test", "val"):
+            for measure in ("auroc", "accuracy"):
+                leaf = run.leaf(model, split, measure)
+                if leaf is not None:
+                    rows.append((f"{pretty(model)}: {split} {pretty(measure)}", leaf))
     for measure in run.children("classifier", "minus_logreg32"):
         leaf = run.leaf("classifier", "minus_logreg32", measure)
         if leaf is not None:
@@ -182,23 +183,31 @@ def _classifier_sentence(run: Run) -> str:
 
 def _equal_rate_sentence(run: Run) -> str:
     for table in equal_rates(run):
-        for mode in (m for m in _HEADLINE_MODES if m in table.cells):
-            for (measure, region), cell in zip(table.columns, table.cells[mode], strict=True):
-                if region != "outside" or cell.value is None or cell.difference is None:
-                    continue
-                claim = {
-                    "better": f"{mode} leaves the rest of the film better preserved than uniform noise does",
-                    "worse": f"{mode} preserves the rest of the film less well than uniform noise does",
-                    "": f"{mode} and uniform noise cannot be told apart in how they preserve the rest of the film",
-                }[cell.verdict]
-                rate = _as_number(table.rate)
-                where = "outside the true lesion" if measure == "twin_error" else "outside the CAM mask"
-                share = f"{100 * rate:.0f} %" if 0 < rate <= 1 else table.rate
-                return (
-                    f"Where {share} of the treated films are called normal by the {pretty(table.judge)}"
-                    f"{'' if table.judge == 'cam_network' else ' judge'}, {claim}: {pretty(measure)} {where} "
-                    f"{with_interval(cell.value)}, difference {with_interval(cell.difference, signed=True)}."
-                )
+        mode = next((m for m in _HEADLINE_MODES if m in table.cells), None)
+        if mode is None:
+            continue
+        rate = _as_number(table.rate)
+        share = f"{100 * rate:.0f} %" if 0 < rate <= 1 else table.rate
+        judge = f"{pretty(table.judge)}{'' if table.judge == 'cam_network' else ' judge'}"
+        pairs = [(column, cell) for column, cell in zip(table.columns, table.cells[mode], strict=True)]
+        pairs.sort(key=lambda pair: pair[0][0] != "twin_error")  # the truth first, where it is known
+        for (measure, region), cell in pairs:
+            if region != "outside" or cell.value is None:
+                continue
+            if cell.difference is None:
+                return f"{mode} cannot be compared with uniform noise where {share} are called normal by the {judge}."
+            claim = {
+                "better": f"{mode} leaves the rest of the film better preserved than uniform noise does",
+                "worse": f"{mode} preserves the rest of the film less well than uniform noise does",
+                "": f"{mode} and uniform noise cannot be told apart in how they preserve the rest of the film",
+            }[cell.verdict]
+            where = "outside the true lesion" if measure == "twin_error" else "outside the CAM mask"
+            caution = "" if measure == "twin_error" else " A masked mode hardly treats what lies outside its mask."
+            return (
+                f"Where {share} of the treated diseased films are called normal by the {judge}, {claim}: "
+                f"{pretty(measure)} {where} {with_interval(cell.value)}, "
+                f"difference {with_interval(cell.difference, signed=True)}.{caution}"
+            )
     return ""
 
 

@@ -15,7 +15,7 @@ def tables(workdir: Path) -> list[Table]:
     run = read.read_run(workdir)
     keys = Table("figure", "value", "95 % interval", "films", title="Key numbers", title_justify="left")
     for name, leaf in summary.key_numbers(run):
-        keys.add_row(name, summary.value(leaf, unit=False), summary.interval(leaf), str(leaf.n))
+        keys.add_row(name, summary.value(leaf, unit=False), summary.interval(leaf), summary.number(leaf.n))
     out = [keys]
     for equal in summary.equal_rates(run):
         if equal.judge == "cam_network":  # it made the map and may not be its only judge

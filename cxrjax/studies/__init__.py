@@ -9,10 +9,17 @@ from cxrjax.studies import treatment
 
 
 class Study(NamedTuple):
-    """`check(config)` refuses before any training; `run(context)` gives the results."""
+    """What a run asks of a study.
+
+    Attributes:
+      check: `config`; refuses what cannot work, before films are prepared.
+      check_films: `(config, films) -> notes`; refuses films that will not do, before any training.
+      run: `context -> results`.
+    """
 
     check: Callable[[Any], None]
+    check_films: Callable[[Any, Any], list[str]]
     run: Callable[[Any], dict[str, Any]]
 
 
-STUDIES: dict[str, Study] = {"progress": Study(treatment.check, treatment.run)}
+STUDIES: dict[str, Study] = {"progress": Study(treatment.check, treatment.check_films, treatment.run)}

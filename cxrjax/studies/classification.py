@@ -17,8 +17,16 @@ from cxrjax.metrics import bootstrap, classification
 Results = dict[str, Any]
 
 
+def repeated(patients: np.ndarray) -> bool:
+    """Whether some patient has more than one film."""
+    return len(np.unique(patients)) < len(patients)
+
+
 def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, positive: int = 1) -> Results:
-    """Accuracy and AUROC of an exclusive-class model, with patient-bootstrap and DeLong intervals.
+    """Accuracy and AUROC of an exclusive-class model.
+
+    Where a patient has several films, the intervals come from resampling patients; where each has one, they are
+    Wilson's and DeLong's.
 
     Args:
       label: (n, k) one-hot.
@@ -27,8 +35,15 @@ def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, posi
       positive: the class whose probability is the AUROC's score.
     """
     right = (label.argmax(axis=1) == probability.argmax(axis=1)).astype(np.float64)
-    accuracy = bootstrap.interval(lambda r: r.mean(), (right,), groups=patients)
-    auroc = classification.delong_interval(label[:, positive], probability[:, positive])
+    pair = label[:, positive], probability[:, positive]
+    if repeated(patients):
+        accuracy = bootstrap.interval(np.mean, (right,), groups=patients)
+        auroc = bootstrap.interval(classification.auroc, pair, groups=patients)
+    else:
+        accuracy = bootstrap.wilson(int(right.sum()), len(right))
+        auroc = bootstrap.Interval(*classification.delong_interval(*pair))
+        if auroc.low == auroc.high:  # classes apart altogether: DeLong's variance is 0, which no sample can promise
+            auroc = auroc._replace(low=float("nan"), high=float("nan"))
     return {
         "accuracy": bootstrap.leaf(*accuracy, n=len(label), unit="fraction"),
         "auroc": bootstrap.leaf(*auroc, n=len(label), unit="1"),
@@ -61,7 +76,15 @@ def logreg32(
     return model.fit(train, target).predict_proba(films)
 
 
-def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, positive: int = 1) -> Results:
-    """The paired AUROC difference to the floor on the same films (DeLong)."""
-    difference = classification.delong_difference(label[:, positive], ours[:, positive], floor[:, positive])[:3]
+def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, patients: np.ndarray, positive: int = 1) -> Results:
+    """The paired AUROC difference to the floor on the same films; intervals as in `score`."""
+    columns = label[:, positive], ours[:, positive], floor[:, positive]
+    if repeated(patients):
+
+        def statistic(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+            return classification.auroc(y, a) - classification.auroc(y, b)
+
+        difference = bootstrap.interval(statistic, columns, groups=patients)
+    else:
+        difference = bootstrap.Interval(*classification.delong_difference(*columns)[:3])
     return {"auroc": bootstrap.leaf(*difference, n=len(label), unit="1")}

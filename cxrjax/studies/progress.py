@@ -164,6 +164,9 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
                 "normal_rate": rates_of(run, ~sick),
                 "change": mean_leaf(change[~sick], UNITS["mae"]),
             }
+            if "twin_error" in after:
+                gain = after["twin_error"]["inside"] - before["twin_error"]["inside"]
+                progress[mode][str(lam)]["twin_error"]["inside_minus_untreated"] = mean_leaf(gain[sick], UNITS["mae"])
             for j in judges:
                 normal[j][mode].append(called_normal(run, j)[sick])
             for name, parts in after.items():

@@ -37,13 +37,18 @@ class Judge(NamedTuple):
     disease: int
 
 
-def judge_of(config: Any, state: State, classes: tuple[str, ...]) -> Judge:
-    """A judge from a finished classification phase of two classes, one of them Normal."""
-    if len(classes) != 2 or "Normal" not in classes or config.loss != "softmax":
+def check_judge(config: Any, classes: tuple[str, ...]) -> None:
+    """Raises UserError unless a classification phase tells Normal from exactly one other class."""
+    if config.task != "classify" or len(classes) != 2 or "Normal" not in classes or config.loss != "softmax":
         raise UserError(
-            f"the progress study needs two exclusive classes, one of them 'Normal' (loss softmax); data.classes is "
-            f"{classes} and the loss {config.loss!r}"
+            f"the progress study needs classifiers of two exclusive classes, one of them 'Normal' (loss softmax); "
+            f"data.classes is {classes}, a judge's task {config.task!r}"
         )
+
+
+def judge_of(config: Any, state: State, classes: tuple[str, ...]) -> Judge:
+    """A judge from a finished classification phase."""
+    check_judge(config, classes)
     normal = classes.index("Normal")
     net = classify.network(config, len(classes))
     return Judge(net, {"params": state.params["net"], **state.stats["net"]}, normal, 1 - normal)
@@ -83,6 +88,7 @@ def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
     if "map" not in endpoints:
         raise UserError("study.guidance.source = 'cam' needs a head without hidden layers; use 'gradcam', or hidden=()")
     maps = endpoints["map"]  # (b, h', w', classes), the linear layer at every position
+    maps = maps.astype(jnp.float32)
     return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])
 
 

@@ -21,7 +21,7 @@ Results = dict[str, Any]
 
 
 def held_out(films: data.Prepared) -> str:
-    """The part that no phase has seen: test, or val where the source has no test part."""
+    """The part to report on: test, or val where the source has no test part (`check_films` then warns)."""
     return "test" if films.splits.get("test") else "val"
 
 
@@ -29,9 +29,20 @@ def check(config: Any) -> None:
     """Refuses before any training what the sweep could not do.
 
     Raises:
-      UserError: a lambda that the diffusion was not trained for, an unknown mode, or a missing phase.
+      UserError: a lambda that the diffusion was not trained for, an unknown mode, a missing phase, or classifiers that
+        are no judges of Normal against one disease.
     """
     study = config.study
+    for key in ("cam_phase", "judge_phase", "diffusion_phase"):
+        if study[key] not in config.phases:
+            raise UserError(f"study.{key} = {study[key]!r} is none of the phases {', '.join(config.phases)}")
+    for key in ("cam_phase", "judge_phase"):
+        sweep.check_judge(config[study[key]], tuple(config.data.classes))
+    if study.guidance.source == "cam" and config[study.cam_phase].net.get("hidden"):
+        raise UserError(
+            f"study.guidance.source = 'cam' needs a head without hidden layers, and {study.cam_phase}.net.hidden is "
+            f"{tuple(config[study.cam_phase].net.hidden)}; use gradcam"
+        )
     diffusion = config[study.diffusion_phase]
     top = diffusion.t_max or diffusion.num_timesteps
     if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
@@ -46,9 +57,43 @@ def check(config: Any) -> None:
             raise UserError(
                 f"study.modes has {mode!r}: expected {', '.join(guidance.MODES)}, or one of them + _hard{hint}"
             )
-    for key in ("cam_phase", "judge_phase", "diffusion_phase"):
-        if study[key] not in config.phases:
-            raise UserError(f"study.{key} = {study[key]!r} is none of the phases {', '.join(config.phases)}")
+
+
+def held_out_labels(config: Any, films: data.Prepared) -> tuple[str, np.ndarray, np.ndarray]:
+    """The held-out part, its labels (n, 2), and the indices of the study's films: diseased first, then controls.
+
+    Raises:
+      UserError: unknown labels, or films of one kind only.
+    """
+    split, classes, study = held_out(films), tuple(config.data.classes), config.study
+    table = films.table(split)
+    label = data.labels.select(table["labels"], films.columns, classes)
+    if np.isnan(label).any():
+        raise UserError(f"the {split} part has films of unknown label; the progress study needs every label of it")
+    normal = classes.index("Normal")
+    chosen = choose(label, normal, table["patient"], study.num_diseased, study.num_controls, config.seed)
+    return split, label, chosen
+
+
+def check_films(config: Any, films: data.Prepared) -> list[str]:
+    """Refuses before any training films that the study could not use; returns what a reader has to know.
+
+    Raises:
+      UserError: see `held_out_labels`.
+    """
+    split, label, chosen = held_out_labels(config, films)
+    normal = tuple(config.data.classes).index("Normal")
+    controls = int((label[chosen, normal] == 1).sum())
+    notes = []
+    for name, found, asked in (
+        ("diseased films", len(chosen) - controls, config.study.num_diseased),
+        ("healthy controls", controls, config.study.num_controls),
+    ):
+        if found < asked:
+            notes.append(f"The {split} part has {found} patients with {name}, fewer than the {asked} asked for.")
+    if split == "val":
+        notes.append("There is no test part: figures are of the validation part, which phases may have selected by.")
+    return notes
 
 
 def choose(
@@ -84,17 +129,16 @@ def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) 
     """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
     config, films = context.config, context.films
     classes, split = tuple(config.data.classes), held_out(films)
+    shard = (jax.process_index(), jax.process_count())
     table = films.table(split)
     label = data.labels.select(table["labels"], films.columns, classes)
-    if np.isnan(label).any():
-        raise UserError(f"the {split} part has films of unknown label; the progress study needs every label of it")
     disease = next(iter(judges.values()))[1].disease
     out: Results = {}
     probability = {}
     for name, judge in judges.values():
         task = classify.make(config[name], len(classes))
         size = max(config.study.batch // context.mesh.size, 1) * context.mesh.size
-        batches = data.eval_batches(films, split, classes=classes, batch_size=size)
+        batches = data.eval_batches(films, split, classes=classes, batch_size=size, shard=shard)
         state = meshes.replicate(context.mesh, context.states[name])
         rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)
         probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])
@@ -104,7 +148,7 @@ def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) 
     floor = classification.logreg32(train, train_label, test, config.seed, config.study.penalties)
     out["logreg32"] = {split: classification.score(label, floor, table["patient"], disease)}
     for name in probability:
-        out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, disease)
+        out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, table["patient"], disease)
     return out
 
 
@@ -118,11 +162,8 @@ def run(context: Any) -> Results:
     }
     out = score_classifiers(context, judges)
 
-    split = held_out(films)
-    table = films.table(split)
-    label = data.labels.select(table["labels"], films.columns, classes)
+    split, label, keep = held_out_labels(config, films)
     normal = judges["cam_network"][1].normal
-    keep = choose(label, normal, table["patient"], study.num_diseased, study.num_controls, config.seed)
     chosen = data.films(films, split, keep)
     unet_config = config[study.diffusion_phase]
     unet = (

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from cxrjax import models
+from cxrjax.errors import lookup
 from cxrjax.metrics import classification
 from cxrjax.ops import cam, losses, warp
 from cxrjax.train import optim
@@ -123,13 +124,14 @@ def summarize(options: Options, rows: Rows) -> dict[str, float]:
     per_class = np.asarray(classification.auroc_per_class(label, probability))
     out["auroc"] = float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
     if options.loss == "softmax":
-        out["accuracy"] = classification.accuracy(label.argmax(axis=1), probability.argmax(axis=1))
+        known = ~np.isnan(label).any(axis=1)
+        out["accuracy"] = classification.accuracy(label[known].argmax(axis=1), probability[known].argmax(axis=1))
     return out
 
 
 def on_eval(state: State, summary: Mapping[str, float]) -> State:
     """Remembers the best validation loss."""
-    best = jnp.minimum(state.evals["best_loss"], jnp.float32(summary["loss"]))
+    best = jnp.fmin(state.evals["best_loss"], jnp.float32(summary["loss"]))
     return dataclasses.replace(state, evals={**state.evals, "best_loss": best})
 
 
@@ -149,7 +151,8 @@ def init(net: nn.Module, tx: optax.GradientTransformation, key: Key, batch: Batc
 
 
 def options_of(config: Any) -> Options:
-    """Reads a phase's `loss`, `class_weight`, `warp`, `optical_limit`, `noise` and `blur`."""
+    """A phase's options, from its `loss`, `class_weight`, `warp`, `optical_limit`, `noise` and `blur`."""
+    lookup(losses.LOSSES, config.loss, "the classification loss")
     return Options(
         loss=config.loss,
         class_weight=tuple(config.class_weight),

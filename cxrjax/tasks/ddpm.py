@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -14,9 +14,10 @@ import numpy as np
 import optax
 
 from cxrjax import models
+from cxrjax.errors import lookup
 from cxrjax.ops import diffusion, losses
 from cxrjax.train import optim
-from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
+from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
 
 
 class Options(NamedTuple):
@@ -86,7 +87,9 @@ def predict(
     def one(t: Array, k: Key) -> Array:
         return _loss(net, schedule, options, state.ema["unet"], x0, jnp.full(x0.shape[:1], t), k, False)
 
-    return {"loss": jax.vmap(one, out_axes=1)(at, jax.random.split(key, 4))}
+    # In turn: four times the batch at once would not fit where the batch just does.
+    losses = jax.lax.map(lambda tk: one(*tk), (at, jax.random.split(key, 4)))  # (4, b)
+    return {"loss": losses.T}
 
 
 def summarize(rows: Rows) -> dict[str, float]:
@@ -96,7 +99,7 @@ def summarize(rows: Rows) -> dict[str, float]:
 
 def on_eval(state: State, summary: Mapping[str, float]) -> State:
     """Remembers the best validation loss."""
-    best = jnp.minimum(state.evals["best_loss"], jnp.float32(summary["loss"]))
+    best = jnp.fmin(state.evals["best_loss"], jnp.float32(summary["loss"]))
     return dataclasses.replace(state, evals={**state.evals, "best_loss": best})
 
 
@@ -135,12 +138,14 @@ def noise_predictor(
 
 def schedule_of(config: Any) -> diffusion.Schedule:
     """The phase's noise schedule."""
-    return diffusion.SCHEDULES[config.schedule](config.num_timesteps)
+    return lookup(diffusion.SCHEDULES, config.schedule, "the noise schedule")(config.num_timesteps)
 
 
 def make(config: Any) -> Task:
     """Binds a phase's configuration: `net`, `optim`, `steps`, `schedule`, `num_timesteps`, `prediction`, `t_max`."""
     net, tx, schedule = network(config), optim.make(config.optim, config.steps), schedule_of(config)
+    if config.prediction not in get_args(diffusion.Prediction):
+        raise UserError(f"prediction is {config.prediction!r}: expected epsilon or v")
     options = Options(config.prediction, config.t_max or config.num_timesteps, config.ema)
     return Task(
         init=partial(init, net, tx),

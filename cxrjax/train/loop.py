@@ -1,4 +1,4 @@
-"""The one train loop. It knows a task only by its type, and never waits for the device but to log and to evaluate."""
+"""The one train loop. It knows a task only by its type, and waits for the device only to evaluate and to save."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -27,6 +27,7 @@ class Stream(Protocol):
     def __next__(self) -> Batch: ...
     def get_state(self) -> dict[str, Any]: ...
     def set_state(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
 
 
 class Phase(NamedTuple):
@@ -104,6 +105,13 @@ def evaluate(
     return {k: v[valid][order] for k, v in whole.items()}
 
 
+def stopping_everywhere(signals: list[int], may_ask: bool) -> bool:
+    """Whether to save and stop now. Saving is collective, so several processes ask one another, at log steps only."""
+    if jax.process_count() == 1:
+        return bool(signals)
+    return may_ask and bool(np.max(multihost_utils.process_allgather(np.asarray(bool(signals)))))
+
+
 def fit(
     task: Task,
     phase: Phase,
@@ -145,9 +153,13 @@ def fit(
     root, eval_key = meshes.replicate(mesh, (root, eval_key))
     predict = jax.jit(task.predict)
 
+    if phase.select not in ("last", "best"):
+        raise UserError(f"{phase.name}.select = {phase.select!r}: expected last or best")
+    best = phase.metric if phase.select == "best" else None
+    if best and evals is None:
+        raise UserError(f"{phase.name}.select = 'best', but there is no validation part to choose by; use 'last'")
     stopping: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
-    best = phase.metric if phase.select == "best" else None
     try:
         with Checkpoints(workdir / "checkpoints" / phase.name, best=best) as checkpoints:
             restored = checkpoints.restore(target)
@@ -159,24 +171,25 @@ def fit(
                 log.say(f"{phase.name}: resuming at step {restored.step} of {phase.steps}")
             else:
                 state = jax.jit(task.init, out_shardings=shardings)(init_key, example)
-                if carry:
-                    state = jax.device_put(carry(state), shardings)
+                if carry:  # copied: the first step is donated this state, and the earlier phase's must live on
+                    state = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings)(carry(state))
             first = restored.step if restored else 0
             log.rewind(phase.name, first)
 
             shapes = jax.eval_shape(task.step, target, meshes.put(mesh, example), root)[1]
-            blank: Running = {k: metrics.Average.empty() for k in (*shapes, "skipped")}
-            run = jax.jit(partial(advance, task.step), donate_argnums=(0,), out_shardings=(shardings, None))
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            # Placed like the outputs that follow it: the second step would compile anew otherwise.
+            blank: Running = meshes.replicate(mesh, {k: metrics.Average.empty() for k in (*shapes, "skipped")})
+            run = jax.jit(partial(advance, task.step), donate_argnums=(0,), out_shardings=(shardings, everywhere))
             running, late = blank, None
-            summary: dict[str, float] = {}
 
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
                 scalars = {k: float(v.compute()) for k, v in averages.items()}
-                if scalars["skipped"] == 1.0:
+                steps = int(averages["skipped"].count)
+                if scalars["skipped"] == 1.0 and steps >= phase.log_every:
                     raise Diverged(
-                        f"{phase.name}: no finite loss in the {phase.log_every} steps before step {at} (last batch: "
-                        f"films {indices.tolist()}); lower {phase.name}.optim.lr and run the same "
-                        "command: it goes on from the last checkpoint"
+                        f"{phase.name}: no finite loss in the {steps} steps before step {at} (last batch: films "
+                        f"{indices.tolist()}); lower {phase.name}.optim.lr and give a new --workdir"
                     )
                 log.write(phase.name, at, scalars)
                 return f"loss {scalars['loss']:.4f}"
@@ -190,7 +203,8 @@ def fit(
                         bar.update(task_id, note=report(*late))
                         late = None
                     bar.update(task_id, completed=done)
-                    last = done == phase.steps
+                    last, stop = done == phase.steps, stopping_everywhere(stopping, done % phase.log_every == 0)
+                    summary: dict[str, float] = {}
                     if done % phase.log_every == 0 or last:
                         late, running = (done, running, np.asarray(local.index)), blank
                     if evals and (last or (phase.eval_every and done % phase.eval_every == 0)):
@@ -198,16 +212,16 @@ def fit(
                         summary = task.summarize(rows)
                         state = jax.device_put(task.on_eval(state, summary), shardings)
                         log.write(phase.name, done, summary, split="val")
-                    if last or stopping or done % phase.save_every == 0:
+                    if last or stop or done % phase.save_every == 0 or (best and summary):
                         if late:
                             bar.update(task_id, note=report(*late))
                             late = None
                         checkpoints.save(done, state, stream.get_state(), summary, done=last)
-                        summary = {}
-                    if stopping and not last:
+                    if stop:
                         checkpoints.wait()
                         raise Preempted(f"{phase.name}: stopped by a signal at step {done}; the same command goes on")
             checkpoints.wait()
             return checkpoints.restore_best(target).state if best else state
     finally:
         signal.signal(signal.SIGTERM, before)
+        stream.close()

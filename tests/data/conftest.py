@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cxrjax.data.prepare import Prepared, materialize
+from cxrjax.data.preparation import Prepared, materialize
 from cxrjax.data.source import Record, Source, digest
 
 COLUMNS = ("Effusion", "Mass")

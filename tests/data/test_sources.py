@@ -9,7 +9,7 @@ from PIL import Image
 
 from cxrjax.data import pipeline, truth
 from cxrjax.data.labels import FINDINGS, select
-from cxrjax.data.prepare import prepare
+from cxrjax.data.preparation import prepare
 from cxrjax.data.sources import SOURCES
 from cxrjax.types import UserError
 

@@ -78,11 +78,34 @@ def test_comparison_with_itself_is_zero_and_turns_round():
     label = np.eye(2)[np.arange(60) % 2]
     sharp = np.clip(label * 0.4 + rng.uniform(0, 0.6, (60, 2)), 0, 1)
     dull = rng.uniform(0, 1, (60, 2))
-    same = classification.compare(label, sharp, sharp)["auroc"]
+    same = classification.compare(label, sharp, sharp, np.arange(len(label)))["auroc"]
     assert (same["value"], same["low"], same["high"]) == pytest.approx((0, 0, 0), abs=1e-9)
     assert set(same) == LEAF
-    ahead, behind = (classification.compare(label, *pair)["auroc"] for pair in ((sharp, dull), (dull, sharp)))
+    ahead, behind = (
+        classification.compare(label, *pair, np.arange(len(label)))["auroc"] for pair in ((sharp, dull), (dull, sharp))
+    )
     assert ahead["low"] > 0
     assert (behind["value"], behind["low"], behind["high"]) == pytest.approx(
         (-ahead["value"], -ahead["high"], -ahead["low"])
     )
+
+
+def test_films_of_one_patient_widen_the_intervals():
+    rng = np.random.default_rng(0)
+    half = (rng.uniform(size=60) < 0.5).astype(int)
+    probability = np.clip(0.5 + 0.25 * (half - 0.5) + 0.2 * rng.standard_normal(60), 0.01, 0.99)
+    label = np.eye(2, dtype=np.float32)[np.repeat(half, 4)]
+    four = np.repeat(np.stack([1 - probability, probability], 1), 4, axis=0)
+    alone = classification.score(label, four, np.arange(240))
+    grouped = classification.score(label, four, np.repeat(np.arange(60), 4))
+    for measure in ("accuracy", "auroc"):
+        assert alone[measure]["value"] == pytest.approx(grouped[measure]["value"])
+        width = {k: v[measure]["high"] - v[measure]["low"] for k, v in (("a", alone), ("g", grouped))}
+        assert width["g"] > 1.5 * width["a"]
+
+
+def test_a_perfect_auroc_claims_no_interval():
+    label = np.eye(2, dtype=np.float32)[[0, 1] * 10]
+    auroc = classification.score(label, label * 0.8 + 0.1, np.arange(20))["auroc"]
+    assert auroc["value"] == 1
+    assert auroc["low"] is None

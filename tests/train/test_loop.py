@@ -54,6 +54,9 @@ class Stream:
     def set_state(self, state):
         self.position = state["position"]
 
+    def close(self):
+        self.closed = True
+
 
 def evals(size=16):
     for start in range(0, 48, size):
@@ -191,16 +194,43 @@ def test_too_many_devices_are_refused():
         meshes.make(jax.device_count() + 1)
 
 
-def test_jit_traces_the_step_once(tmp_path):
-    traces = []
+def test_the_step_compiles_once(tmp_path, caplog):
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        fit(tmp_path, Stream(), steps=6)
+    compiled = [r.getMessage() for r in caplog.records if "Compiling jit(advance)" in r.getMessage()]
+    assert len(compiled) == 1
 
-    def counted(state, batch, key):
-        traces.append(1)
-        return TASK.step(state, batch, key)
 
-    with logs.Log(tmp_path) as log:
+def test_a_signal_on_the_last_step_stops_the_run_and_loses_nothing(whole, tmp_path):
+    stream = Stream(on=(11, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with pytest.raises(loop.Preempted, match="step 12"):
+        fit(tmp_path, stream)
+    assert same(fit(tmp_path, Stream(stop_at=0)), whole[0])
+
+
+def test_the_best_step_is_the_evaluated_one_also_between_saves(tmp_path):
+    state = fit(tmp_path, Stream(), eval_every=5, save_every=4, select="best", metric=("loss", "max"))
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scored = {e["step"]: e["loss"] for e in entries if "eval" in e}
+    assert int(state.step) == max(scored, key=scored.get)
+
+
+def test_best_without_a_validation_part_is_refused_before_training(tmp_path):
+    with logs.Log(tmp_path) as log, pytest.raises(UserError, match="validation part"):
         loop.fit(
-            TASK._replace(step=counted), loop.Phase("net", 6, log_every=2, save_every=6), stream=Stream(), evals=None,
-            example=EXAMPLE, workdir=tmp_path, mesh=meshes.make(1), key=jax.random.key(5), log=log,
+            TASK, loop.Phase("net", 6, select="best"), stream=Stream(stop_at=0), evals=None, example=EXAMPLE,
+            workdir=tmp_path, mesh=meshes.make(1), key=jax.random.key(5), log=log,
         )  # fmt: skip
-    assert len(traces) == 2  # once for the shapes of the scalars, once for the program
+
+
+def test_the_earlier_phase_survives_being_carried(tmp_path):
+    with logs.Log(tmp_path) as log:
+        earlier = fit(tmp_path / "a", Stream(), steps=4)
+        before = jax.tree.map(np.array, earlier)
+        later = loop.fit(
+            TASK, loop.Phase("later", 4, log_every=2), stream=Stream(), evals=None, example=EXAMPLE, workdir=tmp_path,
+            mesh=meshes.make(1), key=jax.random.key(6), log=log,
+            carry=lambda fresh: fresh.replace(params=earlier.params, stats=earlier.stats),
+        )  # fmt: skip
+    assert same(earlier, before)
+    assert not same(later.params, earlier.params)

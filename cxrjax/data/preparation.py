@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from cxrjax import console
-from cxrjax.data import builder, films, splits
+from cxrjax.data import builder, decode, splits
 from cxrjax.data.source import Record, Source
 from cxrjax.data.sources import SOURCES
 from cxrjax.types import UserError
@@ -149,7 +149,7 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
             records = list(records)
             splits.check_disjoint(_patients((r.split, r.patient) for r in records))
         rows: dict[str, list[Record]] = {split: [] for split in source.splits}
-        bad: list[films.CorruptFilm] = []
+        bad: list[decode.CorruptFilm] = []
         with console.progress(Console(stderr=True), transient=True) as bar:
             task_id = bar.add_task("preparing films", total=source.total, note="")
             advance = functools.partial(bar.advance, task_id)
@@ -185,15 +185,15 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
         raise
 
 
-def _decoded(records: Iterable[Record], size: int) -> Iterator[tuple[Record, np.ndarray | films.CorruptFilm]]:
+def _decoded(records: Iterable[Record], size: int) -> Iterator[tuple[Record, np.ndarray | decode.CorruptFilm]]:
     """Decodes in a few threads (Pillow releases the lock), in order, with a bounded number in flight."""
 
-    def one(record: Record) -> np.ndarray | films.CorruptFilm:
+    def one(record: Record) -> np.ndarray | decode.CorruptFilm:
         try:
             if isinstance(record.film, np.ndarray):
-                return films.from_array(record.key, record.film, size)
-            return films.decode(record.film, size)
-        except films.CorruptFilm as fault:
+                return decode.from_array(record.key, record.film, size)
+            return decode.decode(record.film, size)
+        except decode.CorruptFilm as fault:
             return fault
 
     waiting: deque[tuple[Record, Future]] = deque()
@@ -216,7 +216,7 @@ def _examples(
         raise ValueError(f"records come in the order of Source.splits: expected {split!r}, got {found!r}")
     for record, film in group:
         advance()
-        if isinstance(film, films.CorruptFilm):
+        if isinstance(film, decode.CorruptFilm):
             bad.append(film)
             continue
         example = {
@@ -251,7 +251,7 @@ def _check_limit(count: int, total: int, limit: float, listing: Path, first: str
         )
 
 
-def _write_quarantine(path: Path, bad: list[films.CorruptFilm]) -> None:
+def _write_quarantine(path: Path, bad: list[decode.CorruptFilm]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "reason"])

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cxrjax.data import builder, pipeline
-from cxrjax.data.prepare import materialize, prepare
+from cxrjax.data.preparation import materialize, prepare
 from cxrjax.types import UserError
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrjax.data import films
-from cxrjax.data.films import CorruptFilm, decode
+from cxrjax.data.decode import CorruptFilm, decode, from_array
 
 
 @pytest.fixture
@@ -134,8 +133,8 @@ def test_wrong_kinds_are_refused(tmp_path):
 
 
 def test_array_films_are_checked(gray):
-    assert films.from_array("a", gray, 32) is gray
-    assert films.from_array("a", gray, 16).shape == (16, 16)
+    assert from_array("a", gray, 32) is gray
+    assert from_array("a", gray, 16).shape == (16, 16)
     for wrong in (gray.astype(np.float32), gray[..., None]):
         with pytest.raises(CorruptFilm, match="2-D uint8"):
-            films.from_array("a", wrong, 32)
+            from_array("a", wrong, 32)
