@@ -97,15 +97,15 @@ def get_config(variant="default"):
 
     c.phases = ("classifier", "judge", "diffusion")
     # The network that makes the map: the family of the deck's densenet121_2048fclayer.
-    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 2e-3, 160, warp=4)
+    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 2e-3, 120, warp=4)
     # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a lesion
     # that the diffusion only smoothed for a healed one.
-    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 160, noise=0.1, blur=1.5)
+    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 120, noise=0.1, blur=1.5)
     c.diffusion = ConfigDict({
         "task": "ddpm",
         "net": {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"},
-        "optim": _optim(2e-3, warmup=50), "steps": 800, "batch": 16,
-        "eval_batch": 64, "log_every": 20, "eval_every": 400, "save_every": 100, "select": "last",
+        "optim": _optim(2e-3, warmup=50), "steps": 600, "batch": 16,
+        "eval_batch": 64, "log_every": 20, "eval_every": 300, "save_every": 100, "select": "last",
         "metric": ("loss", "min"), "only": "Normal", "carry": "", "augment": (),
         "schedule": "linear", "num_timesteps": 1000,
         # v, not the papers' noise: a small network must only draw the film, not carry the noise through.
@@ -114,9 +114,9 @@ def get_config(variant="default"):
 
     c.study = ConfigDict({
         "name": "progress", "cam_phase": "classifier", "judge_phase": "judge", "diffusion_phase": "diffusion",
-        "num_diseased": 64, "num_controls": 32, "batch": 96, "penalties": (0.01,),
+        "num_diseased": 64, "num_controls": 24, "batch": 88, "penalties": (0.01,),
         "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"),
-        "lambdas": (50, 100, 200, 300, 400, 500, 600),
+        "lambdas": (50, 100, 200, 400, 500, 600),
         "guidance": {
             "source": "gradcam", "target": "difference", "blur": 2.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
         },
@@ -151,7 +151,10 @@ def _kermany(c):
     c.diffusion.net.update({"base": 32, "mults": (1, 2, 3)})
     c.diffusion.update({"steps": 2400, "save_every": 200, "eval_every": 800, "ema": 0.998})
     c.diffusion.optim.lr = 1.5e-3
-    c.study.penalties = (0.0001, 0.001, 0.01, 0.1)
+    c.study.update({
+        "num_controls": 32, "batch": 96, "penalties": (0.0001, 0.001, 0.01, 0.1),
+        "lambdas": (50, 100, 200, 300, 400, 500, 600),
+    })  # fmt: skip
     c.study.sampler.stride = 20
     return c
 
@@ -173,7 +176,7 @@ def _paper(c):
         "optim": _optim(1e-4, schedule="constant"), "steps": 300_000, "batch": 32, "log_every": 100,
         "eval_every": 5000, "save_every": 5000, "prediction": "epsilon", "ema": 0.9999, "t_max": 0,
     })  # fmt: skip
-    c.study.update({"num_diseased": 256, "num_controls": 64, "batch": 32})
+    c.study.update({"num_diseased": 256, "num_controls": 64, "batch": 32, "lambdas": (100, 200, 300, 400, 500, 600)})
     c.study.guidance.blur = 4.0
     c.study.sampler.update({"stride": 1, "variance": "large"})
     return c
