@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,10 +16,14 @@ class UserError(Exception):
     """
 
 
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """The end of a message: `; did you mean 'x'?` for the nearest of `names`, or nothing where none is near."""
+    near = difflib.get_close_matches(str(name), list(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     """`table[name]`, or a UserError that says what was asked for, the nearest name and all of them."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(str(name), table, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"{what} is {name!r}: expected one of {', '.join(table)}{hint}")
+    raise UserError(f"{what} is {name!r}: expected one of {', '.join(table)}{did_you_mean(name, table)}")

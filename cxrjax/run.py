@@ -102,7 +102,7 @@ def train_phase(context: Context, name: str) -> State:
     evals: Callable[[], Iterator[Batch]] | None = None
     if films.splits.get("val"):
         kept = only(films, "val", config.only)
-        size = max(config.eval_batch // mesh.size, 1) * mesh.size
+        size = meshes.whole_batch(mesh, config.eval_batch)
         evals = partial(data.eval_batches, films, "val", classes=classes, batch_size=size, keep=kept, shard=shard)
     example = example_batch(context.config, mesh.size)
     key = name_key(context.key, name)

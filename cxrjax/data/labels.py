@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 # The 14 findings in ChestX-ray14's usual order (Rajpurkar et al. 2017), so that columns line up with public lists.
 CHESTXRAY14 = (
@@ -55,7 +54,6 @@ def select(labels: np.ndarray, columns: Sequence[str], classes: Sequence[str]) -
             any_unknown = np.isnan(labels).any(axis=1)
             out[:, j] = np.where(any_present, 0.0, np.where(any_unknown, np.nan, 1.0))
         else:
-            near = difflib.get_close_matches(name, [*columns, NORMAL], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, [*columns, NORMAL])
             raise UserError(f"class {name!r} is not a label of this data set (it has {', '.join(columns)}){hint}")
     return out

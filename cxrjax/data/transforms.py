@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -50,8 +49,7 @@ def compose(names: Sequence[str]) -> Transform:
     """
     for name in names:
         if name not in TRANSFORMS:
-            near = difflib.get_close_matches(name, TRANSFORMS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, TRANSFORMS)
             raise UserError(f"augmentation {name!r} is unknown: expected some of {', '.join(TRANSFORMS)}{hint}")
 
     def run(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -115,7 +115,7 @@ def in_chunks(mesh: Mesh, size: int, function: Callable[..., Any], *arrays: np.n
 
     Every process holds all rows, hands its share to its devices, and gets the whole answer back.
     """
-    size = max(size // mesh.size, 1) * mesh.size
+    size = meshes.whole_batch(mesh, size)
     share = size // jax.process_count()
     mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     parts = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import jax
 import numpy as np
 
 from cxrjax import data
+from cxrjax.errors import did_you_mean
 from cxrjax.metrics import bootstrap
 from cxrjax.ops import guidance
 from cxrjax.studies import classification, progress, sweep
@@ -52,8 +52,7 @@ def check(config: Any) -> None:
         )
     for mode in study.modes:
         if sweep.base_mode(mode)[0] not in guidance.MODES:
-            near = difflib.get_close_matches(mode, guidance.MODES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(mode, guidance.MODES)
             raise UserError(
                 f"study.modes has {mode!r}: expected {', '.join(guidance.MODES)}, or one of them + _hard{hint}"
             )
@@ -137,7 +136,7 @@ def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) 
     probability = {}
     for name, judge in judges.values():
         task = classify.make(config[name], len(classes))
-        size = max(config.study.batch // context.mesh.size, 1) * context.mesh.size
+        size = meshes.whole_batch(context.mesh, config.study.batch)
         batches = data.eval_batches(films, split, classes=classes, batch_size=size, shard=shard)
         state = meshes.replicate(context.mesh, context.states[name])
         rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)

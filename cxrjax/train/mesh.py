@@ -49,6 +49,11 @@ def state_shardings(mesh: Mesh, tree: PyTree, rules: Sequence[tuple[str, int]]) 
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
+def whole_batch(mesh: Mesh, size: int) -> int:
+    """`size` films rounded down to a multiple of the devices, and at least one a device."""
+    return max(size // mesh.size, 1) * mesh.size
+
+
 def put(mesh: Mesh, batch: Batch | PyTree) -> Any:
     """Local numpy rows -> global arrays split over `data`.
 
