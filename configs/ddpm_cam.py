@@ -12,6 +12,8 @@ the lesion several times lower. The deck shows its result only as a figure, with
 
 from ml_collections import ConfigDict
 
+from cxrjax import defaults
+
 VARIANTS = ("smoke", "kermany", "paper")
 # Data sets that are nothing without --config.data.root.
 NEEDS_ROOT = ("kermany",)
@@ -61,39 +63,16 @@ CHOICES = {
 
 
 def _optim(lr, **changes):
-    optim = ConfigDict({
-        "name": "adamw", "lr": lr, "schedule": "cosine", "warmup": 0, "b1": 0.9, "b2": 0.999, "weight_decay": 0.0,
-        "clip": 1.0, "frozen": (),
-    })  # fmt: skip
-    optim.update(changes)
-    return optim
+    return defaults.optim("adamw", lr, **{"schedule": "cosine", "clip": 1.0, **changes})
 
 
 def _classify(net, lr, steps, **changes):
-    phase = ConfigDict({
-        "task": "classify", "net": net, "optim": _optim(lr, weight_decay=1e-4), "steps": steps, "batch": 64,
-        "eval_batch": 128, "log_every": 20, "eval_every": 0, "save_every": 100, "select": "last",
-        "metric": ("loss", "min"), "only": "", "carry": "", "augment": (), "loss": "softmax", "class_weight": (),
-        "warp": 0, "optical_limit": 0.3, "noise": 0.0, "blur": 0.0,
-    })  # fmt: skip
-    phase.update(changes)
-    return phase
+    return defaults.classify(net, _optim(lr, weight_decay=1e-4), steps, 64, **{"save_every": 100, **changes})
 
 
 def get_config(variant="default"):
-    c = ConfigDict()
-    c.seed = 0
-    c.compile_cache = "~/.cache/cxrjax/jax"
-    c.warnings = ()
-    c.mesh = ConfigDict({"devices": 0, "shard": (), "distributed": False})
-
-    c.data = ConfigDict({
-        "name": "phantom", "root": "", "cache": "~/.cache/cxrjax/films", "size": 64, "seed": 0,
-        "classes": ("Normal", "Pneumonia"), "quarantine_limit": 0.01, "flavor": "pneumoniamnist",
-        "carve": {"val": 0.1, "test": 0.1},
-        "num": {"train": 1500, "val": 120, "test": 256},
-        "findings": ("Pneumonia",), "normal_share": 0.6, "severity": (0.4, 1.0), "findings_per_film": 1,
-    })  # fmt: skip
+    c = defaults.run()
+    c.data = defaults.data("phantom", ("Normal", "Pneumonia"), 64)
 
     c.phases = ("classifier", "judge", "diffusion")
     # The network that makes the map: the family of the deck's densenet121_2048fclayer.

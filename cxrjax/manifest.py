@@ -85,7 +85,6 @@ def make(
         "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
         "processes": jax.process_count(),
         "data": dict(data),
-        "weights": "from scratch",
         "finished": False,
     }
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS: tuple[str, ...] = ("types", "console", "ops", "metrics", "data", "nn", "models", "weights")
-ROOMS += ("train", "tasks", "studies", "infer", "report", "manifest", "run")
+ROOMS: tuple[str, ...] = ("types", "console", "defaults", "ops", "metrics", "data", "nn", "models", "weights")
+ROOMS += ("train", "tasks", "studies", "phases", "infer", "report", "manifest", "run")
 FROM_ANYWHERE = {"types", "errors"}
 LONGEST = 350
 DRAWERS = {"utils", "util", "helpers", "misc", "common"}
@@ -162,8 +162,15 @@ def test_rooms_import_only_from_rooms_before_them(path: Path) -> None:
 
 
 @parametrize("path", python_files("configs"), ids=module_name)
-def test_configs_import_only_ml_collections(path: Path) -> None:
-    assert forbidden_imports(*read(path), ("ml_collections", "__future__")) == []
+def test_configs_import_only_defaults(path: Path) -> None:
+    """So that a mistake on the command line is told before jax is imported."""
+    allowed = ("ml_collections", "__future__", "cxrjax.defaults")
+    assert forbidden_imports(*read(path), allowed) == []
+
+
+def test_defaults_import_no_jax() -> None:
+    allowed = ("ml_collections", "__future__", "typing")
+    assert forbidden_imports(*read(ROOT / "cxrjax" / "defaults.py"), allowed) == []
 
 
 @parametrize("path", python_files("cxrjax/ops"), ids=module_name)

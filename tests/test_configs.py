@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxrjax import data, manifest, run
+from cxrjax import data, manifest, phases
 from cxrjax.data import labels
 from cxrjax.ops import guidance
 from cxrjax.studies import STUDIES, sweep
@@ -127,7 +127,7 @@ def test_the_judge_is_another_network_than_the_one_that_makes_the_map(variant):
     assert cam.net.name != judge.net.name
     nets = [classify.network(c, 2) for c in (cam, judge)]
     assert type(nets[0].backbone) is not type(nets[1].backbone)
-    keys = [run.name_key(jax.random.key(config.seed), name) for name in (config.study.cam_phase, "judge")]
+    keys = [phases.name_key(jax.random.key(config.seed), name) for name in (config.study.cam_phase, "judge")]
     assert not np.array_equal(jax.random.key_data(keys[0]), jax.random.key_data(keys[1]))
 
 
@@ -147,24 +147,27 @@ def normal_of(films: data.Prepared, split: str) -> np.ndarray:
 
 
 def test_only_keeps_exactly_the_films_of_a_class(tiny):
-    kept = run.only(tiny.films, "train", tiny.config.diffusion.only)
+    kept = phases.only(tiny.films, "train", tiny.config.diffusion.only)
     assert kept is not None
     np.testing.assert_array_equal(kept, normal_of(tiny.films, "train"))
     assert 0 < len(kept) < 24
-    assert run.only(tiny.films, "train", "") is None
-    sick = run.only(tiny.films, "train", "Pneumonia")
+    assert phases.only(tiny.films, "train", "") is None
+    sick = phases.only(tiny.films, "train", "Pneumonia")
     assert sick is not None
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, sick])), np.arange(24))
     with pytest.raises(UserError, match="Normals"):
-        run.only(tiny.films, "train", "Normals")
+        phases.only(tiny.films, "train", "Normals")
 
 
 def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> dict[str, Any]:
-    """What `train_phase` hands to the train loop."""
+    """What a phase hands to the train loop."""
     given: dict[str, Any] = {}
     monkeypatch.setattr(loop, "fit", lambda task, phase, **rest: given.update(rest))
     log: Any = SimpleNamespace(say=lambda message: None)
-    run.train_phase(run.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}), phase)
+    context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
+    config = tiny.config[phase]
+    task = TASKS[config.task](config, 2)
+    phases.train(context, phases.members(tiny.config, tiny.films, phase)[0], config, task)
     return given
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxrjax import run
+from cxrjax import phases, run
 from cxrjax.types import State, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +60,7 @@ def test_the_workdir_holds_everything_that_is_promised(finished):
     config, choices, workdir = finished
     manifest = json.loads((workdir / "manifest.json").read_text())
     assert manifest["finished"]
-    assert manifest["weights"] == "from scratch"
+    assert manifest["weights"] == dict.fromkeys(config.phases, "from scratch")
     assert manifest["config"]["diffusion"]["steps"] == config.diffusion.steps
     assert set(manifest["choices"]) == set(choices)
     assert manifest["choices"]["study.sampler.name"]["value"] == "ancestral"
@@ -155,7 +155,7 @@ def test_a_phase_can_begin_with_the_weights_of_an_earlier_one():
         tree = {"net": {"w": jnp.full(3, value)}}
         return State(jnp.int32(value), tree, tree, {"net": {"m": jnp.full(3, value)}}, {}, {}, {})
 
-    brought = run.bring(state(7.0), state(0.0))
+    brought = phases.bring({}, state(7.0), state(0.0))
     assert jax.tree.all(jax.tree.map(lambda x: bool((x == 7).all()), (brought.params, brought.stats)))
     assert float(brought.opt["net"]["m"][0]) == 0
     assert int(brought.step) == 0

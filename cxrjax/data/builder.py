@@ -24,12 +24,20 @@ class Films(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(
-        self, *, data_dir: str, size: int, columns: int, has_truth: bool, examples: Mapping[str, Iterable[dict]]
+        self,
+        *,
+        data_dir: str,
+        size: int,
+        columns: int,
+        has_truth: bool,
+        has_enh: bool,
+        examples: Mapping[str, Iterable[dict]],
     ):
         """Args: the folder to write to, side in pixels, number of label columns, and the examples by split."""
         self._size = size
         self._columns = columns
         self._has_truth = has_truth
+        self._has_enh = has_enh
         self._examples = examples
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -46,6 +54,8 @@ class Films(tfds.core.GeneratorBasedBuilder):
         if self._has_truth:
             features["twin"] = tfds.features.Tensor(shape=(side, side), dtype=np.uint8, encoding=RAW)
             features["truth"] = tfds.features.Tensor(shape=(side, side, 3), dtype=np.uint8, encoding=RAW)
+        if self._has_enh:
+            features["enh"] = tfds.features.Tensor(shape=(side, side, 3), dtype=np.uint8, encoding=RAW)
         # In order, so that a film's position in its split is its position in the source.
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), disable_shuffling=True)
 
@@ -57,7 +67,15 @@ class Films(tfds.core.GeneratorBasedBuilder):
             yield example["position"], example
 
 
-def write(folder: Path, *, size: int, columns: int, has_truth: bool, examples: Mapping[str, Iterable[dict]]) -> None:
+def write(
+    folder: Path,
+    *,
+    size: int,
+    columns: int,
+    has_truth: bool,
+    examples: Mapping[str, Iterable[dict]],
+    has_enh: bool = False,
+) -> None:
     """Writes every split's examples under `folder`, silently; `examples` are consumed in their order.
 
     Raises:
@@ -65,7 +83,14 @@ def write(folder: Path, *, size: int, columns: int, has_truth: bool, examples: M
     """
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # tfds prints two lines of its own
-        films = Films(data_dir=str(folder), size=size, columns=columns, has_truth=has_truth, examples=examples)
+        films = Films(
+            data_dir=str(folder),
+            size=size,
+            columns=columns,
+            has_truth=has_truth,
+            has_enh=has_enh,
+            examples=examples,
+        )
         try:
             films.download_and_prepare()
         except RuntimeError as error:  # the record writer tells a full disk in its text only
@@ -79,23 +104,24 @@ def read(folder: Path, split: str) -> Any:
     return _open(folder).as_data_source(split=split)
 
 
-def read_images(folder: Path, split: str) -> Images:
-    """Opens one split for its images alone, which is twice as fast as `read`."""
-    return Images(_open(folder), split)
+def read_images(folder: Path, split: str, field: str = "image") -> Images:
+    """Opens one split for its images (or "enh") alone, which is twice as fast as `read`."""
+    return Images(_open(folder), split, field)
 
 
 class Images:
-    """A sequence of (s, s) uint8 films; the other features of a record are not parsed."""
+    """A sequence of (s, s) uint8 films or (s, s, 3) phase features; the other features of a record are not parsed."""
 
-    def __init__(self, builder: Any, split: str):
+    def __init__(self, builder: Any, split: str, field: str):
+        self._field = field
         self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
+        self._features = tfds.features.FeaturesDict({field: builder.info.features[field]})
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._features.deserialize_example_np(self._records[i])["image"]
+        return self._features.deserialize_example_np(self._records[i])[self._field]
 
 
 def _open(folder: Path) -> Any:

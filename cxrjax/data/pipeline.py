@@ -8,14 +8,17 @@ from typing import Any
 import grain
 import numpy as np
 
-from cxrjax.data import builder, transforms, truth
+from cxrjax.data import balancing, builder, transforms, truth
 from cxrjax.data import labels as labels_lib
 from cxrjax.data.labels import FINDINGS
 from cxrjax.data.preparation import Prepared
+from cxrjax.errors import did_you_mean
 from cxrjax.types import Batch, UserError
 
 # Films read ahead of the training step, in batches; grain's own default of 500 batches fills the memory.
 READ_AHEAD = 4
+# What a batch's image can be: the films, or the phase features stored beside them.
+FIELDS = ("image", "enh")
 
 
 class TrainIterator:
@@ -77,11 +80,15 @@ def batches(
     augment: Sequence[str] = (),
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
+    field: str = "image",
+    balance: bool | Sequence[str] | None = None,
 ) -> TrainIterator:
     """Training batches, for ever.
 
     Each epoch passes every film once in a new seeded order. Batches run across the border of two epochs, so no film
-    is dropped and a batch is always full.
+    is dropped and a batch is always full. With `balance` an epoch has as many films of each class as the largest class
+    has: all films of a class are passed equally often, but for one time, and which ones once more is drawn anew every
+    epoch.
 
     Args:
       prepared: the data.
@@ -93,19 +100,33 @@ def batches(
       augment: names from `transforms.TRANSFORMS`, applied in this order.
       shard: (process index, process count); each gets every count-th film of the global batch.
       threads: reading threads; 0 reads in the caller.
+      field: "image" for films, image (b, s, s, 1), or "enh" for their phase features, image (b, s, s, 3).
+      balance: True to balance `classes`, or the names of the classes to balance. They exclude each other, or one class
+        alone is balanced against the films without it.
 
     Returns:
       An iterator of `Batch` with batch_size / process_count rows.
 
     Raises:
-      UserError: no such split, class or augmentation; nothing to draw from; a batch that cannot be divided.
+      UserError: no such split, class, field or augmentation; nothing to draw from; a class that is unknown on every
+        film; a batch that cannot be divided; classes to balance that do not exclude each other.
     """
     positions = _positions(prepared, split, keep)
     if not len(positions):
         raise UserError(f"no film of split {split!r} is left to train on")
     _check_batch(batch_size, shard)
+    labels = _labels(prepared, split, classes)
+    unknown = np.isnan(labels[positions]).all(axis=0)  # (k,)
+    if unknown.any():
+        names = ", ".join(name for name, lost in zip(classes, unknown, strict=True) if lost)
+        raise UserError(f"class {names} is unknown on every film of split {split!r}; drop it from data.classes")
     change = transforms.compose(augment)
-    stored = builder.read_images(prepared.directory, split)
+    stored = _stored(prepared, split, field)
+    groups: list[np.ndarray] = []
+    if balance:
+        wanted = tuple(classes) if balance is True else tuple(balance)
+        groups = balancing.groups(_labels(prepared, split, wanted)[positions], positions, wanted)
+    slots, pick = balancing.slots(groups, seed) if groups else (positions, None)
 
     def load(i: np.int64) -> dict[str, Any]:
         return {"image": stored[int(i)], "index": np.int32(i)}
@@ -113,7 +134,8 @@ def batches(
     def vary(row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         return {**row, "image": change(row["image"], rng)}
 
-    dataset = grain.MapDataset.source(positions).seed(seed).shuffle().repeat().map(load)
+    dataset = grain.MapDataset.source(slots).seed(seed).shuffle().repeat()
+    dataset = (dataset.map_with_index(pick) if pick else dataset).map(load)
     if augment:
         dataset = dataset.random_map(vary)
     stream = grain.experimental.ElasticIterator(
@@ -122,8 +144,13 @@ def batches(
         grain.sharding.ShardOptions(shard_index=shard[0], shard_count=shard[1]),
         read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=READ_AHEAD if threads else 0),
     )
-    identity = {"data": prepared.fingerprint, "split": split, "films": len(positions), "seed": seed}
-    return TrainIterator(iter(stream), _labels(prepared, split, classes), identity)
+    identity = {
+        "data": prepared.fingerprint + ("" if field == "image" else f"/{field}"),
+        "split": split + ("/balanced" if balance else ""),
+        "films": len(positions),
+        "seed": seed,
+    }
+    return TrainIterator(iter(stream), labels, identity)
 
 
 def eval_batches(
@@ -136,6 +163,7 @@ def eval_batches(
     limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
+    field: str = "image",
 ) -> Iterator[Batch]:
     """Every film once, in order; nothing is dropped.
 
@@ -148,14 +176,15 @@ def eval_batches(
     positions = _positions(prepared, split, keep)[:limit]
     _check_batch(batch_size, shard)
     labels = _labels(prepared, split, classes)
-    stored = builder.read_images(prepared.directory, split)
+    stored = _stored(prepared, split, field)
+    shape = (prepared.size, prepared.size, 3) if field == "enh" else (prepared.size, prepared.size)
     missing = -len(positions) % batch_size
     padded = np.concatenate([positions, np.full(missing, -1, positions.dtype)])
     table = padded.reshape(-1, batch_size)[:, shard[0] :: shard[1]]  # (batches, batch_size / count)
 
     def load(index: np.ndarray) -> Batch:
         valid = index >= 0
-        image = np.zeros((len(index), prepared.size, prepared.size), np.uint8)
+        image = np.zeros((len(index), *shape), np.uint8)
         for row in np.flatnonzero(valid):
             image[row] = stored[int(index[row])]
         label = np.full((len(index), labels.shape[1]), np.nan, np.float32)
@@ -172,13 +201,14 @@ def films(prepared: Prepared, split: str, keep: np.ndarray | None = None) -> dic
     Returns:
       `image` (n, s, s, 1) float32 in [0, 1], `key` (n,), `patient` (n,), `labels` (n, k) in the order of
       `prepared.columns`, `severity` (n,), `index` (n,) int32; and `twin` (n, s, s, 1) float32, `masks` {finding:
-      (n, s, s) bool}, `lungs` and `heart` (n, s, s) bool, or None where the data set has no truth.
+      (n, s, s) bool}, `lungs` and `heart` (n, s, s) bool, or None where the data set has no truth; and `enh`
+      (n, s, s, 3) float32 in [0, 1], or None where the phase features were not prepared.
 
     Raises:
       UserError: no such split, or a position outside it.
     """
     positions = _positions(prepared, split, keep)
-    stored = builder.read(prepared.directory, split)
+    stored = builder.read(prepared.directory, prepared.stored(split))
     rows = [stored[int(i)] for i in positions]
     side = prepared.size
     out: dict[str, Any] = {name: column[positions] for name, column in prepared.table(split).items()}
@@ -190,11 +220,23 @@ def films(prepared: Prepared, split: str, keep: np.ndarray | None = None) -> dic
         packed = np.array([row["truth"] for row in rows], np.uint8).reshape(-1, side, side, 3)
         out["masks"] = truth.masks(packed, [name for name in prepared.columns if name in FINDINGS])
         out["lungs"], out["heart"] = truth.organs(packed)
+    out["enh"] = None
+    if prepared.has_enh:
+        out["enh"] = _to_float(np.array([row["enh"] for row in rows], np.uint8).reshape(-1, side, side, 3))
     return out
 
 
 def _to_float(image: np.ndarray) -> np.ndarray:
-    return np.multiply(image, np.float32(1 / 255), dtype=np.float32)[..., None]  # (b, h, w, 1)
+    scaled = np.multiply(image, np.float32(1 / 255), dtype=np.float32)
+    return scaled[..., None] if image.ndim == 3 else scaled  # (b, h, w, c)
+
+
+def _stored(prepared: Prepared, split: str, field: str) -> builder.Images:
+    if field not in FIELDS:
+        raise UserError(f"field is {field!r}: expected one of {', '.join(FIELDS)}{did_you_mean(field, FIELDS)}")
+    if field == "enh" and not prepared.has_enh:
+        raise UserError(f"{prepared.directory.name} was prepared without phase features; set data.enh=True")
+    return builder.read_images(prepared.directory, prepared.stored(split), field)
 
 
 def _labels(prepared: Prepared, split: str, classes: Sequence[str]) -> np.ndarray:

@@ -12,9 +12,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ import numpy as np
 from rich.console import Console
 
 from cxrjax import console
-from cxrjax.data import builder, decode, splits
+from cxrjax.data import builder, decode, splits, stream
+from cxrjax.data.prepared import Prepared
 from cxrjax.data.source import Record, Source
 from cxrjax.data.sources import SOURCES
 from cxrjax.types import UserError
@@ -32,53 +32,8 @@ log = logging.getLogger(__name__)
 
 # Raise it when the same source would give other records, so that old folders are not taken for new ones.
 FORMAT = 1
-DECODERS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A data set on disk, ready to be read.
-
-    Attributes:
-      directory: the folder.
-      columns: names of the labels' columns.
-      splits: number of films by split.
-      fingerprint: hex sha256 of the source, its options, the size and the format.
-      label_version: which edition of the labels this is.
-      size: side of the films in pixels.
-      has_truth: whether the films carry a healthy twin and masks.
-      quarantined: films that could not be read; `quarantine.csv` in `directory` lists them.
-      warnings: what a reader of results has to know.
-    """
-
-    directory: Path
-    columns: tuple[str, ...]
-    splits: dict[str, int]
-    fingerprint: str
-    label_version: str
-    size: int
-    has_truth: bool
-    quarantined: int
-    warnings: list[str]
-
-    def table(self, split: str) -> dict[str, np.ndarray]:
-        """Everything about a split but the images.
-
-        Returns:
-          `key` (n,) str, `patient` (n,) str (a film of unknown patient has a name of its own), `labels` (n, k) float32
-          with 1 present, 0 absent, NaN unknown, and `severity` (n,) float32, NaN where unknown.
-
-        Raises:
-          UserError: no such split.
-        """
-        self.check_split(split)
-        with np.load(self.directory / "index.npz") as index:
-            return {name: index[f"{split}.{name}"] for name in ("key", "patient", "labels", "severity")}
-
-    def check_split(self, split: str) -> None:
-        """Raises UserError if there is no split of this name."""
-        if split not in self.splits:
-            raise UserError(f"{self.directory.name} has no split {split!r}; it has {', '.join(self.splits)}")
+# Likewise for the constants of the phase features; `data.enh_options` enter by themselves.
+ENH_FORMAT = "enh-v1"
 
 
 def prepare(data: Any) -> Prepared:
@@ -88,7 +43,8 @@ def prepare(data: Any) -> Prepared:
     another name and moved in one step, so at any time it is whole or absent; a lock keeps two builders apart.
 
     Args:
-      data: `config.data`: `name`, `cache`, `size`, `quarantine_limit` (0.01) and what the source reads.
+      data: `config.data`: `name`, `cache`, `size`, `quarantine_limit` (0.01), `enh` (False; with it the films' phase
+        features are stored too, computed with `enh_options`), and what the source reads.
 
     Raises:
       UserError: unknown name, bad source, more corrupt films than the limit, a patient in two splits, no space.
@@ -98,12 +54,20 @@ def prepare(data: Any) -> Prepared:
     if not 16 <= int(data.size) <= 4096:
         raise UserError(f"data.size is {data.size}: expected 16 to 4096 pixels")
     source = SOURCES[data.name](data)
-    return materialize(source, data.cache, size=int(data.size), limit=float(data.get("quarantine_limit", 0.01)))
+    limit = float(data.get("quarantine_limit", 0.01))
+    enh = dict(data.get("enh_options", None) or {}) if data.get("enh", False) else None
+    return materialize(source, data.cache, size=int(data.size), limit=limit, enh=enh)
 
 
-def materialize(source: Source, cache: str | Path, *, size: int, limit: float) -> Prepared:
-    """`prepare` for a source in hand; `limit` is the share of films that may be corrupt."""
-    identity = json.dumps([FORMAT, source.name, size, source.columns, source.fingerprint])
+def materialize(
+    source: Source, cache: str | Path, *, size: int, limit: float, enh: Mapping[str, Any] | None = None
+) -> Prepared:
+    """`prepare` for a source in hand; `limit` is the share of films that may be corrupt.
+
+    The phase features are stored where `enh` is not None; it holds the options of `ops.enhance.enhance`.
+    """
+    parts = [FORMAT, source.name, size, source.columns, source.fingerprint]
+    identity = json.dumps(parts if enh is None else [*parts, ENH_FORMAT, dict(enh)], sort_keys=True, default=list)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     cache = Path(cache).expanduser()
     directory = cache / f"{source.name}-{size}-{fingerprint[:12]}"
@@ -115,21 +79,23 @@ def materialize(source: Source, cache: str | Path, *, size: int, limit: float) -
                 for stale in cache.glob(f".partial-{directory.name}-*"):
                     shutil.rmtree(stale)
                 if not directory.is_dir():
-                    _build(source, directory, fingerprint, size, limit)
+                    _build(source, directory, fingerprint, size, limit, enh)
         except OSError as error:
             raise UserError(
                 f"cannot prepare films under data.cache {str(cache)!r}: {error}; they need about "
-                f"{_bytes(source, size) / 1e6:,.0f} MB there (nothing was left behind)"
+                f"{_bytes(source, size, enh is not None) / 1e6:,.0f} MB there (nothing was left behind)"
             ) from error
     prepared = _open(directory)
-    _check_limit(prepared.quarantined, prepared.quarantined + sum(prepared.splits.values()), limit, directory)
+    films = sum(count for split, count in prepared.splits.items() if split not in prepared.aliases)
+    _check_limit(prepared.quarantined, prepared.quarantined + films, limit, directory)
     for warning in prepared.warnings:
         log.warning("%s: %s", directory.name, warning)
     return prepared
 
 
-def _bytes(source: Source, size: int) -> int:
-    return source.total * size * size * (5 if source.has_truth else 1)  # film, twin and three bytes of truth
+def _bytes(source: Source, size: int, has_enh: bool) -> int:
+    planes = (5 if source.has_truth else 1) + 3 * has_enh  # film, twin and three bytes of truth; three features
+    return source.total * size * size * planes
 
 
 def _open(directory: Path) -> Prepared:
@@ -140,7 +106,9 @@ def _open(directory: Path) -> Prepared:
         raise UserError(f"{directory} is damaged ({error}); delete it and it is prepared again") from error
 
 
-def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: float) -> None:
+def _build(
+    source: Source, directory: Path, fingerprint: str, size: int, limit: float, enh: Mapping[str, Any] | None
+) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".partial-{directory.name}-", dir=directory.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
@@ -153,11 +121,21 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
         with console.progress(Console(stderr=True), transient=True) as bar:
             task_id = bar.add_task("preparing films", total=source.total, note="")
             advance = functools.partial(bar.advance, task_id)
-            groups = itertools.groupby(_decoded(records, size), key=lambda item: item[0].split)
-            examples = {split: _examples(split, groups, rows, bad, advance) for split in source.splits}
-            builder.write(
-                partial, size=size, columns=len(source.columns), has_truth=source.has_truth, examples=examples
+            items = stream.decoded(records, size)
+            groups = itertools.groupby(
+                items if enh is None else stream.enhanced(items, enh), key=lambda item: item.record.split
             )
+            examples = {s: _examples(s, count, groups, rows[s], bad, advance) for s, count in source.splits.items()}
+            builder.write(
+                partial,
+                size=size,
+                columns=len(source.columns),
+                has_truth=source.has_truth,
+                has_enh=enh is not None,
+                examples=examples,
+            )
+            if left := next(groups, None):
+                raise _wrong_count(left[0], 0, "more")
         splits.check_disjoint({split: {r.patient for r in found} for split, found in rows.items()})
         _write_quarantine(partial / "quarantine.csv", bad)
         listing = directory.with_name(f"{directory.name}.quarantine.csv")
@@ -165,16 +143,19 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
             shutil.copyfile(partial / "quarantine.csv", listing)
             _check_limit(len(bad), source.total, limit, listing, str(bad[0]))
         _write_index(partial / "index.npz", rows)
+        _write_boxes(partial / "boxes.json", rows)
         facts = Prepared(
             directory=directory,
             columns=source.columns,
-            splits={split: len(found) for split, found in rows.items()},
+            splits=_with_aliases({split: len(found) for split, found in rows.items()}, source.aliases),
             fingerprint=fingerprint,
             label_version=source.label_version,
             size=size,
             has_truth=source.has_truth,
             quarantined=len(bad),
-            warnings=_warnings(rows, bad),
+            warnings=[*source.warnings, *_warnings(source.columns, rows, bad)],
+            has_enh=enh is not None,
+            aliases=dict(source.aliases),
         )
         (partial / "prepared.json").write_text(json.dumps({**dataclasses.asdict(facts), "directory": ""}, indent=2))
         _check_order(partial, rows)
@@ -185,36 +166,15 @@ def _build(source: Source, directory: Path, fingerprint: str, size: int, limit: 
         raise
 
 
-def _decoded(records: Iterable[Record], size: int) -> Iterator[tuple[Record, np.ndarray | decode.CorruptFilm]]:
-    """Decodes in a few threads (Pillow releases the lock), in order, with a bounded number in flight."""
-
-    def one(record: Record) -> np.ndarray | decode.CorruptFilm:
-        try:
-            if isinstance(record.film, np.ndarray):
-                return decode.from_array(record.key, record.film, size)
-            return decode.decode(record.film, size)
-        except decode.CorruptFilm as fault:
-            return fault
-
-    waiting: deque[tuple[Record, Future]] = deque()
-    with ThreadPoolExecutor(DECODERS) as pool:
-        for record in records:
-            waiting.append((record, pool.submit(one, record)))
-            if len(waiting) > 4 * DECODERS:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
-
-
 def _examples(
-    split: str, groups: Iterator[tuple[str, Iterator]], rows: dict[str, list], bad: list, advance: Any
-) -> Iterator[dict[str, Any]]:
-    found, group = next(groups, ("nothing", iter(())))
+    split: str, count: int, groups: Iterator[tuple[str, Iterator[stream.Item]]], rows: list, bad: list,
+    advance: Callable[[], None],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    found, group = next(groups, (split, iter(())))
     if found != split:
         raise ValueError(f"records come in the order of Source.splits: expected {split!r}, got {found!r}")
-    for record, film in group:
+    before = len(bad)
+    for record, film, enh in group:
         advance()
         if isinstance(film, decode.CorruptFilm):
             bad.append(film)
@@ -225,14 +185,31 @@ def _examples(
             "key": record.key,
             "patient": record.patient,
             "severity": np.float32(record.severity),
-            "position": len(rows[split]),
+            "position": len(rows),
         }
         if record.truth is not None:
             example |= {"twin": record.twin, "truth": record.truth}
-        rows[split].append(record._replace(film=None, twin=None, truth=None))  # the index needs no pixels
+        if enh is not None:
+            example["enh"] = enh
+        rows.append(record._replace(film=Path(), twin=None, truth=None))  # the index needs no pixels
         yield example
-    if not rows[split]:
-        raise UserError(f"no film of split {split!r} can be read; the first fault is {bad[0]}")
+    given = len(rows) + len(bad) - before
+    if given != count:
+        raise _wrong_count(split, count, str(given))
+    if not rows:
+        raise UserError(f"no film of split {split!r} can be read; the first fault is {bad[before]}")
+
+
+def _wrong_count(split: str, promised: int, given: str) -> UserError:
+    return UserError(
+        f"the source announced {promised} films of split {split!r} and gave {given}; "
+        "if its files changed while they were read, run again"
+    )
+
+
+def _with_aliases(counts: dict[str, int], aliases: Mapping[str, str]) -> dict[str, int]:
+    every = counts | {name: counts[split] for name, split in aliases.items()}
+    return {name: every[name] for name in sorted(every, key=splits.ORDER.index)} if aliases else every
 
 
 def _patients(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
@@ -268,6 +245,12 @@ def _write_index(path: Path, rows: dict[str, list[Record]]) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
+def _write_boxes(path: Path, rows: dict[str, list[Record]]) -> None:
+    found = {split: {i: r.boxes for i, r in enumerate(records) if r.boxes} for split, records in rows.items()}
+    if any(found.values()):
+        path.write_text(json.dumps(found))
+
+
 def _check_order(partial: Path, rows: dict[str, list[Record]]) -> None:
     """The index and the records are two files: they must agree."""
     for split, found in rows.items():
@@ -277,7 +260,7 @@ def _check_order(partial: Path, rows: dict[str, list[Record]]) -> None:
                 raise RuntimeError(f"records of {split!r} were not stored in order")
 
 
-def _warnings(rows: dict[str, list[Record]], bad: list) -> list[str]:
+def _warnings(columns: Sequence[str], rows: dict[str, list[Record]], bad: list) -> list[str]:
     out = []
     total = sum(len(found) for found in rows.values())
     unknown = sum(not r.patient for found in rows.values() for r in found)
@@ -286,6 +269,9 @@ def _warnings(rows: dict[str, list[Record]], bad: list) -> list[str]:
             f"{unknown} of {total} films have no patient id and count as patients of their own: "
             "that no patient is in two splits cannot be checked for them, and intervals may be too narrow"
         )
+    known = np.any([np.isfinite(np.asarray(r.labels)) for found in rows.values() for r in found], axis=0)  # (k,)
+    if lost := [name for name, ok in zip(columns, known, strict=True) if not ok]:
+        out.append(f"no film has a known label for {', '.join(lost)}")
     if bad:
         out.append(f"{len(bad)} films could not be read and were left out (quarantine.csv)")
     return out

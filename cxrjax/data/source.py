@@ -7,11 +7,16 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
+
+FILM_SUFFIXES = (".jpeg", ".jpg", ".png")
+Box = tuple[str, float, float, float, float]
 
 
 class Record(NamedTuple):
@@ -26,6 +31,7 @@ class Record(NamedTuple):
       severity: how marked the findings are, in (0, 1]; NaN where there are none or it is unknown.
       twin: (s, s) uint8, the same chest without findings, or None.
       truth: (s, s, 3) uint8 as `truth.pack` makes it, or None.
+      boxes: (finding, x0, y0, x1, y1) of each box a radiologist drew, in fractions of the side.
     """
 
     key: str
@@ -36,6 +42,7 @@ class Record(NamedTuple):
     severity: float = math.nan
     twin: np.ndarray | None = None
     truth: np.ndarray | None = None
+    boxes: tuple[Box, ...] = ()
 
 
 class Source(NamedTuple):
@@ -49,6 +56,8 @@ class Source(NamedTuple):
       records: gives all records, split by split in the order of `splits`.
       has_truth: whether records carry `twin` and `truth`.
       splits: number of records by split.
+      warnings: what a reader of results has to know about this source.
+      aliases: splits that are the films of another one under a second name, e.g. {"val": "test"}.
     """
 
     name: str
@@ -58,6 +67,8 @@ class Source(NamedTuple):
     records: Callable[[], Iterator[Record]]
     has_truth: bool
     splits: dict[str, int]
+    warnings: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = MappingProxyType({})
 
     @property
     def total(self) -> int:
@@ -70,20 +81,46 @@ def digest(options: Mapping[str, Any], files: Sequence[tuple[str, int]] = ()) ->
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def existing(root: str, what: str) -> Path:
-    """Returns `root` as a path that exists.
+def choice(data: Any, name: str, options: Sequence[str]) -> str:
+    """`data.NAME`, which must be one of `options`; the first of them where it is empty or missing.
+
+    Raises:
+      UserError: another value.
+    """
+    value = str(data.get(name, "") or options[0])
+    if value not in options:
+        raise UserError(f"data.{name} is {value!r}: expected one of {', '.join(options)}{did_you_mean(value, options)}")
+    return value
+
+
+def content(*parts: Any) -> str:
+    """Hex sha256 over arrays and JSON-able values, for what decides the records and is no file of its own."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.tobytes() if isinstance(part, np.ndarray) else json.dumps(part, sort_keys=True).encode())
+        total.update(b"\0")
+    return total.hexdigest()
+
+
+def existing(root: str, what: str, key: str = "data.root") -> Path:
+    """Returns `root`, the value of the config's `key`, as a path that exists.
 
     Raises:
       UserError: `root` is empty or missing; names the nearest folder that exists and what is in it.
     """
     if not root:
-        raise UserError(f"data.root is empty: give the path of {what}")
+        raise UserError(f"{key} is empty: give the path of {what}")
     path = Path(root).expanduser()
     if path.exists():
         return path
     parent = next(p for p in path.absolute().parents if p.exists())
     inside = sorted(p.name for p in parent.iterdir())[:8] if parent.is_dir() else []
     raise UserError(
-        f"data.root {str(path)!r} does not exist (expected {what}); "
+        f"{key} {str(path)!r} does not exist (expected {what}); "
         f"the nearest folder that does is {str(parent)!r}, with {', '.join(inside) or 'nothing in it'}"
     )
+
+
+def films_in(folder: Path) -> list[Path]:
+    """The film files right in `folder`, unsorted; hidden files (macOS leaves `._name.jpeg` next to films) are none."""
+    return [p for p in folder.glob("*") if p.suffix.lower() in FILM_SUFFIXES and not p.name.startswith(".")]

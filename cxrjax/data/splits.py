@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,48 @@ def carve(
     if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise UserError(f"data.carve has {dict(fractions)}: expected shares in [0, 1) that together stay below 1")
     shares = {rest: 1 - sum(shares.values()), **shares}
+    return _deal(patients, shares, seed, lambda rows: str(np.fmax.reduce(labels[rows], axis=0).tolist())).astype(str)
+
+
+def folds(patients: Sequence[str], labels: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Deals patients into k folds of about equal size and labels, as `carve` does.
+
+    With several labels a film, patients are grouped first by the rarest finding they have, so that a finding of few
+    patients is spread over as many folds as it can be.
+
+    Args:
+      patients: (n,) patient ids; each row with "" is a patient of its own.
+      labels: (n, c) float; 1 present, 0 absent, NaN unknown.
+      k: number of folds, at least 2 and at most the number of patients.
+      seed: another seed, another dealing.
+
+    Returns:
+      (n,) int64, each film's fold in 0 ... k-1; films of one patient share it.
+
+    Raises:
+      UserError: k out of range.
+    """
+    count = len(set(patients) - {""}) + sum(not patient for patient in patients)
+    if not 2 <= k <= count:
+        raise UserError(f"folds is {k}: expected 2 to {count}, the number of patients")
+    by_rarity = np.argsort((labels == 1).sum(axis=0), kind="stable")  # (c,)
+
+    def group(rows: list[int]) -> str:
+        has = np.fmax.reduce(labels[rows], axis=0)  # (c,)
+        rarest = next((j for j, column in enumerate(by_rarity) if has[column] == 1), len(by_rarity))
+        return f"{rarest:04d} {has.tolist()}"
+
+    return _deal(patients, dict.fromkeys(range(k), 1 / k), seed, group, rarest_first=True).astype(np.int64)
+
+
+def _deal(
+    patients: Sequence[str],
+    shares: Mapping[Any, float],
+    seed: int,
+    group: Callable[[list[int]], str],
+    rarest_first: bool = False,
+) -> np.ndarray:
+    """(n,) object, a key of `shares` for each film; `group` names the labels of a patient's rows."""
     rows: dict[str, list[int]] = defaultdict(list)
     for i, patient in enumerate(patients):
         rows[patient or f"\0{i}"].append(i)  # no real id holds a null character
@@ -66,11 +109,11 @@ def carve(
     def digest(text: str) -> str:
         return hashlib.sha256(f"{seed}/{text}".encode()).hexdigest()
 
-    def order(patient: str) -> tuple[str, int, str]:
-        group = np.fmax.reduce(labels[rows[patient]], axis=0)  # (k,)
-        return digest(str(group.tolist())), len(rows[patient]), digest(patient)
+    def order(patient: str) -> tuple[str, str, int, str]:
+        name = group(rows[patient])
+        return name.split()[0] if rarest_first else "", digest(name), len(rows[patient]), digest(patient)
 
-    out = np.full(len(patients), rest, dtype=object)
+    out = np.empty(len(patients), dtype=object)
     have = dict.fromkeys(shares, 0)
     seen = 0
     for patient in sorted(rows, key=order):
@@ -79,4 +122,28 @@ def carve(
         seen += len(rows[patient])
         have[split] += len(rows[patient])
         out[rows[patient]] = split
-    return out.astype(str)
+    return out
+
+
+def joined(ids: Sequence[Sequence[str]]) -> list[str]:
+    """One id a film from several, where two films are of one patient if any of their ids agree, or a chain of such.
+
+    Args:
+      ids: (n,) tuples of ids, "" where unknown.
+
+    Returns:
+      (n,) ids, each the first in the alphabet of those joined; "" where a film has none.
+    """
+    parent: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    known = [[name for name in row if name] for row in ids]
+    for row in known:
+        for name in row[1:]:
+            a, b = sorted((top(row[0]), top(name)))
+            parent[b] = a
+    return [top(row[0]) if row else "" for row in known]

@@ -1,4 +1,4 @@
-"""Augmentation on the host: 8-bit film in, 8-bit film out, all chance from the generator grain hands over."""
+"""Augmentation on the host: 8-bit (h, w) or (h, w, c) in and out, all chance from the generator grain hands over."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pads by reflection and crops to the same size at a uniformly drawn offset: a shift by up to 1/14 of the side."""
-    height, width = image.shape
+    height, width = image.shape[:2]
     pad = max(1, round(height * CROP_SHARE))
     top, left = rng.integers(0, 2 * pad + 1, 2)
     padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
@@ -32,7 +32,7 @@ def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def rotate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turns about the center by a uniform angle within 10 degrees, bilinear, border by reflection."""
-    height, width = image.shape
+    height, width = image.shape[:2]
     center = ((width - 1) / 2, (height - 1) / 2)
     matrix = cv2.getRotationMatrix2D(center, rng.uniform(-MAX_DEGREES, MAX_DEGREES), 1.0)
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from cxrjax.metrics.classification import Interval
+from cxrjax.metrics import weighted
+from cxrjax.metrics.classification import Interval, _columns
 from cxrjax.types import UserError
 
 _BATCH = 64  # draws held in memory at a time
+_CELLS = 2**20  # film weights held in memory at a time
+Name = TypeVar("Name")
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
@@ -110,6 +114,85 @@ def paired_difference(
     return _percentiles(value, (sums, counts), mean, True, draws, seed, level)
 
 
+def weights(groups: ArrayLike, draws: int = 1000, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each film is in each resample of the patients: pieces (n, d) float64, `draws` columns in all.
+
+    They follow from groups, draws and seed alone, so that two models on the same films meet the same resamples.
+
+    Args:
+      groups: (n,) patient of each film.
+      draws: resamples.
+      seed: of the resampling.
+    """
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    patients = int(group.max()) + 1 if len(group) else 0
+    rng = np.random.default_rng(seed)
+    piece = max(1, _CELLS // max(len(group), 1))
+    for start in range(0, draws, piece):
+        size = min(piece, draws - start)
+        picked = rng.integers(max(patients, 1), size=(size, patients)) + patients * np.arange(size)[:, None]
+        counts = np.bincount(picked.ravel(), minlength=size * patients).reshape(size, patients)
+        yield np.ascontiguousarray(counts.T, dtype=np.float64)[group]  # (n, d)
+
+
+def resampled(
+    figures: Callable[[np.ndarray], Mapping[Name, np.ndarray]], groups: ArrayLike, draws: int = 1000, seed: int = 0
+) -> dict[Name, np.ndarray]:
+    """Figures of every resample of the patients.
+
+    Args:
+      figures: film weights (n, d) -> {name: (d, ...)}, as `cxrjax.metrics.weighted` makes them.
+      groups: (n,) patient of each film.
+      draws: resamples.
+      seed: of the resampling; the same for two models pairs their figures.
+
+    Returns:
+      {name: (draws, ...)}; all NaN with fewer than two patients, who cannot tell how patients differ.
+    """
+    pieces = [figures(piece) for piece in weights(groups, draws, seed)]
+    out = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    few = len(np.unique(np.asarray(groups))) < 2
+    return {name: np.full(found.shape, np.nan) for name, found in out.items()} if few else out
+
+
+def auroc_draws(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None, draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """AUROC of every column in every resample of the patients.
+
+    Args:
+      labels: (n, k) 1, 0 or NaN.
+      scores: (n, k), higher for present.
+      groups: (n,) patient of each film; without it each film stands alone.
+      draws: resamples.
+      seed: of the resampling; the same for two models makes their difference a paired one.
+
+    Returns:
+      (draws, k) in [0, 1]; NaN where a resample holds one class only.
+
+    Raises:
+      UserError: shapes differ, a label is none of the three, or a score is NaN.
+    """
+    labels, scores = _columns(labels, scores)
+    names = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    _members(names, [len(labels)])
+
+    def figures(piece: np.ndarray) -> dict[str, np.ndarray]:
+        curves = (weighted.curve(labels[:, c], scores[:, c], piece) for c in range(labels.shape[1]))
+        return {"auroc": np.stack([weighted.auroc(found) for found in curves], axis=1)}
+
+    return resampled(figures, names, draws, seed)["auroc"]
+
+
+def percentiles(value: float, found: np.ndarray, level: float = 0.95) -> Interval:
+    """A figure with the percentile interval of its draws (d,); NaN draws are left out, and all NaN have no interval."""
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(value, float(low), float(high))
+
+
 def leaf(value: float, low: float, high: float, n: int, unit: str = "") -> dict[str, float | int | str | None]:
     """One figure as JSON can hold it: value, low, high (None where not finite), films counted, unit."""
     shown = [float(x) if math.isfinite(x) else None for x in (value, low, high)]
@@ -149,9 +232,4 @@ def _percentiles(
             method="percentile",
             rng=np.random.default_rng(seed),
         )
-    found = result.bootstrap_distribution
-    found = found[~np.isnan(found)]
-    if not len(found):
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(value, float(low), float(high))
+    return percentiles(value, result.bootstrap_distribution, level)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cxrjax.nn.conv import GLOROT, HE_FAN_IN, TORCH_UNIFORM, conv
+from cxrjax.nn.conv import GLOROT, HE_FAN_IN, TORCH_UNIFORM, ZEROS, adaptive_mean, conv
+from cxrjax.nn.norm import batch_norm
 
 Array = jax.Array
+
+DENSE_INITS = {"torch": TORCH_UNIFORM, "he": HE_FAN_IN}
 
 
 def global_pool(x: Array, kind: str, lse_r: float = 10.0) -> Array:
@@ -36,49 +40,90 @@ class Head(nn.Module):
 
     `hidden=(2048,)` is the "2048-wide" head of the ETRI deck read as a dense layer (pool, dense 2048, ReLU, dense);
     `widen_features=2048` reads it as a wider last convolution (1x1 conv, ReLU, pool, dense). Only without hidden layers
-    does the network have a class activation map.
+    and without flattening does the network have a class activation map.
 
     Attributes:
       num_classes: logits.
       hidden: widths of dense layers with ReLU between the pool and the logits.
-      pool: "gap", "gmp" or "lse".
+      hidden_init: kernels of the hidden layers: "torch" (uniform within 1 / sqrt(fan_in)) or "he" (normal).
+      pool: "gap", "gmp", "lse", or "flatten": every position its own input (h, w, c order), one size of film only.
       lse_r: sharpness of "lse".
-      dropout: rate, before the last dense layer; needs the rng `dropout` in training.
+      grid: side of an adaptive mean pool before "flatten", which makes it take any size; 0 for none.
+      transition: channels of a 3x3 conv-BatchNorm-ReLU before the pool (Wang et al. 2017); 0 for none.
+      dropout: rate, after every hidden layer, or after the pool where there is none; needs the rng `dropout` in
+        training.
       widen_features: channels of a 1x1 convolution before the pool; 0 for none.
+      ntk: dense kernels are standard normal and divided by sqrt(fan_in) in the forward pass (Jacot et al. 2018),
+        whatever `hidden_init`.
       dtype: compute dtype; the pool and the logits are float32 always.
     """
 
     num_classes: int
     hidden: tuple[int, ...] = ()
+    hidden_init: str = "torch"
     pool: str = "gap"
     lse_r: float = 10.0
+    grid: int = 0
+    transition: int = 0
     dropout: float = 0.0
     widen_features: int = 0
+    ntk: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, features: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, features: Array, train: bool = False, label: Array | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """(b, h, w, c) -> logits (b, num_classes) float32, and `pooled`, `penultimate`, and `map` where there is one.
 
         `map` (b, h, w, num_classes) float32 holds each position's logits, bias included: under "gap" its mean over
         space is the logits exactly, and without the bias it is the CAM of Zhou et al. 2016.
         """
+        del label
         x = features
+        if self.transition:
+            x = conv(self.transition, 3, dtype=self.dtype, name="transition_conv")(x)
+            x = nn.relu(batch_norm(train, dtype=self.dtype, name="transition_bn")(x))  # (b, h, w, transition)
         if self.widen_features:
             x = nn.relu(
                 conv(self.widen_features, 1, bias=True, init=HE_FAN_IN, dtype=self.dtype, name="widen")(x)
             )  # (b, h, w, widen_features)
-        pooled = global_pool(x, self.pool, self.lse_r)  # (b, c)
-        y = pooled
+        if self.pool == "flatten":
+            y = adaptive_mean(x, self.grid) if self.grid else x
+            pooled = y.astype(jnp.float32).reshape(x.shape[0], -1)  # (b, h w c)
+        else:
+            pooled = global_pool(x, self.pool, self.lse_r)  # (b, c)
+        dense: Any = NtkDense if self.ntk else partial(nn.Dense, kernel_init=TORCH_UNIFORM)
+        init = {} if self.ntk else {"kernel_init": DENSE_INITS[self.hidden_init]}
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        y = pooled if self.hidden else drop(pooled)
         for i, width in enumerate(self.hidden):
-            y = nn.relu(nn.Dense(width, kernel_init=TORCH_UNIFORM, dtype=self.dtype, name=f"hidden{i}")(y))
-        y = nn.Dropout(self.dropout)(y.astype(jnp.float32), deterministic=not train)
-        classes = nn.Dense(self.num_classes, kernel_init=TORCH_UNIFORM, dtype=jnp.float32, name="classes")
+            y = nn.relu(dense(width, dtype=self.dtype, name=f"hidden{i}", **init)(y))
+            y = drop(y.astype(jnp.float32))
+        classes = dense(self.num_classes, dtype=jnp.float32, name="classes")
         endpoints = {"pooled": pooled, "penultimate": y}
         logits = classes(y)
-        if not self.hidden:
+        if not self.hidden and self.pool != "flatten":
             endpoints["map"] = classes(x.astype(jnp.float32))  # costs nothing under jit where nobody reads it
         return logits, endpoints
+
+
+class NtkDense(nn.Module):
+    """A dense layer in the NTK parametrization: x W / sqrt(fan_in) + b, W standard normal, b from zero.
+
+    The scale in the forward pass, not in W, is what makes the tangent kernel converge as layers widen under one
+    learning rate (Jacot et al. 2018). (..., fan_in) -> (..., features).
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.normal(1.0), (x.shape[-1], self.features))
+        bias = self.param("bias", ZEROS, (self.features,))
+        y = x.astype(self.dtype) @ (kernel / math.sqrt(x.shape[-1])).astype(self.dtype)
+        return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
 class ConvHead(nn.Module):
@@ -106,12 +151,14 @@ class ConvHead(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, features: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, features: Array, train: bool = False, label: Array | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """(b, h, w, c) -> logits (b, num_classes) float32; `map` (b, h, w, num_classes), whose pool they are exactly.
 
         `pooled` and `penultimate` are both the mean (b, c) of `features`: no dense layer follows.
         """
-        del train
+        del train, label
         init = GLOROT if self.last_init == "glorot_sqrt" else _literal_normal
         y = conv(self.width, 1, init=init, dtype=self.dtype, name="mix")(features)
         if self.activation == "relu":
@@ -127,18 +174,20 @@ def _literal_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 
 
 class Classifier(nn.Module):
-    """A backbone and a head, whose parameters live under `backbone/` and `head/`.
+    """A backbone and a head, whose parameters live under `backbone/` and `head/`, and an auxiliary head under `aux/`.
 
     Attributes:
       backbone: `(x, train) -> (features, endpoints)`.
-      head: `(features, train) -> (logits, endpoints)`.
+      head: `(features, train, label) -> (logits, endpoints)`.
+      aux: `(the backbone's endpoints, train) -> logits`, for the loss in training alone; None for none.
     """
 
     backbone: nn.Module
     head: nn.Module
+    aux: nn.Module | None = None
 
     def __call__(
-        self, x: Array, train: bool = False, backbone_train: bool | None = None
+        self, x: Array, train: bool = False, backbone_train: bool | None = None, label: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """Logits and every named intermediate.
 
@@ -147,13 +196,20 @@ class Classifier(nn.Module):
           train: BatchNorm takes the batch's statistics, dropout is on.
           backbone_train: the same for the backbone alone, default `train`; false while the backbone is frozen, since a
             frozen part whose running statistics move is not frozen.
+          label: (b, num_classes) in [0, 1], NaN unknown; read in training by heads that decode labels one after
+            another, which see the ones before.
 
         Returns:
           logits (b, num_classes) float32; endpoints `features` (b, h', w', c') last map, `pooled` (b, c'),
-          `penultimate` (b, d) what enters the last dense layer, `map` where the head has one, and the stages'.
+          `penultimate` (b, d) what enters the last dense layer, `map` where the head has one, the stages', and in
+          training `aux_logits` (b, num_classes) where there is an auxiliary head.
         """
         features, stages = self.backbone(x, train=train if backbone_train is None else backbone_train)
-        logits, tops = self.head(features, train=train)
+        logits, tops = self.head(features, train=train, label=label)
+        if self.aux is not None and (train or self.is_initializing()):
+            aux_logits = self.aux(stages, train=train)  # in evaluation only so that its parameters are made
+            if train:
+                tops = {**tops, "aux_logits": aux_logits}
         return logits, {**stages, "features": features, **tops}
 
     def head_from(self, features: Array, train: bool = False) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.initializers import Initializer
 
 Array = jax.Array
@@ -21,21 +22,26 @@ ZEROS: Initializer = nn.initializers.zeros_init()
 
 def conv(
     features: int,
-    kernel: int,
+    kernel: int | tuple[int, int],
     stride: int = 1,
     *,
+    pad: int | None = None,
     bias: bool = False,
     init: Initializer = HE_FAN_OUT,
     dtype: Any = jnp.float32,
     name: str | None = None,
 ) -> nn.Conv:
-    """A square convolution padded by `kernel // 2` on every side, as torch pads (XLA's SAME differs when strided)."""
-    pad = (kernel // 2, kernel // 2)
+    """A convolution padded by `kernel // 2` on every side, as torch pads (XLA's SAME differs when strided).
+
+    `kernel` is a side, or (height, width); `pad` is another padding of every side.
+    """
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    pads = [side // 2 if pad is None else pad for side in sides]
     return nn.Conv(
         features,
-        (kernel, kernel),
+        sides,
         strides=(stride, stride),
-        padding=(pad, pad),
+        padding=[(p, p) for p in pads],
         use_bias=bias,
         kernel_init=init,
         dtype=dtype,
@@ -54,6 +60,41 @@ def halve(x: Array) -> Array:
     x = x[:, : h // 2 * 2, : w // 2 * 2]
     # A reshape, not a window: the gradient of a windowed sum is slow on CPU.
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+def max_halve(x: Array) -> Array:
+    """Maximum over 2x2 windows, an odd last row or column dropped. (b, h, w, c) -> (b, h // 2, w // 2, c)."""
+    b, h, w, c = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2]
+    # A reshape for the same reason as in `halve`: the gradient of a windowed maximum is slower still.
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+
+
+def mean3(x: Array) -> Array:
+    """Mean over 3x3 windows one apart, zeros beyond the edge counted as torch counts them. (b, h, w, c) -> the same."""
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
+    return (x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]) / 9
+
+
+def adaptive_mean(x: Array, grid: int) -> Array:
+    """Mean over grid x grid windows that cover the map, as torch's adaptive average pool lays them.
+
+    Window i of n rows runs from floor(i n / grid) to ceil((i + 1) n / grid): windows overlap where grid does not divide
+    n, and repeat rows where it exceeds n. (b, h, w, c) -> (b, grid, grid, c).
+    """
+    if x.shape[1:3] == (grid, grid):
+        return x
+    rows, columns = (jnp.asarray(_windows(n, grid), x.dtype) for n in x.shape[1:3])
+    return jnp.einsum("gh,bhwc,kw->bgkc", rows, x, columns)
+
+
+def _windows(n: int, grid: int) -> np.ndarray:
+    out = np.zeros((grid, n))
+    for i in range(grid):
+        start, end = i * n // grid, -(-(i + 1) * n // grid)
+        out[i, start:end] = 1 / (end - start)
+    return out
 
 
 def double(x: Array) -> Array:

@@ -59,4 +59,96 @@ def sigmoid_cross_entropy(
     return weighted_mean(loss, known * valid[:, None])
 
 
-LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
+def sparse_cross_entropy(
+    logits: jax.Array, label: jax.Array, valid: jax.Array, class_weight: jax.Array | None = None
+) -> jax.Array:
+    """Cross-entropy from class numbers: the same function as `softmax_cross_entropy`, by another code path.
+
+    Arguments and result as there; the number is the position of the label's one.
+    """
+    known = ~jnp.isnan(label).any(axis=-1)
+    number = jnp.where(known[:, None], label, 0.0).argmax(axis=-1)
+    weight = valid * known
+    if class_weight is not None:
+        weight = weight * class_weight[number]
+    return weighted_mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, number), weight)
+
+
+def focal_cross_entropy(
+    logits: jax.Array,
+    label: jax.Array,
+    valid: jax.Array,
+    class_weight: jax.Array | None = None,
+    gamma: float = 2.0,
+) -> jax.Array:
+    """Cross-entropy for exclusive classes, times (1 - p)^gamma of the true class (Lin et al. 2017, eq. 4).
+
+    Arguments and result as `softmax_cross_entropy`; `gamma` 0 is that function.
+    """
+    known = ~jnp.isnan(label).any(axis=-1)
+    onehot = jnp.where(known[:, None], label, 0.0)
+    weight = valid * known
+    if class_weight is not None:
+        weight = weight * (onehot * class_weight[None, :]).sum(axis=-1)
+    missed = 1 - (jax.nn.softmax(logits) * onehot).sum(axis=-1)
+    # The floor keeps the power's gradient finite where a film is already certain.
+    return weighted_mean(
+        jnp.maximum(missed, 1e-7) ** gamma * optax.losses.safe_softmax_cross_entropy(logits, onehot), weight
+    )
+
+
+def batch_weighted_cross_entropy(
+    logits: jax.Array, label: jax.Array, valid: jax.Array, positive_weight: jax.Array | None = None
+) -> jax.Array:
+    """W-CEL: positives weigh (P + N) / P and negatives (P + N) / N, counted over the batch's whole label matrix.
+
+    A batch without positives (or negatives) counts one, so that the weight stays finite. Averaged over the known
+    entries; other arguments as `sigmoid_cross_entropy` (Wang et al. 2017, section 4.1).
+    """
+    known = ~jnp.isnan(label) * valid[:, None]
+    target = jnp.where(jnp.isnan(label), 0.0, label)
+    positives, negatives = (known * target).sum(), (known * (1 - target)).sum()
+    total = positives + negatives
+    weight = target * total / jnp.maximum(positives, 1) + (1 - target) * total / jnp.maximum(negatives, 1)
+    if positive_weight is not None:
+        weight = weight * (target * positive_weight[None, :] + (1 - target))
+    return weighted_mean(weight * optax.sigmoid_binary_cross_entropy(logits, target), known)
+
+
+def sigmoid_focal_cross_entropy(
+    logits: jax.Array,
+    label: jax.Array,
+    valid: jax.Array,
+    positive_weight: jax.Array | None = None,
+    gamma: float = 2.0,
+) -> jax.Array:
+    """Binary cross-entropy per class times (1 - p)^gamma of the true side; arguments as `sigmoid_cross_entropy`."""
+    known = ~jnp.isnan(label)
+    target = jnp.where(known, label, 0.0)
+    loss = optax.losses.sigmoid_focal_loss(logits, target, gamma=gamma)
+    if positive_weight is not None:
+        loss = loss * (target * positive_weight[None, :] + (1 - target))
+    return weighted_mean(loss, known * valid[:, None])
+
+
+def smooth(label: jax.Array, amount: float, exclusive: bool) -> jax.Array:
+    """Label smoothing (Szegedy et al. 2016): a share `amount` in [0, 1) is spread over the classes, NaN stays NaN.
+
+    Args:
+      label: (b, k).
+      amount: 0 changes nothing.
+      exclusive: spread over the k classes, or over presence and absence of each.
+    """
+    return label * (1 - amount) + amount / (label.shape[-1] if exclusive else 2)
+
+
+LOSSES = {
+    "softmax": softmax_cross_entropy,
+    "sparse": sparse_cross_entropy,
+    "focal": focal_cross_entropy,
+    "sigmoid": sigmoid_cross_entropy,
+    "wcel": batch_weighted_cross_entropy,
+    "sigmoid_focal": sigmoid_focal_cross_entropy,
+}
+# Those of exclusive classes, whose probabilities are a softmax; the others' are sigmoids.
+EXCLUSIVE = ("softmax", "sparse", "focal")

@@ -11,34 +11,13 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from cxrjax.report import figures, strips, summary
+from cxrjax.report import figures, papers, strips, summary
 from cxrjax.report.read import Run, is_number, read_run
 from cxrjax.report.strips import DIFFERENCE_SPAN, data_uri
+from cxrjax.report.style import color_of
 from cxrjax.report.synthetic import NOTICE
 
 _HERE = Path(__file__).parent
-CAPTIONS = {
-    "rate": "How often a judge calls a treated diseased film normal. Bands are 95 % intervals. The CAM network chose "
-    "where to treat, so its own verdict is circular; read the independent judge first.",
-    "tradeoff": "What that costs: the change outside the CAM mask (M > 0.5) against the patient's own film, at "
-    "equal normal rate. A mode that preserves identity better lies lower on the left and higher on the right. "
-    "A masked mode hardly treats what lies outside its mask, so part of its lead is built in.",
-    "twin_error": "On phantoms the truth is known: the distance to the same patient's film without the lesion. "
-    "A treatment that only pleases the judge does not come down inside the lesion.",
-    "control": "Healthy films, treated in the same way: they should stay normal and change little.",
-    "losses": "Training, phase by phase: the loss (thin: as logged; thick: centered running mean) and the evaluations.",
-    "cam": "Where the classifier looks. Top: films; below: the class activation map over them"
-    " (outline: the true lesion, where it is known).",
-}
-TITLES = {
-    "rate": "Called normal, by noise level",
-    "tradeoff": "Identity against normal rate",
-    "twin_error": "Error to the healthy twin",
-    "control": "Healthy controls",
-    "losses": "Training",
-    "cam": "Class activation maps",
-}
-RESULT_FIGURES = ("rate", "tradeoff", "twin_error", "control", "cam")
 
 
 def write(workdir: Path) -> Path:
@@ -84,19 +63,21 @@ def _render(run: Run, drawn: dict[str, Path]) -> str:
         notice=NOTICE,
         synthetic=bool(run.treated),
         warnings=[*map(str, _listed(run.manifest.get("warnings"))), *run.notes],
-        headline=summary.headline(run),
+        headline=papers.headline(run) or summary.headline(run),
+        tables=papers.tables(run),
         key_numbers=summary.key_numbers(run),
         equal_rates=summary.equal_rates(run),
         groups=summary.grouped(run),
         strips=built,
-        colors={mode: figures.color_of(mode, run.modes()) for mode in run.modes()},
+        colors={mode: color_of(mode, run.modes()) for mode in run.modes()},
         judges=run.judges(),
         span=DIFFERENCE_SPAN,
         figures={name: data_uri(path.read_bytes()) for name, path in drawn.items()},
-        widths={name: _shown_width(path) for name, path in drawn.items()},
-        result_figures=RESULT_FIGURES,
-        captions=CAPTIONS,
-        titles=TITLES,
+        widths={name: _shown_width(path, figures.FIGURES[name].dpi) for name, path in drawn.items()},
+        result_figures=figures.RESULTS,
+        captions={name: plot.caption for name, plot in figures.FIGURES.items()},
+        titles={name: plot.title for name, plot in figures.FIGURES.items()},
+        films_shown=built is not None or any(name in drawn for name in ("maps", "enh")),
         choices=choices(run.manifest.get("choices")),
         facts=facts(run.manifest),
         config=flat(run.manifest.get("config") or {}),
@@ -107,10 +88,10 @@ def _render(run: Run, drawn: dict[str, Path]) -> str:
     )
 
 
-def _shown_width(path: Path) -> int:
+def _shown_width(path: Path, dpi: int) -> int:
     """The width on the page, in CSS pixels, at which a figure's text is as large as the page's small print."""
     with Image.open(path) as picture:
-        return round(0.7 * picture.width)
+        return round(105 * picture.width / dpi)
 
 
 def plain(value: Any) -> str:

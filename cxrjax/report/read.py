@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cxrjax.errors import UserError
+from cxrjax.report.files import load, read_json, read_lines
+from cxrjax.report.study import Channels, Maps, System, read_channels, read_maps, read_systems, titled
 
 MODE_ORDER = ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend")
 JUDGE_ORDER = ("independent", "cam_network")
+# Parts of results.json that the page draws as tables, figures and the headline.
+DRAWN = ("tables", "headline", "ntk", "seeds")
 _TREATED_FILE = re.compile(r"(?P<mode>.+)_(?P<lam>\d{4,})\.npz")
 
 
@@ -63,7 +64,11 @@ class Treated:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, in memory. `treated` is by mode, then lambda in rising order."""
+    """A finished run, in memory.
+
+    `treated` is by mode, then lambda in rising order. `results` is all of results.json, `leaves` its numbers less the
+    parts that are drawn as tables and figures. `systems`, `maps`, `channels` and `grid` are a classification study's.
+    """
 
     workdir: Path
     manifest: dict[str, Any]
@@ -72,6 +77,11 @@ class Run:
     films: Films | None
     treated: dict[str, dict[int, Treated]]
     notes: list[str] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+    systems: list[System] = field(default_factory=list)
+    maps: Maps | None = None
+    channels: Channels | None = None
+    grid: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -148,52 +158,27 @@ def read_run(workdir: Path) -> Run:
     workdir = Path(workdir)
     if not (workdir / "manifest.json").is_file():
         raise UserError(f"{workdir}: no manifest.json here; give the workdir of a finished run")
-    manifest = _read_json(workdir / "manifest.json")
-    notes = []
-    leaves: list[Leaf] = []
+    manifest = read_json(workdir / "manifest.json")
+    notes: list[str] = []
+    results: dict[str, Any] = {}
     if (workdir / "results.json").is_file():
-        leaves = list(leaves_of(_read_json(workdir / "results.json")))
+        results = read_json(workdir / "results.json")
     else:
         notes.append("results.json is missing: the run may not have finished, and this page has no numbers.")
-    metrics = _read_lines(workdir / "metrics.jsonl")
+    numbers = leaves_of({name: tree for name, tree in results.items() if name not in DRAWN})
+    leaves = [leaf for leaf in numbers if not isinstance(leaf.value, list)]  # a list is drawn, or a table's
+    metrics = read_lines(workdir / "metrics.jsonl")
     films = _read_films(workdir / "progress" / "films.npz")
     treated = _read_treated(workdir / "progress", films) if films is not None else {}
-    return Run(workdir, manifest, metrics, leaves, films, treated, notes)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); run the study again or mend the file") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(tree).__name__}")
-    return tree
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON ({error}); remove the line") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read as .npz ({error}); run the study again") from error
+    run = Run(workdir, manifest, metrics, leaves, films, treated, notes, results)
+    if films is not None or "progress" in results:  # a treatment's page is about the treatment
+        return run
+    systems = titled(read_systems(workdir / "predictions", notes), manifest.get("config"))
+    maps, channels = read_maps(workdir / "maps.npz"), read_channels(workdir / "enh.npz")
+    searched = results.get("grid")
+    phase = searched.get("phase") if isinstance(searched, dict) else None
+    grid = read_lines(workdir / str(phase or "grid") / "rows.jsonl")
+    return replace(run, systems=systems, maps=maps, channels=channels, grid=grid)
 
 
 def _finite(image: np.ndarray, name: str, path: Path) -> None:
@@ -217,7 +202,7 @@ def _probabilities(arrays: dict[str, np.ndarray], n: int, path: Path) -> dict[st
 def _read_films(path: Path) -> Films | None:
     if not path.is_file():
         return None
-    arrays = _load(path)
+    arrays = load(path)
     missing = {"key", "disease", "severity", "image", "cam"} - set(arrays)
     if missing:
         raise UserError(f"{path}: array(s) {', '.join(sorted(missing))} missing; run the study again")
@@ -248,7 +233,7 @@ def _read_treated(folder: Path, films: Films) -> dict[str, dict[int, Treated]]:
         match = _TREATED_FILE.fullmatch(path.name)
         if match is None:
             continue
-        arrays = _load(path)
+        arrays = load(path)
         if "image" not in arrays or arrays["image"].shape != films.image.shape:
             found = arrays["image"].shape if "image" in arrays else "none"
             raise UserError(f"{path}: image has shape {found}, films.npz has {films.image.shape}; run the study again")

@@ -1,22 +1,28 @@
-"""The end of a run, for the terminal: the key numbers, and every mode at equal normal rate."""
+"""The end of a run, for the terminal: a study's tables, or the key numbers and every mode at equal normal rate."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
-from cxrjax.report import read, summary
+from cxrjax.report import papers, read, summary
 
 
 def tables(workdir: Path) -> list[Table]:
     """Tables for a rich console from a finished run's workdir."""
     run = read.read_run(workdir)
+    out = [_study(table) for table in papers.tables(run)]
+    numbers = summary.key_numbers(run)
+    if out and not numbers:
+        return out
     keys = Table("figure", "value", "95 % interval", "films", title="Key numbers", title_justify="left")
-    for name, leaf in summary.key_numbers(run):
+    for name, leaf in numbers:
         keys.add_row(name, summary.value(leaf, unit=False), summary.interval(leaf), summary.number(leaf.n))
-    out = [keys]
+    out.append(keys)
     for equal in summary.equal_rates(run):
         if equal.judge == "cam_network":  # it made the map and may not be its only judge
             continue
@@ -32,4 +38,17 @@ def tables(workdir: Path) -> list[Table]:
                 row.append(summary.DASH if of is None else summary.with_interval(dataclasses.replace(of, unit="")))
             table.add_row(mode, *row)
         out.append(table)
+    return out
+
+
+def _study(table: papers.Table) -> Table:
+    """A study's table; names and notes are text, whatever brackets they hold."""
+    out = Table(title=escape(table.title), title_justify="left", caption=escape(table.note), caption_justify="left")
+    out.box, out.show_lines = box.SIMPLE_HEAD, False
+    out.add_column(escape(table.corner), overflow="fold")
+    for name, figures in zip(table.columns, table.figures, strict=True):
+        out.add_column(escape(name), justify="right" if figures else "left", overflow="fold")
+    for name, cells in table.rows:
+        words = [escape(f"{cell.text} {cell.interval}".strip()) for cell in cells]
+        out.add_row(escape(name), *words)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cxrjax.studies import treatment
+from cxrjax.studies import comparison, phase_loss, pneumonia, predictions, treatment
 
 
 class Study(NamedTuple):
@@ -15,11 +15,18 @@ class Study(NamedTuple):
       check: `config`; refuses what cannot work, before films are prepared.
       check_films: `(config, films) -> notes`; refuses films that will not do, before any training.
       run: `context -> results`.
+      after: `(context, member)`, when a member of a phase is trained: what is kept of it is written.
     """
 
     check: Callable[[Any], None]
     check_films: Callable[[Any, Any], list[str]]
     run: Callable[[Any], dict[str, Any]]
+    after: Callable[[Any, Any], None] = lambda context, member: None
 
 
-STUDIES: dict[str, Study] = {"progress": Study(treatment.check, treatment.check_films, treatment.run)}
+STUDIES: dict[str, Study] = {
+    "progress": Study(treatment.check, treatment.check_films, treatment.run),
+    "comparison": Study(comparison.check, comparison.check_films, comparison.run, predictions.write),
+    "phase_loss": Study(comparison.check, comparison.check_films, phase_loss.run, predictions.write),
+    "pneumonia": Study(comparison.check, comparison.check_films, pneumonia.run, predictions.write),
+}

@@ -1,9 +1,11 @@
-"""Classification: one network, softmax or sigmoid cross-entropy, optional warps of the ETRI study."""
+"""Classification: one network, exclusive or independent classes, and every training form of the papers."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,35 +18,68 @@ import optax
 from cxrjax import models
 from cxrjax.errors import lookup
 from cxrjax.metrics import classification
-from cxrjax.ops import cam, losses, warp
+from cxrjax.ops import cam, enhance, inputs, losses, warp
+from cxrjax.ops.inputs import normalize as normalize  # a judge of other tasks' films is shown them likewise
 from cxrjax.train import optim
-from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
+from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
+
+AUXILIARY_WEIGHT = 0.4  # of Inception's second head (Szegedy et al. 2016)
 
 
 class Options(NamedTuple):
-    """What `step` needs beside the network.
+    """What a step needs beside the network.
 
     Attributes:
-      loss: `softmax` (exclusive classes) or `sigmoid`.
-      class_weight: (k,) weights (of the class, or of the positives under `sigmoid`); empty for none.
+      loss: a key of `losses.LOSSES`.
+      class_weight: (k,) weights (of the class, or of the positives where classes are independent); empty for none.
+      label_smoothing: share of a label that is spread, in training only.
+      focal_gamma: of the focal losses.
+      ema: decay of the weights' moving average, which is then what predicts; 0 for none.
+      frozen_backbone: the backbone's BatchNorm uses its running statistics and does not move them.
+      input: `cxr`, or `enh` for the three local-phase channels, computed here unless the films come with them.
+      channels: 3 repeats a gray film, for networks of three channels.
+      normalize: a key of `inputs.NORMALIZATIONS`.
+      crop: side of a random square in training, of the middle one in evaluation; 0 for the whole film.
+      ten_crop: evaluation averages the probabilities of ten crops instead.
+      border: width, as a share of the side, of the frame that is all the network sees; 0 for the whole film.
       warp: how many of the six augmentations each training film gets; 0 for none.
       optical_limit: bound of the optical distortion.
       noise: largest standard deviation of the Gaussian noise added to a training film; 0 for none.
       blur: pixels; each training film is mixed with its Gaussian blur of this width, in a random share; 0 for none. A
         judge of generated films must not take a smoothed lesion for a healed one.
+      plateau: when a stalled validation loss lowers the learning rate.
     """
 
     loss: str = "softmax"
     class_weight: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    ema: float = 0.0
+    frozen_backbone: bool = False
+    input: str = "cxr"
+    channels: int = 1
+    normalize: str = "film"
+    crop: int = 0
+    ten_crop: bool = False
+    border: float = 0.0
     warp: int = 0
     optical_limit: float = 2.0
     noise: float = 0.0
     blur: float = 0.0
+    plateau: optim.Plateau = optim.Plateau()
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a film has exactly one class."""
+        return self.loss in losses.EXCLUSIVE
 
 
-def normalize(image: Array) -> Array:
-    """[0, 1] to about zero mean and unit variance on chest films."""
-    return (image - 0.5) / 0.25
+def objective(options: Options, logits: Array, label: Array, valid: Array) -> Array:
+    """The loss of logits (b, k), without label smoothing."""
+    loss: Callable[..., Array] = losses.LOSSES[options.loss]
+    if options.loss in ("focal", "sigmoid_focal"):
+        loss = partial(loss, gamma=options.focal_gamma)
+    return loss(logits, label, valid, jnp.asarray(options.class_weight) if options.class_weight else None)
 
 
 def augment(options: Options, key: Key, image: Array) -> Array:
@@ -56,11 +91,28 @@ def augment(options: Options, key: Key, image: Array) -> Array:
         )
     if options.blur:
         share = jax.random.uniform(blur_key, (image.shape[0], 1, 1, 1))
-        image = image + share * (cam.blur(image[..., 0], options.blur)[..., None] - image)
+        blurred = jnp.stack([cam.blur(image[..., c], options.blur) for c in range(image.shape[-1])], axis=-1)
+        image = image + share * (blurred - image)
     if options.noise:
         strength = options.noise * jax.random.uniform(strength_key, (image.shape[0], 1, 1, 1))
         image = image + strength * jax.random.normal(noise_key, image.shape)
     return image
+
+
+def shown(options: Options, image: Array) -> Array:
+    """What the network sees of films (b, h, w, 1 or 3) in [0, 1] that have their final size."""
+    if options.border:
+        image = inputs.border_only(image, options.border)
+    if options.input == "enh" and image.shape[-1] == 1:
+        image = enhance.enhance(image)  # (b, h, w, 3)
+    if options.channels == 3 and image.shape[-1] == 1:
+        image = jnp.repeat(image, 3, axis=-1)
+    return inputs.normalize(image, options.normalize)
+
+
+def middle(options: Options, image: Array) -> Array:
+    """Films as evaluation crops them."""
+    return inputs.center_crop(image, options.crop) if options.crop else image
 
 
 def step(
@@ -72,44 +124,70 @@ def step(
     key: Key,
 ) -> tuple[State, Scalars]:
     """One optimizer step on a batch of films."""
-    augment_key, dropout_key = jax.random.split(key)
-    x = normalize(augment(options, augment_key, batch.image))
-    weight = jnp.asarray(options.class_weight) if options.class_weight else None
+    crop_key, augment_key, dropout_key = jax.random.split(key, 3)
+    image = inputs.random_crop(crop_key, batch.image, options.crop) if options.crop else batch.image
+    x = shown(options, augment(options, augment_key, image))
+    label = losses.smooth(batch.label, options.label_smoothing, options.exclusive)
 
-    def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Array]]:
-        (logits, _), changed = net.apply(
+    def loss_of(params: PyTree) -> tuple[Array, PyTree]:
+        (logits, endpoints), changed = net.apply(
             {"params": params, **state.stats["net"]},
             x,
             train=True,
+            backbone_train=not options.frozen_backbone,
+            label=batch.label,
             mutable=list(state.stats["net"]),
             rngs={"dropout": dropout_key},
         )
-        return losses.LOSSES[options.loss](logits, batch.label, batch.valid, weight), (changed, logits)
+        loss = objective(options, logits, label, batch.valid)
+        if "aux_logits" in endpoints:
+            loss = loss + AUXILIARY_WEIGHT * objective(options, endpoints["aux_logits"], label, batch.valid)
+        return loss, changed
 
     params = state.params["net"]
-    (loss, (stats, _)), grads = jax.value_and_grad(objective, has_aux=True)(params)
+    (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     updates, opt = tx.update(grads, state.opt["net"], params)
+    if options.plateau.patience:
+        updates = jax.tree.map(lambda u: u * state.evals["lr_scale"], updates)
+    moved = optax.apply_updates(params, updates)
     new = dataclasses.replace(
         state,
         step=state.step + 1,
-        params={"net": optax.apply_updates(params, updates)},
+        params={"net": moved},
         stats={"net": stats},
         opt={"net": opt},
+        ema={"net": optim.update_ema(state.ema["net"], moved, state.step, options.ema)} if options.ema else {},
     )
     return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
 
-def predict(net: nn.Module, state: State, batch: Batch, key: Key) -> dict[str, Array]:
+def logits_of(net: nn.Module, options: Options, variables: PyTree, image: Array) -> Array:
+    """Logits (b, k) of films (b, h, w, c) in [0, 1]; of ten crops, those of their mean probability."""
+    if not options.ten_crop:
+        return net.apply(variables, shown(options, middle(options, image)), train=False)[0]
+    crops = inputs.ten_crops(image, options.crop)  # (10, b, s, s, c)
+    logits = jax.lax.map(lambda x: net.apply(variables, shown(options, x), train=False)[0], crops)  # (10, b, k)
+    if options.exclusive:
+        return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - math.log(10)
+    present, absent = (jax.nn.logsumexp(jax.nn.log_sigmoid(x), axis=0) for x in (logits, -logits))
+    return present - absent
+
+
+def variables_of(options: Options, state: State) -> PyTree:
+    """The weights that predict, and the statistics."""
+    return {"params": (state.ema if options.ema else state.params)["net"], **state.stats["net"]}
+
+
+def predict(net: nn.Module, options: Options, state: State, batch: Batch, key: Key) -> dict[str, Array]:
     """Rows of logits (b, k) and labels (b, k)."""
     del key
-    logits, _ = net.apply({"params": state.params["net"], **state.stats["net"]}, normalize(batch.image), train=False)
-    return {"logits": logits, "label": batch.label}
+    return {"logits": logits_of(net, options, variables_of(options, state), batch.image), "label": batch.label}
 
 
 def scores(options: Options, logits: np.ndarray) -> np.ndarray:
     """Logits -> probabilities (n, k) in float64, on the host."""
     logits = logits.astype(np.float64)
-    if options.loss == "sigmoid":
+    if not options.exclusive:
         return 1 / (1 + np.exp(-logits))
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
@@ -119,48 +197,63 @@ def summarize(options: Options, rows: Rows) -> dict[str, float]:
     """Loss, mean AUROC over the classes that have both labels, and accuracy for exclusive classes."""
     label = rows["label"]
     valid = jnp.ones(len(label), jnp.float32)
-    out = {"loss": float(losses.LOSSES[options.loss](jnp.asarray(rows["logits"]), jnp.asarray(label), valid))}
+    out = {"loss": float(objective(options, jnp.asarray(rows["logits"]), jnp.asarray(label), valid))}
     probability = scores(options, rows["logits"])
     per_class = np.asarray(classification.auroc_per_class(label, probability))
     out["auroc"] = float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
-    if options.loss == "softmax":
+    if options.exclusive:
         known = ~np.isnan(label).any(axis=1)
         out["accuracy"] = classification.accuracy(label[known].argmax(axis=1), probability[known].argmax(axis=1))
     return out
 
 
-def on_eval(state: State, summary: Mapping[str, float]) -> State:
-    """Remembers the best validation loss."""
-    best = jnp.fmin(state.evals["best_loss"], jnp.float32(summary["loss"]))
-    return dataclasses.replace(state, evals={**state.evals, "best_loss": best})
+def on_eval(options: Options, state: State, summary: Mapping[str, float]) -> State:
+    """Remembers the best validation loss, and lowers the learning rate where it has stalled."""
+    return dataclasses.replace(state, evals=options.plateau.update(state.evals, summary["loss"]))
 
 
-def init(net: nn.Module, tx: optax.GradientTransformation, key: Key, batch: Batch) -> State:
+def init(net: nn.Module, tx: optax.GradientTransformation, options: Options, key: Key, batch: Batch) -> State:
     """A fresh state for films of the batch's shape."""
-    variables = dict(net.init(key, normalize(jnp.asarray(batch.image)), train=False))
+    x = shown(options, middle(options, jnp.asarray(batch.image)))
+    # In training form, so that a second head that is used in training only has weights.
+    variables = dict(net.init({"params": key, "dropout": key}, x, train=True))
     params = variables.pop("params")
     return State(
         step=jnp.int32(0),
         params={"net": params},
         stats={"net": variables},
         opt={"net": tx.init(params)},
-        ema={},
+        ema={"net": params} if options.ema else {},
         frozen={},
-        evals={"best_loss": jnp.float32(jnp.inf)},
+        evals={"best_loss": jnp.float32(jnp.inf), "bad_evals": jnp.int32(0), "lr_scale": jnp.float32(1)},
     )
 
 
 def options_of(config: Any) -> Options:
-    """A phase's options, from its `loss`, `class_weight`, `warp`, `optical_limit`, `noise` and `blur`."""
+    """A phase's options, from its keys of the same names and its optimizer's.
+
+    Raises:
+      UserError: names the key, its value and what was expected.
+    """
     lookup(losses.LOSSES, config.loss, "the classification loss")
-    return Options(
-        loss=config.loss,
-        class_weight=tuple(config.class_weight),
-        warp=config.warp,
-        optical_limit=config.optical_limit,
-        noise=config.noise,
-        blur=config.blur,
-    )
+    values = {name: config[name] for name in Options._fields if name in config}
+    values["class_weight"] = tuple(config.class_weight)
+    if "optim" in config:  # a grid has many
+        values["plateau"] = optim.plateau(config.optim)
+        values["frozen_backbone"] = any(re.search(pattern, "backbone/") for pattern in config.optim.frozen)
+    options = Options(**values)
+    lookup(inputs.NORMALIZATIONS, options.normalize, "normalize")
+    if options.input not in ("cxr", "enh"):
+        raise UserError(f"input = {options.input!r}: expected cxr or enh")
+    if options.normalize == "imagenet" and options.channels != 3 and options.input == "cxr":
+        raise UserError("normalize = 'imagenet' is of three channels; set channels = 3")
+    if options.ten_crop and not options.crop:
+        raise UserError("ten_crop needs crop, the side of the crops")
+    if not 0 <= options.border < 0.5:
+        raise UserError(f"border = {options.border}: expected a share of the side in [0, 0.5)")
+    if options.border and options.input == "enh":
+        raise UserError("border is a control of raw films: local phase reaches from the lungs into the frame")
+    return options
 
 
 def network(config: Any, num_classes: int) -> nn.Module:
@@ -173,9 +266,9 @@ def make(config: Any, num_classes: int) -> Task:
     """Binds a phase's configuration: `net`, `optim`, `steps`, and the fields of `Options`."""
     net, tx, options = network(config, num_classes), optim.make(config.optim, config.steps), options_of(config)
     return Task(
-        init=partial(init, net, tx),
+        init=partial(init, net, tx, options),
         step=partial(step, net, tx, options),
-        predict=partial(predict, net),
+        predict=partial(predict, net, options),
         summarize=partial(summarize, options),
-        on_eval=on_eval,
+        on_eval=partial(on_eval, options),
     )

@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from rich.console import Console
 from tensorboardX import SummaryWriter
 
@@ -53,6 +55,22 @@ class Log:
         partial.write_text("".join(line + "\n" for line in keep))
         partial.replace(self._path)
 
+    def evaluations(self, phase: str, split: str = "val") -> list[dict[str, Any]]:
+        """The evaluations of `phase` in the file, in order: `{"step", metric: float or None}`."""
+        if jax.process_count() > 1:  # only the first process writes
+            multihost_utils.sync_global_devices(f"evaluations of {phase}")
+        if not self._path.exists():
+            return []
+        found = []
+        for line in self._path.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # as in rewind
+                continue
+            if entry.pop("phase") == phase and entry.pop("eval", None) == split:
+                found.append(entry)
+        return found
+
     def write(self, phase: str, step: int, scalars: Mapping[str, float], split: str = "") -> None:
         """Appends one line; `split` marks an evaluation."""
         if not self._primary or self._writer is None:
@@ -62,4 +80,5 @@ class Log:
         with self._path.open("a") as file:
             file.write(json.dumps({**entry, **numbers}) + "\n")
         for name, value in scalars.items():
-            self._writer.add_scalar("/".join(filter(None, (phase, split, name))), value, step)
+            if math.isfinite(value):  # else the writer warns, for every one
+                self._writer.add_scalar("/".join(filter(None, (phase, split, name))), value, step)

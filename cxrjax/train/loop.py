@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -84,6 +84,28 @@ def advance(
     return kept, {k: running[k].merge(now[k]) for k in now}
 
 
+class Programs(NamedTuple):
+    """A task's jitted functions on one placement of its state."""
+
+    init: Callable[[Key, Batch], State]
+    copy: Callable[[State], State]
+    run: Callable[[State, Running, Batch, Key], tuple[State, Running]]
+    predict: Callable[[State, Batch, Key], dict[str, jax.Array]]
+
+
+# Phases that share a Task, such as the cells of a grid, share its compilations. Few are kept, for their memory.
+@lru_cache(maxsize=8)
+def programs(task: Task, mesh: Mesh, structure: Any, leaves: tuple[NamedSharding, ...]) -> Programs:
+    """The jitted functions of `task` whose state is placed by the pytree of shardings `(structure, leaves)`."""
+    shardings, everywhere = jax.tree.unflatten(structure, leaves), NamedSharding(mesh, PartitionSpec())
+    return Programs(
+        init=jax.jit(task.init, out_shardings=shardings),
+        copy=jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings),
+        run=jax.jit(partial(advance, task.step), donate_argnums=(0,), out_shardings=(shardings, everywhere)),
+        predict=jax.jit(task.predict),
+    )
+
+
 def evaluate(
     predict: Callable[[State, Batch, Key], dict[str, jax.Array]],
     state: State,
@@ -126,7 +148,9 @@ def fit(
     shard_rules: tuple[tuple[str, int], ...] = (),
     carry: Callable[[State], State] | None = None,
 ) -> State:
-    """Trains a phase to its end, from wherever its checkpoints left it.
+    """Trains a phase to its end, from wherever its checkpoints left it; also past the end that a shorter one had.
+
+    Called again with the same `task` object, it compiles nothing anew.
 
     Args:
       task: the algebra.
@@ -151,7 +175,8 @@ def fit(
     shardings = meshes.state_shardings(mesh, abstract, shard_rules)
     target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     root, eval_key = meshes.replicate(mesh, (root, eval_key))
-    predict = jax.jit(task.predict)
+    leaves, structure = jax.tree.flatten(shardings)
+    jitted = programs(task, mesh, structure, tuple(leaves))
 
     if phase.select not in ("last", "best"):
         raise UserError(f"{phase.name}.select = {phase.select!r}: expected last or best")
@@ -163,24 +188,22 @@ def fit(
     try:
         with Checkpoints(workdir / "checkpoints" / phase.name, best=best) as checkpoints:
             restored = checkpoints.restore(target)
-            if restored and restored.done:
+            if restored and restored.done and restored.step >= phase.steps:  # else it was a shorter phase's end
                 return checkpoints.restore_best(target).state if best else restored.state
             if restored:
                 state, position = restored.state, restored.position
                 stream.set_state(position)
                 log.say(f"{phase.name}: resuming at step {restored.step} of {phase.steps}")
             else:
-                state = jax.jit(task.init, out_shardings=shardings)(init_key, example)
+                state = jitted.init(init_key, example)
                 if carry:  # copied: the first step is donated this state, and the earlier phase's must live on
-                    state = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings)(carry(state))
+                    state = jitted.copy(carry(state))
             first = restored.step if restored else 0
             log.rewind(phase.name, first)
 
             shapes = jax.eval_shape(task.step, target, meshes.put(mesh, example), root)[1]
-            everywhere = NamedSharding(mesh, PartitionSpec())
             # Placed like the outputs that follow it: the second step would compile anew otherwise.
             blank: Running = meshes.replicate(mesh, {k: metrics.Average.empty() for k in (*shapes, "skipped")})
-            run = jax.jit(partial(advance, task.step), donate_argnums=(0,), out_shardings=(shardings, everywhere))
             running, late = blank, None
 
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
@@ -198,7 +221,7 @@ def fit(
                 task_id = bar.add_task(phase.name, total=phase.steps, completed=first, note="")
                 for done in range(first + 1, phase.steps + 1):
                     local = next(stream)
-                    state, running = run(state, running, meshes.put(mesh, local), root)
+                    state, running = jitted.run(state, running, meshes.put(mesh, local), root)
                     if late:  # read only now, while the step just sent is running
                         bar.update(task_id, note=report(*late))
                         late = None
@@ -208,7 +231,7 @@ def fit(
                     if done % phase.log_every == 0 or last:
                         late, running = (done, running, np.asarray(local.index)), blank
                     if evals and (last or (phase.eval_every and done % phase.eval_every == 0)):
-                        rows = evaluate(predict, state, evals(), mesh, eval_key)
+                        rows = evaluate(jitted.predict, state, evals(), mesh, eval_key)
                         summary = task.summarize(rows)
                         state = jax.device_put(task.on_eval(state, summary), shardings)
                         log.write(phase.name, done, summary, split="val")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,19 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
     """The learning rate over `steps` optimizer steps.
 
     Args:
-      config: `lr`, `schedule` (`constant` or `cosine`) and `warmup` steps (linear from 0).
+      config: `lr`, `schedule` and `warmup` steps (linear from 0). `plateau` is constant here: what lowers it is part of
+        the state, see `plateau`. `steps` multiplies by `factor` at each of `boundaries`, shares of the run in (0, 1).
     """
-    if config.schedule == "constant":
+    if config.schedule in ("constant", "plateau"):
         main: optax.Schedule = optax.constant_schedule(config.lr)
     elif config.schedule == "cosine":
         main = optax.cosine_decay_schedule(config.lr, max(steps - config.warmup, 1))
+    elif config.schedule == "steps":
+        main = optax.piecewise_constant_schedule(
+            config.lr, {round(b * steps): config.factor for b in config.boundaries}
+        )
     else:
-        raise UserError(f"schedule {config.schedule!r} is unknown: expected constant or cosine")
+        raise UserError(f"schedule {config.schedule!r} is unknown: expected constant, cosine, plateau or steps")
     if not config.warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, config.lr, config.warmup), main], [config.warmup])
@@ -66,7 +71,9 @@ def make(config: Any, steps: int) -> optax.GradientTransformation:
     Args:
       config: `name`, `lr`, `schedule`, `warmup`, `b1` (momentum, for sgd and nag), `b2`, `weight_decay` (decoupled for
         adamw, else L2 in the gradient), `clip` (0 is off) and `frozen`, a tuple of patterns; a parameter whose path one
-        of them is found in never changes and has no optimizer state.
+        of them is found in never changes and has no optimizer state. `apart` names likewise the parameters whose
+        optimizer state is counted by itself: those that were frozen in the phase whose optimizer state this one goes
+        on with, so that Adam corrects the bias of their young moments. The global norm is each group's own.
       steps: the phase's optimizer steps.
 
     Raises:
@@ -76,17 +83,66 @@ def make(config: Any, steps: int) -> optax.GradientTransformation:
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         _base(config, schedule(config, steps)),
     )
-    if not config.frozen:
+    groups = [("frozen", tuple(config.frozen)), ("apart", tuple(config.get("apart", ())))]
+    if not any(patterns for _, patterns in groups):
         return chain
 
     def of(params: PyTree) -> PyTree:
         names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for pattern in config.frozen:
-            if not any(re.search(pattern, name) for name in names):
-                raise UserError(f"frozen pattern {pattern!r} fits no parameter, such as {names[0]}")
-        return labels(params, [(pattern, "frozen") for pattern in config.frozen], "train")
+        for group, patterns in groups:
+            for pattern in patterns:
+                if not any(re.search(pattern, name) for name in names):
+                    raise UserError(f"{group} pattern {pattern!r} fits no parameter, such as {names[0]}")
+        return labels(params, [(pattern, group) for group, patterns in groups for pattern in patterns], "train")
 
-    return optax.partition({"train": chain, "frozen": optax.set_to_zero()}, of)
+    # A group that is not asked for is not there: its count would run without parameters.
+    each = {"train": chain, "frozen": optax.set_to_zero(), "apart": chain}
+    return optax.partition({name: each[name] for name in ("train", *(g for g, patterns in groups if patterns))}, of)
+
+
+def carry(earlier: PyTree, fresh: PyTree) -> PyTree:
+    """A fresh optimizer state with every leaf of an earlier one that has the same place and shape.
+
+    Between a phase with `frozen` patterns and one with the same patterns `apart`, these are the moments and counts of
+    what was trained in both.
+    """
+    known = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(earlier)}
+
+    def pick(path: Sequence[Any], leaf: Any) -> Any:
+        old = known.get(path_of(path))
+        return leaf if old is None or old.shape != leaf.shape else old
+
+    return jax.tree_util.tree_map_with_path(pick, fresh)
+
+
+class Plateau(NamedTuple):
+    """When a stalled validation loss lowers the learning rate, as torch's ReduceLROnPlateau with threshold 0.
+
+    Attributes:
+      patience: evaluations in a row without a better loss before the rate is lowered; 0 is off.
+      factor: of the rate.
+    """
+
+    patience: int = 0
+    factor: float = 0.1
+
+    def update(self, evals: dict[str, jax.Array], loss: float) -> dict[str, jax.Array]:
+        """`best_loss`, `bad_evals` and `lr_scale` after an evaluation; a loss that is not finite is no better one."""
+        best, bad, scale = (evals[name] for name in ("best_loss", "bad_evals", "lr_scale"))
+        better = jnp.float32(loss) < best
+        bad = jnp.where(better, 0, bad + 1)
+        lower = (bad >= self.patience) & (self.patience > 0)
+        return {
+            **evals,
+            "best_loss": jnp.where(better, jnp.float32(loss), best),
+            "bad_evals": jnp.where(lower, 0, bad).astype(jnp.int32),
+            "lr_scale": jnp.where(lower, scale * self.factor, scale).astype(jnp.float32),
+        }
+
+
+def plateau(config: Any) -> Plateau:
+    """The plateau rule of an optimizer config; off unless its `schedule` is `plateau`."""
+    return Plateau(config.patience, config.factor) if config.schedule == "plateau" else Plateau()
 
 
 def update_ema(ema: PyTree, params: PyTree, step: jax.Array, decay: float) -> PyTree:

@@ -196,3 +196,20 @@ def test_config_mistakes_are_told(tmp_path, change, message):
     }
     with pytest.raises(UserError, match=message):
         prepare(ConfigDict({**config, "findings": ("Mass",), "carve": {"val": 0.1, "test": 0.1}, **change}))
+
+
+@pytest.mark.parametrize(("kept", "message"), [(3, "announced 4 .*'train' and gave 3"), (0, "announced 4 .*gave 0")])
+def test_source_that_gives_fewer_records_than_announced_is_told(fake, tmp_path, kept, message):
+    films = fake.records({"train": 4})
+    with pytest.raises(UserError, match=message):
+        materialize(fake.source(films)._replace(records=lambda: iter(films[:kept])), tmp_path, size=16, limit=0.0)
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_warnings_of_the_source_and_unknown_columns_are_kept(fake, tmp_path):
+    films = [r._replace(labels=np.array([1, np.nan], np.float32)) for r in fake.records({"train": 4})]
+    data = materialize(fake.source(films)._replace(warnings=("mind this",)), tmp_path, size=16, limit=0.0)
+    assert data.warnings == ["mind this", "no film has a known label for Mass"]
+    assert data.boxes("train") == {}
+    with pytest.raises(UserError, match="no split"):
+        data.boxes("test")

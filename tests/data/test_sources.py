@@ -130,6 +130,11 @@ def test_medmnist_wrong_files_are_told(npz, tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match="download it again"):
         SOURCES["medmnist"](config(tmp_path, flavor="pneumoniamnist", root=str(path)))
+    np.savez(
+        path, **{**arrays, "train_images": arrays["train_images"][:39], "val_images": np.zeros((7, 28, 28), np.uint8)}
+    )
+    with pytest.raises(UserError, match="39 train images and 40 train labels"):
+        list(SOURCES["medmnist"](config(tmp_path, flavor="pneumoniamnist", root=str(path))).records())
     np.savez(path, **{**arrays, "train_images": arrays["train_images"].astype(np.float32)})
     with pytest.raises(UserError, match="train_images is"):
         list(SOURCES["medmnist"](config(tmp_path, flavor="pneumoniamnist", root=str(path))).records())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrjax.data.splits import carve, check_disjoint
+from cxrjax.data.splits import carve, check_disjoint, folds, joined
 from cxrjax.types import UserError
 
 
@@ -52,3 +52,33 @@ def test_carve_deals_films_without_patient_one_by_one():
 def test_impossible_shares_are_refused(fractions):
     with pytest.raises(UserError, match=r"data\.carve"):
         carve(["a", "b"], np.zeros((2, 1)), fractions, seed=0)
+
+
+def test_folds_keep_patients_whole_and_spread_labels(cohort):
+    patients, labels = cohort
+    labels = np.concatenate([labels, np.zeros((2000, 1), np.float32)], axis=1)
+    rare = sorted(set(patients))[:10]  # ten patients with a finding that nobody else has
+    labels[np.isin(patients, rare), 2] = 1
+    fold = folds(patients, labels, 5, seed=0)
+    assert fold.dtype == np.int64
+    np.testing.assert_allclose(np.bincount(fold), 400, atol=12)
+    for patient in set(patients):
+        assert len(set(fold[np.array(patients) == patient])) == 1
+    assert {len({p for p in rare if fold[patients.index(p)] == i}) for i in range(5)} <= {1, 2, 3}
+    for i in range(5):
+        np.testing.assert_allclose(labels[fold == i].mean(0), labels.mean(0), atol=0.05)
+    np.testing.assert_array_equal(fold, folds(patients[::-1], labels[::-1], 5, seed=0)[::-1])
+    assert (fold != folds(patients, labels, 5, seed=1)).any()
+
+
+def test_folds_of_unknown_patients_and_impossible_numbers():
+    fold = folds([""] * 10, np.zeros((10, 1)), 5, seed=0)
+    assert np.bincount(fold).tolist() == [2] * 5
+    for k in (1, 4):
+        with pytest.raises(UserError, match=f"folds is {k}: expected 2 to 3"):
+            folds(["a", "a", "b", "c"], np.zeros((4, 1)), k, seed=0)
+
+
+def test_joined_ids_chain():
+    got = joined([("b", ""), ("", "x"), ("c", "x"), ("b", "y"), ("", "y"), ("", ""), ("z", "")])
+    assert got == ["b", "c", "c", "b", "b", "", "z"]

@@ -67,3 +67,13 @@ def test_compose_applies_in_order(film):
     rng = np.random.default_rng(0)
     expected = rotate(flip(film, rng), rng)
     np.testing.assert_array_equal(compose(("flip", "rotate"))(film, np.random.default_rng(0)), expected)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_three_channels_move_together(film, name):
+    out = TRANSFORMS[name](np.stack([film, 255 - film, film], -1), np.random.default_rng(2))
+    assert out.shape == (56, 56, 3)
+    alone = TRANSFORMS[name](film, np.random.default_rng(2))
+    np.testing.assert_array_equal(out[..., 0], alone)
+    np.testing.assert_array_equal(out[..., 2], alone)
+    np.testing.assert_allclose(out[..., 1].astype(int), 255 - alone.astype(int), atol=1)

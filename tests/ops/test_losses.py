@@ -54,3 +54,57 @@ def test_impossible_logits_of_other_classes_give_no_nan():
     value, gradient = jax.value_and_grad(losses.softmax_cross_entropy)(logits, ONEHOT, VALID)
     assert np.isfinite(value)
     assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_the_two_spellings_of_cross_entropy_are_one_function():
+    with jax.enable_x64():
+        logits = jax.random.normal(jax.random.key(1), (64, 5), jnp.float64) * 4
+        label = jax.nn.one_hot(jax.random.randint(jax.random.key(2), (64,), 0, 5), 5, dtype=jnp.float64)
+        weight = jnp.asarray([1.0, 2.0, 0.5, 1.0, 3.0], jnp.float64)
+        for extra in ((), (weight,)):
+            a, da = jax.value_and_grad(losses.softmax_cross_entropy)(logits, label, jnp.ones(64), *extra)
+            b, db = jax.value_and_grad(losses.sparse_cross_entropy)(logits, label, jnp.ones(64), *extra)
+            np.testing.assert_allclose(a, b, rtol=1e-14)
+            np.testing.assert_allclose(da, db, atol=1e-14)
+    a, b = (f(LOGITS, ONEHOT, VALID) for f in (losses.softmax_cross_entropy, losses.sparse_cross_entropy))
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", losses.EXCLUSIVE)
+def test_minus_infinity_on_other_classes_is_no_nan(name):
+    logits = jnp.where(ONEHOT > 0, 2.0, jnp.where(jnp.arange(3)[None, :] == 1, -jnp.inf, LOGITS))
+    value, gradient = jax.value_and_grad(losses.LOSSES[name])(logits, ONEHOT, VALID)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+def test_focal_losses_without_gamma_are_plain_and_with_it_favor_the_hard():
+    np.testing.assert_allclose(
+        losses.focal_cross_entropy(LOGITS, ONEHOT, VALID, gamma=0.0),
+        losses.softmax_cross_entropy(LOGITS, ONEHOT, VALID), rtol=1e-6,
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        losses.sigmoid_focal_cross_entropy(LOGITS, ONEHOT, VALID, gamma=0.0),
+        losses.sigmoid_cross_entropy(LOGITS, ONEHOT, VALID), rtol=1e-5,
+    )  # fmt: skip
+    easy, hard = jnp.asarray([[4.0, 0.0]]), jnp.asarray([[0.0, 4.0]])
+    label, one = jnp.asarray([[1.0, 0.0]]), jnp.ones(1)
+    plain = [losses.softmax_cross_entropy(x, label, one) for x in (easy, hard)]
+    focal = [losses.focal_cross_entropy(x, label, one) for x in (easy, hard)]
+    assert focal[0] / plain[0] < 0.01
+    assert focal[1] / plain[1] > 0.9
+
+
+def test_batch_weights_make_few_positives_weigh_as_much_as_many_negatives():
+    label = jnp.zeros((8, 2)).at[0, 0].set(1.0)  # one positive of sixteen entries
+    gradient = jax.grad(losses.batch_weighted_cross_entropy)(jnp.zeros((8, 2)), label, jnp.ones(8))
+    np.testing.assert_allclose(-gradient[0, 0], gradient.sum() - gradient[0, 0], rtol=1e-5)
+    no_positive = losses.batch_weighted_cross_entropy(jnp.zeros((8, 2)), jnp.zeros((8, 2)), jnp.ones(8))
+    np.testing.assert_allclose(no_positive, np.log(2), rtol=1e-6)
+
+
+def test_label_smoothing_keeps_the_sum_and_the_unknown():
+    smoothed = losses.smooth(ONEHOT, 0.1, exclusive=True)
+    np.testing.assert_allclose(smoothed.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(smoothed.max(), 0.9 + 0.1 / 3, rtol=1e-6)
+    assert np.isnan(losses.smooth(jnp.asarray([[jnp.nan, 1.0]]), 0.1, exclusive=False)[0, 0])

@@ -142,10 +142,141 @@ def _treat(workdir: Path, rng: np.random.Generator, results: dict, n: int, size:
             results["equal_rate"][j][rate] = table
 
 
+def save_predictions(
+    workdir: Path,
+    member: str,
+    films: range | list[int],
+    classes: tuple[str, ...],
+    skill: float,
+    exclusive: bool = True,
+    seed: int = 0,
+) -> None:
+    """One member's predictions: the labels follow the film's number, the logits follow the labels with noise."""
+    rng, number = np.random.default_rng([seed, len(member)]), np.array(films)
+    k = len(classes)
+    if exclusive:
+        label = np.eye(k)[number % k]
+    else:
+        label = (np.random.default_rng(5).random((1000, k)) < np.linspace(0.05, 0.4, k)).astype(float)[number]
+        label[number % 11 == 0, 0] = np.nan
+    logits = skill * np.nan_to_num(label) + rng.normal(0, 1, label.shape)
+    e = np.exp(logits)
+    probability = e / e.sum(1, keepdims=True) if exclusive else 1 / (1 + np.exp(-(logits - 2)))
+    key = np.array([f"films/{i:05d}.png" for i in number])
+    path = workdir / "predictions" / f"{member}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"patient": key, "classes": np.array(classes), "split": np.array("test")}
+    np.savez(path, label=label, probability=probability, logits=logits, key=key, **about)
+
+
+def make_study(
+    workdir: Path,
+    classes: tuple[str, ...] = ("covid", "normal", "pneumonia", "tuberculosis"),
+    exclusive: bool = True,
+    films: int = 120,
+    size: int = 32,
+) -> Path:
+    """A workdir as a finished classification study leaves it: one system of folds, one of seeds, one alone, the floor.
+
+    Everything but the manifest, the results and the predictions is in its own file, to be removed by a test.
+    """
+    rng = np.random.default_rng(0)
+    make_run(workdir, films=False)
+    for i in range(3):
+        save_predictions(workdir, f"fcn_{i}", range(i, films, 3), classes, 2.5, exclusive)
+        save_predictions(workdir, f"seeded_{i}", range(films), classes, 1.5, exclusive, seed=i)
+    for name, skill in (("cnn5", 3.0), ("cnn5.val", 0.0), ("logreg32", 1.0)):
+        save_predictions(workdir, name, range(films), classes, skill, exclusive)
+    phases = ("fcn_0", "fcn_1", "fcn_2", "cnn5")
+    rows = []
+    for phase in phases:
+        for step in range(20, 401, 20):
+            rows.append({"phase": phase, "step": step, "loss": 0.9 * np.exp(-step / 150) + rng.uniform(0.05, 0.1)})
+            if step % 100 == 0:
+                measured = {"loss": rows[-1]["loss"], "auroc": 1 - rows[-1]["loss"] / 3, "accuracy": None}
+                rows.append({"phase": phase, "step": step, "eval": "val", **measured})
+    (workdir / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = fake_films(rng, 8, size)
+    finding = np.array([classes[i % len(classes)] for i in range(8)])
+    about = {"finding": finding, "key": shown["key"], "score": rng.uniform(0.3, 1, 8)}
+    np.savez(workdir / "maps.npz", image=shown["image"], map=shown["cam"], truth=shown["lesion"], **about)
+    enh = np.stack([shown["cam"], shown["twin"], 1 - shown["image"]], axis=-1)
+    np.savez(workdir / "enh.npz", image=shown["image"], enh=enh, label=finding)
+    (workdir / "grid").mkdir(exist_ok=True)
+    (workdir / "grid" / "rows.jsonl").write_text("\n".join(map(json.dumps, _cells())))
+    widths = [32, 64, 128, 256, 512]
+    results = {
+        "headline": "The best network reaches an AUROC of 0.95 <here>.",
+        "tables": [
+            {
+                "title": "Systems beside the paper",
+                "note": "Ours on 120 fabricated films; the paper's on its own 5,000 [private] films.",
+                "columns": ["accuracy", "macro AUROC", "paper's accuracy", "measured on"],
+                "rows": [
+                    {"name": "cnn5", "cells": [_leaf(0.9), _leaf(0.97, 0.01), "0.9412", "the test split"]},
+                    {"name": "fcn [5 folds]", "cells": [_leaf(0.8), {"value": None, "low": None}, None, ""]},
+                    {"name": "logreg32", "cells": [0.75, float("nan"), None, "the test split"]},
+                ],
+            },
+            {
+                "title": "Paired differences to logreg32",
+                "note": "",
+                "columns": ["system", "AUROC"],
+                "rows": [{"name": "cnn5", "cells": [_leaf(0.07)]}],
+            },
+        ],
+        "systems": {"cnn5": {"test": {"accuracy": _leaf(0.9), "auroc": {"covid": _leaf(0.98)}}}},
+        "ntk": {
+            "width": widths,
+            "change": [w**-0.5 for w in widths],
+            "smallest_eigenvalue": [0.1, 0.11, 0.12, None, 0.13],
+            "condition": [900.0, 700.0, 600.0, 550.0, 500.0],
+            "arc_cosine_error": [2 * w**-0.5 for w in widths],
+        },
+        "seeds": {"input": {"metric": "AUROC", "groups": {"CXR": [0.9, 0.91, 0.93], "ENH": [0.94, None, 0.95]}}},
+    }
+    (workdir / "results.json").write_text(json.dumps(results))
+    return workdir
+
+
+def _cells() -> list[dict]:
+    """A grid of two depths, SGD with two momenta and Adam, four rates; the fastest SGD diverges; two rungs."""
+    rows = []
+    for depth in ("resnet18", "resnet50"):
+        for optimizer, momentum in (("sgd", 0.5), ("sgd", 0.9), ("adam", None)):
+            for lr in (0.001, 0.01, 0.1, 1.0):
+                diverged = optimizer == "sgd" and lr == 1.0
+                value = (
+                    0.9
+                    - 0.05 * abs(np.log10(lr) + 2)
+                    - 0.013 * (optimizer == "sgd") * (2 - momentum if momentum else 1)
+                )
+                for rung, steps in ((0, 20), (1, 40)):
+                    if rung and (diverged or lr == 0.001):
+                        continue
+                    curve = [[s, value - 0.3 / s] for s in range(10, steps + 1, 10)]
+                    about = {"optimizer": optimizer, "lr": lr, "momentum": momentum, "depth": depth, "steps": steps}
+                    figures = {"accuracy": value, "loss": 1 - value, "auroc": float("nan") if diverged else value}
+                    rows.append({**about, **figures, "diverged": diverged, "curve": curve, "rung": rung})
+    return rows
+
+
 @pytest.fixture(scope="session")
 def fakes() -> SimpleNamespace:
-    """`run(workdir, n, size, lambdas, films)`, `films(rng, n, size)`, and `modes` and `warning` of such a run."""
-    return SimpleNamespace(run=make_run, films=fake_films, modes=MODES, warning=WARNING)
+    """Fabricated runs: of a treatment, of a study, and their parts.
+
+    `run(workdir, n, size, lambdas, films)`, `films(rng, n, size)`, `study(workdir, classes, exclusive, films, size)`,
+    `predictions(workdir, member, films, classes, skill, ...)`, and `modes` and `warning` of a treatment run.
+    """
+    parts = {"films": fake_films, "study": make_study, "predictions": save_predictions}
+    return SimpleNamespace(run=make_run, modes=MODES, warning=WARNING, **parts)
+
+
+@pytest.fixture(scope="session")
+def study_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = make_study(tmp_path_factory.mktemp("study"))
+    write(workdir)
+    return workdir
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import jax
@@ -6,9 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from cxrjax import models
+from cxrjax import defaults, models
+from cxrjax.ops import inputs, losses
 from cxrjax.tasks import classify
-from cxrjax.types import Batch
+from cxrjax.train import optim
+from cxrjax.types import Batch, UserError
 
 NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16))
 TX = optax.adam(3e-3)
@@ -23,22 +26,22 @@ def batch(n=16, size=16):
     return Batch(image, np.eye(2, dtype=np.float32)[sick], np.ones(n, np.float32), np.arange(n, dtype=np.int32))
 
 
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("loss", losses.LOSSES)
 def test_training_steps_lower_the_loss_on_a_fixed_batch(loss):
     options = classify.Options(loss=loss)
-    state = classify.init(NET, TX, jax.random.key(0), batch())
+    state = classify.init(NET, TX, classify.Options(), jax.random.key(0), batch())
     step = jax.jit(partial(classify.step, NET, TX, options))
-    losses = []
+    seen = []
     for i in range(8):
         state, scalars = step(state, batch(), jax.random.key(i))
-        losses.append(float(scalars["loss"]))
-    assert losses[1] < losses[0]
-    assert losses[-1] < 0.7 * losses[0]
+        seen.append(float(scalars["loss"]))
+    assert seen[1] < seen[0]
+    assert seen[-1] < 0.7 * seen[0]
     assert int(state.step) == 8
 
 
 def test_one_step_moves_weights_statistics_and_optimizer_but_not_its_inputs():
-    state = classify.init(NET, TX, jax.random.key(0), batch())
+    state = classify.init(NET, TX, classify.Options(), jax.random.key(0), batch())
     before = jax.tree.map(np.array, state)
     new, _ = jax.jit(partial(classify.step, NET, TX, classify.Options()))(state, batch(), jax.random.key(0))
     for name in ("params", "stats", "opt"):
@@ -51,9 +54,9 @@ def test_padding_changes_neither_loss_nor_gradient_of_a_network_without_batch_st
     # BatchNorm sees every row, so the claim is about the head alone: train only what follows the statistics.
     real = batch(8)
     padded = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x[:4])]), real)
-    state = classify.init(NET, TX, jax.random.key(0), real)
-    rows = classify.predict(NET, state, padded, jax.random.key(0))
-    expected = classify.predict(NET, state, real, jax.random.key(0))
+    state = classify.init(NET, TX, classify.Options(), jax.random.key(0), real)
+    rows = classify.predict(NET, classify.Options(), state, padded, jax.random.key(0))
+    expected = classify.predict(NET, classify.Options(), state, real, jax.random.key(0))
     np.testing.assert_allclose(rows["logits"][:8], expected["logits"], atol=1e-5)
 
 
@@ -80,7 +83,98 @@ def test_summary_of_perfect_and_of_reversed_rows():
 
 
 def test_on_eval_keeps_the_lowest_loss():
-    state = classify.init(NET, TX, jax.random.key(0), batch())
+    state = classify.init(NET, TX, classify.Options(), jax.random.key(0), batch())
     for loss, best in ((0.5, 0.5), (0.7, 0.5), (0.2, 0.2)):
-        state = classify.on_eval(state, {"loss": loss})
+        state = classify.on_eval(classify.Options(), state, {"loss": loss})
         assert float(state.evals["best_loss"]) == pytest.approx(best)
+
+
+def run_steps(options, state, tx=TX, n=3):
+    step = jax.jit(partial(classify.step, NET, tx, options))
+    for i in range(n):
+        state, _ = step(state, batch(), jax.random.key(i))
+    return state
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def test_a_frozen_backbone_keeps_the_bits_of_its_weights_and_of_its_batch_statistics():
+    config = defaults.optim("adam", 3e-3, frozen=("^backbone/",))
+    tx, options = optim.make(config, 10), classify.Options(frozen_backbone=True)
+    start = classify.init(NET, tx, options, jax.random.key(0), batch())
+    end = run_steps(options, start, tx)
+    assert same(start.params["net"]["backbone"], end.params["net"]["backbone"])
+    assert same(start.stats["net"], end.stats["net"])
+    assert not same(start.params["net"]["head"], end.params["net"]["head"])
+    thawed = run_steps(classify.Options(), start, tx)  # frozen weights alone are not a frozen backbone
+    assert not same(start.stats["net"], thawed.stats["net"])
+
+
+def test_an_unfrozen_backbone_begins_its_moments_while_the_heads_go_on():
+    first, second = (defaults.optim("adam", 3e-3, **{key: ("^backbone/",)}) for key in ("frozen", "apart"))
+    tx = optim.make(first, 10)
+    options = classify.Options(frozen_backbone=True)
+    earlier = run_steps(options, classify.init(NET, tx, options, jax.random.key(0), batch()), tx)
+    fresh = classify.init(NET, optim.make(second, 10), classify.Options(), jax.random.key(1), batch())
+    carried = optim.carry(earlier.opt, fresh.opt)
+    old = {optim.path_of(p): np.asarray(v) for p, v in jax.tree_util.tree_leaves_with_path(earlier.opt)}
+    moved = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(carried):
+        name = optim.path_of(path)
+        if "backbone" in name or "apart" in name:
+            assert not np.asarray(leaf).any(), name  # young moments, and a count of their own
+        elif name in old:
+            assert np.array_equal(leaf, old[name]), name
+            moved += int(np.asarray(leaf).any())
+    assert moved >= 4  # the head's two moments of kernel and bias, and its count
+
+
+def test_a_stalled_loss_divides_the_rate_and_the_step_obeys():
+    options = classify.Options(plateau=optim.Plateau(patience=2, factor=0.1))
+    state = classify.init(NET, TX, options, jax.random.key(0), batch())
+    scales = []
+    for loss in (0.5, 0.6, float("nan"), 0.4, 0.4, 0.4, 0.3):
+        state = classify.on_eval(options, state, {"loss": loss})
+        scales.append(float(state.evals["lr_scale"]))
+    np.testing.assert_allclose(scales, [1, 1, 0.1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    tx = optax.sgd(0.1)
+    state = classify.init(NET, tx, options, jax.random.key(0), batch())
+    slow = dataclasses.replace(state, evals={**state.evals, "lr_scale": jnp.float32(0.1)})
+    whole, tenth = run_steps(options, state, tx, 1), run_steps(options, slow, tx, 1)
+    for a, b, c in zip(*(jax.tree.leaves(s.params) for s in (state, whole, tenth)), strict=True):
+        np.testing.assert_allclose((b - a) * 0.1, c - a, atol=1e-6)
+
+
+def test_ten_crops_are_averaged_as_probabilities():
+    options = classify.Options(crop=12, ten_crop=True)
+    state = classify.init(NET, TX, options, jax.random.key(0), batch())
+    film = batch(3).image
+    ten = classify.logits_of(NET, options, classify.variables_of(options, state), film)
+    one = options._replace(crop=0, ten_crop=False)
+    each = [
+        classify.logits_of(NET, one, classify.variables_of(one, state), crop) for crop in inputs.ten_crops(film, 12)
+    ]
+    np.testing.assert_allclose(jax.nn.softmax(ten), np.mean([jax.nn.softmax(x) for x in each], axis=0), atol=1e-6)
+
+
+def test_the_average_of_the_weights_predicts_where_it_is_asked_for():
+    options = classify.Options(ema=0.9)
+    state = run_steps(options, classify.init(NET, TX, options, jax.random.key(0), batch()))
+    assert not same(state.ema, state.params)
+    assert same(classify.variables_of(options, state)["params"], state.ema["net"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "softmx"}, "did you mean"), ({"input": "phase"}, "expected cxr or enh"),
+        ({"normalize": "imagenet"}, "set channels = 3"), ({"ten_crop": True}, "needs crop"),
+        ({"border": 0.5}, "share of the side"), ({"normalize": "imagnet"}, "did you mean"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_told_by_name(changes, message):
+    config = defaults.classify({"name": "resnet_tiny"}, defaults.optim("adam", 1e-3), 10, 8, **changes)
+    with pytest.raises(UserError, match=message):
+        classify.options_of(config)

@@ -21,11 +21,11 @@ NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), 
 TX = optax.adam(3e-3)
 OPTIONS = classify.Options(noise=0.05)
 TASK = Task(
-    init=partial(classify.init, NET, TX),
+    init=partial(classify.init, NET, TX, OPTIONS),
     step=partial(classify.step, NET, TX, OPTIONS),
-    predict=partial(classify.predict, NET),
+    predict=partial(classify.predict, NET, OPTIONS),
     summarize=partial(classify.summarize, OPTIONS),
-    on_eval=classify.on_eval,
+    on_eval=partial(classify.on_eval, OPTIONS),
 )
 RNG = np.random.default_rng(0)
 POOL = RNG.uniform(0, 1, (40, 16, 16, 1)).astype(np.float32)
@@ -69,12 +69,12 @@ def evals(size=16):
 EXAMPLE = Batch(POOL[:8], LABEL[:8], np.ones(8, np.float32), np.arange(8, dtype=np.int32))
 
 
-def fit(folder, stream, steps=12, devices=1, **phase):
+def fit(folder, stream, steps=12, devices=1, task=TASK, name="net", **phase):
     phase = {"log_every": 2, "eval_every": 4, "save_every": 3, **phase}
     folder.mkdir(exist_ok=True)
     with logs.Log(folder) as log:
         return loop.fit(
-            TASK, loop.Phase("net", steps, **phase), stream=stream, evals=evals, example=EXAMPLE, workdir=folder,
+            task, loop.Phase(name, steps, **phase), stream=stream, evals=evals, example=EXAMPLE, workdir=folder,
             mesh=meshes.make(devices), key=jax.random.key(5), log=log,
         )  # fmt: skip
 
@@ -157,7 +157,7 @@ def test_one_and_eight_devices_give_the_same_gradients():
     def gradient(devices):
         mesh = meshes.make(devices)
         task = TASK._replace(step=partial(classify.step, NET, optax.sgd(1.0), classify.Options()))
-        state = classify.init(NET, optax.sgd(1.0), jax.random.key(0), EXAMPLE)
+        state = classify.init(NET, optax.sgd(1.0), classify.Options(), jax.random.key(0), EXAMPLE)
         placed = meshes.replicate(mesh, state)
         new, scalars = jax.jit(task.step)(placed, meshes.put(mesh, EXAMPLE), meshes.replicate(mesh, jax.random.key(1)))
         step = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), state.params, new.params)  # lr 1: the gradient
@@ -194,11 +194,37 @@ def test_too_many_devices_are_refused():
         meshes.make(jax.device_count() + 1)
 
 
-def test_the_step_compiles_once(tmp_path, caplog):
+def test_the_step_compiles_once_for_every_phase_of_a_task(tmp_path, caplog):
+    traces, seen = [], []
+
+    def step(*args):
+        traces.append(1)
+        return TASK.step(*args)
+
+    task = TASK._replace(step=step)  # a task that no other test has compiled
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        fit(tmp_path, Stream(), steps=6)
+        for name in ("a", "b"):
+            fit(tmp_path, Stream(), steps=6, task=task, name=name)
+            seen.append(len(traces))
     compiled = [r.getMessage() for r in caplog.records if "Compiling jit(advance)" in r.getMessage()]
     assert len(compiled) == 1
+    assert seen[1] == seen[0]
+
+
+def test_a_finished_phase_goes_on_when_it_is_made_longer(whole, tmp_path):
+    fit(tmp_path, Stream(), steps=6)
+    assert same(fit(tmp_path, Stream()), whole[0])
+
+
+def test_evaluations_are_read_back_by_phase(whole, tmp_path):
+    lines = (whole[1] / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"phase": "net", "step": 99, "eval": "val", "lo')
+    with logs.Log(tmp_path) as log:
+        assert [e["step"] for e in log.evaluations("net")] == [4, 8, 12]
+        assert all(set(e) == {"step", "loss", "auroc", "accuracy"} for e in log.evaluations("net"))
+        assert log.evaluations("other") == []
+        log.write("other", 1, {"loss": float("nan")}, split="val")
+        assert log.evaluations("other") == [{"step": 1, "loss": None}]
 
 
 def test_a_signal_on_the_last_step_stops_the_run_and_loses_nothing(whole, tmp_path):

@@ -6,10 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from cxrjax.data.source import Source
-from cxrjax.data.sources import kermany, medmnist, phantom
+from cxrjax.data.sources import covid3, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
 
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "phantom": phantom.source,
     "kermany": kermany.source,
     "medmnist": medmnist.source,
+    "nih": nih.source,
+    "kaggle4": kaggle4.source,
+    "covid3": covid3.source,
+    "mimic_cxr": mimic_cxr.source,
+    "merged": merged.source,
 }

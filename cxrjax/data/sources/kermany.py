@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.data import splits
-from cxrjax.data.source import Record, Source, digest, existing
+from cxrjax.data.source import Record, Source, digest, existing, films_in
 from cxrjax.types import UserError
 
 LABEL_VERSION = "kermany-2018-v2"
@@ -68,7 +68,7 @@ def _part(root: Path, part: str) -> list[tuple[str, Path]]:
     out = []
     for name in CLASSES:
         folder = root / part / name
-        films = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpeg", ".jpg", ".png"))
+        films = sorted(films_in(folder))
         if not films:
             raise UserError(
                 f"{str(folder)!r} holds no .jpeg, .jpg or .png film; the Kaggle tree has some in every class"

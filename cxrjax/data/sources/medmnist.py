@@ -37,6 +37,7 @@ def source(data: Any) -> Source:
         raise UserError(f"data.flavor is {flavor!r}: expected one of {', '.join(COLUMNS)}")
     path = existing(data.root, f"the file {flavor}.npz") if data.root else _download(flavor, Path(data.cache))
     labels, given = _labels(path, len(COLUMNS[flavor]))
+    sizes = {part: int((given == part).sum()) for part in splits.ORDER if part in given}
     names = np.array([f"{part}-{i:06d}" for part in splits.ORDER for i in range(int((given == part).sum()))])
     fractions = {name: float(data.carve[name]) for name in ("val", "test") if name not in given}
     pool = np.flatnonzero(given == "train")
@@ -45,9 +46,7 @@ def source(data: Any) -> Source:
     order = sorted(range(len(given)), key=lambda i: (splits.ORDER.index(given[i]), names[i]))
 
     def records() -> Iterator[Record]:
-        images = _images(path)
-        if len(images) != len(labels):
-            raise UserError(f"{path} has {len(images)} images and {len(labels)} labels")
+        images = _images(path, sizes)
         for i in order:
             yield Record(str(names[i]), str(given[i]), "", labels[i], images[i])
 
@@ -80,12 +79,15 @@ def _labels(path: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(list(arrays.values())).astype(np.float32), given
 
 
-def _images(path: Path) -> np.ndarray:
+def _images(path: Path, sizes: dict[str, int]) -> np.ndarray:
     arrays = _arrays(path, "images")
+    for part, count in sizes.items():  # part by part: two wrong parts may have the right sum
+        if len(arrays.get(part, ())) != count:
+            raise UserError(f"{path} has {len(arrays.get(part, ()))} {part} images and {count} {part} labels")
     for part, values in arrays.items():
         if values.ndim != 3 or values.dtype != np.uint8:
             raise UserError(f"{path}: {part}_images is {values.shape} {values.dtype}; expected (n, h, w) uint8")
-    return np.concatenate(list(arrays.values()))
+    return np.concatenate([arrays[part] for part in sizes])
 
 
 def _download(flavor: str, cache: Path) -> Path:

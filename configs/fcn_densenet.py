@@ -1,0 +1,168 @@
+"""A fully convolutional DenseNet-121 for the 14 findings of ChestX-ray14, and its three baselines (KISU journal 2021).
+
+    python launch/main.py --config=configs/fcn_densenet.py          phantoms, 64 px, small networks; minutes on 2 cores
+    ...:smoke                                                       the same path in seconds; its numbers mean nothing
+    ...:nih --config.data.root=DIR                                  a sample of ChestX-ray14, 5 folds of its patients
+    ...:paper --config.data.root=DIR                                all of it at 256 px, full networks; GPU and TPU
+    ...:merged --config.data.nih_root=DIR --config.data.mimic_root=DIR  with MIMIC-CXR-JPG, F1 as in Table 2
+
+`:chexnet`, `:wang_resnet50` and `:yao_lstm` train one baseline alone, ending in `_nih` or `_paper` on those films.
+A file of pretrained weights is `--config.fcn_head.weights=FILE` (and likewise for the baselines); without one every
+network starts from scratch, where a frozen first phase only warms up its head.
+
+Expected of `:paper` with ImageNet weights: a mean AUROC near 0.84; from scratch on a thousand films, about 0.65.
+"""
+
+from cxrjax import defaults
+
+SYSTEMS = ("chexnet", "wang_resnet50", "yao_lstm")
+VARIANTS = ("smoke", "nih", "paper", "merged", *SYSTEMS, *(f"{s}_{d}" for s in SYSTEMS for d in ("nih", "paper")))
+NEEDS_ROOT = ("nih",)
+CLASSES = (
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+)  # fmt: skip
+TITLES = {
+    "fcn": "FCN-DenseNet", "chexnet": "CheXNet", "wang_resnet50": "ResNet-50, LSE (Wang)",
+    "yao_lstm": "DenseNet + LSTM (Yao)",
+}  # fmt: skip
+
+CHOICES = {
+    "fcn.net.activation": (("none", "relu"), "paper 0's formula has nothing between the two convolutions"),
+    "fcn.net.last_init": (("glorot_sqrt", "literal"), "the root of sigma is lost in print"),
+    "fcn.optim.lr": ((1e-3, ...), "the exponents of rate and decay are scrambled in print: 1e-3 and 1e-5"),
+    "fcn.optim.weight_decay": ((1e-5, ...), "as the rate; in the gradient, as Adam of PyTorch"),
+    "fcn.optim.patience": ((5, ...), "paper 0: five epochs without a better validation loss"),
+    "fcn.carry_opt": ((True, False), "open: the head's moments go on, the backbone's begin"),
+    "fcn.select": (("last", "best"), "open in the paper; best by validation loss where there is a validation part"),
+    "fcn.ten_crop": ((False, True), "open in the paper; the public CheXNet averages ten crops"),
+    "fcn_head.steps": ((20, ...), "paper 0: 5 to 10 epochs; 5 in :paper"),
+    "chexnet.optim.patience": ((1, ...), "Rajpurkar et al. 2017: each time the validation loss plateaus"),
+    "wang_resnet50.net.lse_r": ((10.0, ...), "Wang et al. 2017: best r"),
+    "wang_resnet50.optim.lr": ((1e-3, ...), "open in Wang et al. 2017"),
+    "wang_resnet50.optim.weight_decay": ((5e-4, ...), "open in Wang et al. 2017"),
+    "yao_lstm.net.units": ((100, ...), "open in the abstract of Yao et al. 2017"),
+    "data.split": (("", "none", "nih_official", "arnoweng", "s0_faithful"), "paper 0 validates on validation + test"),
+    "data.uncertain": (("mask", "zero", "one"), "open in paper 0 for MIMIC-CXR; masked"),
+}  # fmt: skip
+
+
+def _adam(**changes):
+    return defaults.optim("adam", 1e-3, **{"weight_decay": 1e-5, "schedule": "plateau", **changes})
+
+
+def _phase(net, optimizer, steps, **changes):
+    shared = {"loss": "sigmoid", "augment": ("flip", "crop"), "eval_every": 50}
+    return defaults.classify(net, optimizer, steps, 32, **{**shared, **changes})
+
+
+def get_config(variant="default"):
+    c = defaults.run()
+    c.data = defaults.data(
+        "phantom", CLASSES, 64, num={"train": 1600, "val": 200, "test": 400}, findings=CLASSES, findings_per_film=2,
+        normal_share=0.4,
+    )  # fmt: skip
+    c.phases = ("fcn_head", "fcn", *SYSTEMS)
+    c.fcn_head = _phase({"name": "fcn_densenet_tiny"}, _adam(frozen=("^backbone/",)), 20)
+    c.fcn = _phase(
+        {"name": "fcn_densenet_tiny", "activation": "none", "last_init": "glorot_sqrt"},
+        _adam(apart=("^backbone/",)), 400, carry="fcn_head", carry_opt=True,
+    )  # fmt: skip
+    c.chexnet = _phase({"name": "densenet_tiny"}, _adam(weight_decay=0.0, patience=1), 200, augment=("flip",))
+    c.wang_resnet50 = _phase(
+        {"name": "wang_resnet_tiny", "lse_r": 10.0},
+        defaults.optim("sgd", 0.02, weight_decay=5e-4), 200, loss="wcel", augment=(),
+    )  # fmt: skip
+    c.yao_lstm = _phase({"name": "densenet_lstm_tiny", "units": 100}, _adam(weight_decay=0.0), 200, augment=())
+    c.study = defaults.comparison(
+        {name: TITLES[name] for name in ("fcn", *SYSTEMS)}, paper="fcn_densenet", maps="fcn", penalties=(0.001,),
+        pairs=(("fcn", "chexnet"),),
+    )  # fmt: skip
+    system, _, films = variant.rpartition("_")
+    if variant in SYSTEMS:
+        system, films = variant, ""
+    elif system not in SYSTEMS:
+        system, films = "", variant
+    if films not in ("", "default"):
+        globals()[f"_{films}"](c)
+    return _alone(c, system) if system else c
+
+
+def _alone(c, system):
+    """One baseline, without the others."""
+    for name in ("fcn_head", "fcn", *SYSTEMS):
+        if name != system:
+            del c[name]
+    c.phases = (system,)
+    c.study = defaults.comparison(
+        {system: TITLES[system]}, paper=c.study.paper, maps="" if system == "yao_lstm" else system,
+        penalties=c.study.penalties, caution=c.study.caution,
+    )  # fmt: skip
+    return c
+
+
+def _each(c, **changes):
+    for name in c.phases:
+        c[name].update(changes)
+
+
+def _smoke(c):
+    c.data.update({"size": 32, "num": {"train": 96, "val": 32, "test": 48}})
+    for name in c.phases:
+        c[name].update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2, "eval_every": 2})
+    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
+
+
+def _nih(c):
+    c.data.update({"name": "nih", "split": "none", "present_only": True, "size": 32})
+    _each(c, folds=5, eval_every=0, augment=("flip", "crop", "rotate"))
+    # A thousand films without pretraining: the rate falls by a cosine instead of by a validation loss, which takes
+    # films, and the weights decay more.
+    recipe = {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2, "schedule": "cosine", "clip": 1.0}
+    for name in ("fcn", *SYSTEMS):
+        c[name].optim.update(recipe)
+        c[name].steps = 500
+    c.wang_resnet50.net.update({"blocks": (1, 2, 2), "widths": (24, 48, 96)})
+    c.study.penalties = (1e-5, 1e-4, 1e-3)
+    c.study.caution = (
+        "About a thousand films, chosen for their findings and from a public starter set: no sample of any clinic."
+    )
+
+
+def _full(c):
+    """The networks and the schedule of the papers: 256 px, crops of 224, three channels normalized as ImageNet."""
+    c.data.size = 256
+    epoch = 78_468 // 64
+    _each(
+        c, batch=64, channels=3, normalize="imagenet", crop=224, augment=("flip",), eval_every=epoch,
+        save_every=epoch, log_every=50, select="best", metric=("loss", "min"), steps=100 * epoch,
+    )  # fmt: skip
+    c.fcn_head.update({"net": {"name": "fcn_densenet121", "dtype": "bfloat16"}, "steps": 5 * epoch, "select": "last"})
+    c.fcn.net.update({"name": "fcn_densenet121", "dtype": "bfloat16"})
+    epoch = 78_468 // 16
+    c.chexnet.update({
+        "net": {"name": "densenet121", "dtype": "bfloat16"}, "batch": 16, "steps": 20 * epoch, "eval_every": epoch,
+        "save_every": epoch,
+    })  # fmt: skip
+    c.wang_resnet50.net.update({"name": "wang_resnet50", "dtype": "bfloat16"})
+    c.wang_resnet50.optim.lr = 1e-3
+    c.wang_resnet50.update({"batch": 80, "steps": 10_000, "eval_every": 1000, "save_every": 1000})
+    c.yao_lstm.net.update({"name": "densenet_lstm", "dtype": "bfloat16"})
+    c.yao_lstm.update({"channels": 1, "normalize": "film"})
+
+
+def _paper(c):
+    c.data.update({"name": "nih", "split": "arnoweng"})
+    _full(c)
+
+
+def _merged(c):
+    c.data.update({"name": "merged", "split": "arnoweng", "limit": 67_010})
+    _full(c)
+    for name in ("wang_resnet50", "yao_lstm"):
+        del c[name]
+    c.phases = ("fcn_head", "fcn", "chexnet")
+    c.study = defaults.comparison(
+        {name: TITLES[name] for name in ("fcn", "chexnet")}, paper="merged", maps="fcn", penalties=(1e-5, 1e-4, 1e-3),
+        pairs=(("fcn", "chexnet"),),
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""CNN-5 and ResNet-18 on four classes, with and without augmentation (capstone project 2022).
+
+    python launch/main.py --config=configs/kaggle4.py                                   phantoms, minutes on 2 cores
+    ...:films --config.data.root=DIR           the Kaggle tree, 64 px, small members of both families
+    ...:paper --config.data.root=DIR           256 px, CNN-5 of 82,016,377 parameters and ResNet-18; GPU and TPU
+    ...:cnn5, :resnet18, :resnet18_augmented   one of the three, on phantoms
+
+A fourth network, the control, sees only a frame along the border, where no lung lies: what it can tell is no disease.
+"""
+
+from cxrjax import defaults
+
+SYSTEMS = ("cnn5", "resnet18", "resnet18_augmented")
+VARIANTS = ("smoke", "films", "paper", *SYSTEMS)
+NEEDS_ROOT = ("kaggle4",)
+CLASSES = ("COVID-19", "Normal", "Pneumonia", "Tuberculosis")
+TITLES = {
+    "cnn5": "CNN-5", "resnet18": "ResNet-18", "resnet18_augmented": "ResNet-18, augmented",
+    "border": "control: ResNet on the border alone",
+}  # fmt: skip
+CAUTION = (
+    "Class and source are confounded: the normal and pneumonia films are of children of 1 to 5 years from one "
+    "hospital, the COVID-19 and tuberculosis films of adults from elsewhere. The border-only control and logreg32 show "
+    "how much of a score is no disease."
+)
+
+CHOICES = {
+    "cnn5.net.hidden": (((625,), (128,), (64,), ...), "widths are open; those of the tutorial its settings come from"),
+    "resnet18_augmented.augment": ((("flip", "rotate", "crop"), ...), "the paper's three; its ranges are open"),
+    "resnet18.optim.name": (("adam", "adamw", "sgd", "nag"), "open in the paper"),
+    "cnn5.channels": ((1, 3), "open in the paper; 3 as ImageFolder reads"),
+    "cnn5.normalize": (("unit", "film", "symmetric", "imagenet"), "the paper scales to [0, 1] and no more"),
+    "resnet18.balance": ((False, True), "the paper wants to overcome imbalance and does not say how"),
+    "data.split": (("archive", "random_8_2", ""), "the text says 8:2, the figures are of the archive's own test part"),
+    "border.border": ((0.125, ...), "ours: a control that sees no lung"),
+}  # fmt: skip
+
+
+def _phase(net, steps, **changes):
+    return defaults.classify(net, defaults.optim("adam", 1e-3), steps, 64, **{"normalize": "unit", **changes})
+
+
+def get_config(variant="default"):
+    c = defaults.run()
+    c.data = defaults.data(
+        "phantom", CLASSES, 64, num={"train": 1200, "val": 120, "test": 400},
+        findings=("COVID-19", "Pneumonia", "Tuberculosis"), normal_share=0.25, split="archive",
+    )  # fmt: skip
+    c.phases = (*SYSTEMS, "border")
+    c.cnn5 = _phase({"name": "cnn5_tiny", "hidden": (64,)}, 150)
+    c.resnet18 = _phase({"name": "resnet_tiny"}, 150)
+    c.resnet18_augmented = _phase({"name": "resnet_tiny"}, 200, augment=("flip", "rotate", "crop"))
+    c.border = _phase({"name": "resnet_tiny"}, 100, border=0.125)
+    c.study = defaults.comparison(
+        TITLES, paper="kaggle4", maps="resnet18_augmented", penalties=(0.001, 0.01),
+        pairs=(("resnet18_augmented", "resnet18"), ("resnet18", "cnn5")),
+    )  # fmt: skip
+    if variant in SYSTEMS:
+        for name in (*SYSTEMS, "border"):
+            if name != variant:
+                del c[name]
+        c.phases = (variant,)
+        c.study = defaults.comparison({variant: TITLES[variant]}, paper="kaggle4", penalties=c.study.penalties)
+    elif variant != "default":
+        globals()[f"_{variant}"](c)
+    return c
+
+
+def _smoke(c):
+    c.data.update({"size": 32, "num": {"train": 96, "val": 16, "test": 40}})
+    for name in c.phases:
+        c[name].update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2})
+    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
+
+
+def _films(c):
+    c.data.update({"name": "kaggle4", "overlap": "drop"})
+    c.resnet18.steps, c.resnet18_augmented.steps, c.cnn5.steps, c.border.steps = 400, 600, 400, 300
+    for name in ("resnet18", "resnet18_augmented", "border"):
+        c[name].net = {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}
+        c[name].optim.update({"schedule": "cosine", "warmup": 20})
+    c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2)})
+
+
+def _paper(c):
+    c.data.update({"name": "kaggle4", "size": 256})
+    steps = 15 * 6364 // 100
+    for name in c.phases:
+        c[name].update({"batch": 100, "steps": steps, "channels": 3, "save_every": 64, "eval_every": 64})
+    c.cnn5.net = {"name": "cnn5", "hidden": (625,)}
+    for name in ("resnet18", "resnet18_augmented", "border"):
+        c[name].net = {"name": "resnet18", "dtype": "bfloat16"}
+    c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2)})

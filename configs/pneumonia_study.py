@@ -1,0 +1,121 @@
+"""The pneumonia classifier study: grid search, DenseNet, augmentation, a 2048-wide head (ETRI deck).
+
+    python launch/main.py --config=configs/pneumonia_study.py                           phantoms, minutes on 2 cores
+    ...:kermany --config.data.root=.../chest_xray              real pediatric films, 64 px, small members of each family
+    ...:paper --config.data.root=.../chest_xray                256 px, ResNet-18 to -200, the deck's whole grid
+
+The stages are the deck's: a base network; the grid's best optimizer, learning rate and momentum; DenseNet instead of
+ResNet; augmentation; a head of 2048. Two heads of 1024 (none, and one dense layer) keep width and depth apart. All
+backbones are compared under the same settings, and the tangent kernel of heads of several widths is followed.
+"""
+
+from cxrjax import defaults
+
+VARIANTS = ("smoke", "kermany", "paper")
+NEEDS_ROOT = ("kermany",)
+CLASSES = ("Normal", "Pneumonia")
+STAGES = {
+    "base": "base: ResNet", "tuned": "hyper-parameters of the grid", "densenet": "DenseNet instead of ResNet",
+    "augmented": "augmentation (head: pool, linear)", "head1024": "head: dense 1024", "head2048": "head: dense 2048",
+}  # fmt: skip
+BACKBONES = {"vgg": "VGG", "inception": "Inception", "resnet_deep": "ResNet, deeper"}
+CAUTION = (
+    "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic regression "
+    "on 32x32 films scores high (see logreg32). Children of 1 to 5 years."
+)
+
+CHOICES = {
+    "base.optim.name": (("sgd", "nag", "adam", "adamw"), "open in the deck before its grid"),
+    "tuned.optim_from": (("grid", ""), "the deck's grid decides; it prints no winner"),
+    "grid.halving.eta": ((0, 2, 3, ...), "0 trains every cell in full, as the deck"),
+    "grid.momenta": (((0.3, 0.9), ...), "the deck; beta 1 of adam"),
+    "augmented.warp": ((4, 0, ...), "the deck: randomly select 4; per image 4 of 6 without replacement"),
+    "augmented.optical_limit": ((0.3, 2.0, ...), "the tutorial of the deck's pictures has 2: strong"),
+    "head2048.net.hidden": (((2048,), ...), "the deck: FC 1024 -> 2048, read as a dense layer"),
+}  # fmt: skip
+
+
+def _phase(net, steps, **changes):
+    optimizer = changes.pop("optimizer", None) or defaults.optim("adam", 1e-3)
+    return defaults.classify(net, optimizer, steps, 64, augment=("rotate",), **changes)
+
+
+def get_config(variant="default"):
+    c = defaults.run()
+    c.data = defaults.data("phantom", CLASSES, 64, num={"train": 1200, "val": 200, "test": 400}, severity=(0.15, 0.6))
+    c.phases = ("base", "grid", "tuned", "densenet", "augmented", "head1024", "head2048", *BACKBONES)
+    resnet, densenet = {"name": "resnet_tiny"}, {"name": "densenet_tiny"}
+    c.base = _phase(resnet, 100, optimizer=defaults.optim("sgd", 0.25 / 2**11, b1=0.3))
+    c.grid = defaults.grid(
+        (resnet,), lrs=tuple(0.25 / 2**k for k in (1, 3, 5, 7, 9, 11)), steps=40, batch=64, augment=("rotate",),
+    )  # fmt: skip
+    c.tuned = _phase(resnet, 100, optim_from="grid")
+    c.densenet = _phase(densenet, 100, optim_from="grid")
+    c.augmented = _phase(densenet, 150, optim_from="grid", warp=4)
+    c.head1024 = _phase({**densenet, "hidden": (1024,)}, 150, optim_from="grid", warp=4)
+    c.head2048 = _phase({**densenet, "hidden": (2048,)}, 150, optim_from="grid", warp=4)
+    c.vgg = _phase({"name": "vgg_tiny"}, 150, warp=4)
+    c.inception = _phase({"name": "inception_tiny"}, 150, warp=4)
+    c.resnet_deep = _phase({"name": "resnet_tiny", "blocks": (2, 3)}, 150, optim_from="grid", warp=4)
+    c.study = defaults.comparison(
+        {**STAGES, **BACKBONES}, name="pneumonia", paper="pneumonia", maps="densenet", penalties=(0.001, 0.01),
+        pairs=(("head2048", "augmented"), ("head2048", "head1024"), ("augmented", "densenet"), ("tuned", "base")),
+    )  # fmt: skip
+    c.study.ntk = {
+        "features": "augmented",
+        "films": 256,
+        "widths": (256, 512, 1024, 2048, 4096),
+        "steps": 100,
+        "lr": 0.1,
+    }
+    return globals()[f"_{variant}"](c) if variant != "default" else c
+
+
+def _smoke(c):
+    c.data.update({"size": 32, "num": {"train": 64, "val": 16, "test": 40}})
+    for name in c.phases:
+        c[name].update({"steps": 4, "batch": 16, "eval_every": 2})
+        if name != "grid":
+            c[name].update({"save_every": 2, "log_every": 2})
+    c.grid.update({"lrs": (0.01, 0.1), "optimizers": ("sgd", "adam")})
+    c.study.ntk.update({"films": 16, "widths": (64, 128), "steps": 4})
+    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
+    return c
+
+
+def _kermany(c):
+    c.data.update({"name": "kermany"})
+    resnet = {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}
+    densenet = {"name": "densenet_tiny", "blocks": (1, 6, 8)}
+    for name in ("base", "tuned"):
+        c[name].update({"net": resnet, "steps": 400})
+    c.resnet_deep.update({"net": {**resnet, "blocks": (1, 3, 4)}, "steps": 600, "warp": 0, "noise": 0.1, "blur": 1.5})
+    c.densenet.update({"net": densenet, "steps": 300})
+    for name, hidden in (("augmented", ()), ("head1024", (1024,)), ("head2048", (2048,))):
+        c[name].update({"net": {**densenet, "hidden": hidden}, "steps": 400})
+    for name in ("vgg", "inception"):
+        c[name].steps = 300
+    c.grid.update({"steps": 60})
+    c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
+    return c
+
+
+def _paper(c):
+    c.data.update({"name": "kermany", "size": 256, "carve": {"val": 0.1, "test": 0.0}})
+    epoch = 4708 // 64
+    nets = {
+        "base": "resnet152", "tuned": "resnet152", "densenet": "densenet121", "augmented": "densenet121",
+        "head1024": "densenet121", "head2048": "densenet121", "vgg": "vgg16", "inception": "inception_v3",
+        "resnet_deep": "resnet200",
+    }  # fmt: skip
+    hidden = {"head1024": (1024,), "head2048": (2048,)}
+    for name, net in nets.items():
+        c[name].update({"steps": 1000 * epoch, "eval_every": 10 * epoch, "save_every": 10 * epoch, "select": "best"})
+        c[name].net = {"name": net, "dtype": "bfloat16", **({"hidden": hidden[name]} if name in hidden else {})}
+    depths = ({"name": "resnet18"}, {"name": "resnet50"}, {"name": "resnet152"}, {"name": "resnet200"})
+    c.grid = defaults.grid(
+        depths, lrs=tuple(0.25 / 2**k for k in range(12)), steps=1000 * epoch, batch=64, eval_every=100 * epoch,
+        augment=("rotate",),
+    )  # fmt: skip
+    c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
+    return c

@@ -1,0 +1,101 @@
+"""Figures of films that count more than once, for many weightings at a time: what a bootstrap repeats.
+
+Weights are (n, d): the films' counts in each of d resamples. Figures are (d,), NaN where a resample lacks a class.
+Films are sorted once for all resamples, so that a thousand cost a few passes over (n, d).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cxrjax.metrics.classification import _known
+from cxrjax.types import UserError
+
+
+class Curve(NamedTuple):
+    """Weight called positive as the threshold falls through the u distinct scores, from none to all.
+
+    Attributes:
+      true: (u + 1, d) weight of the positives at or above each threshold.
+      false: (u + 1, d) weight of the negatives.
+    """
+
+    true: np.ndarray
+    false: np.ndarray
+
+
+def curve(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray) -> Curve:
+    """The counts from which every figure of a ranking follows.
+
+    Args:
+      labels: (n,) 1, 0 or NaN; an unknown takes no part.
+      scores: (n,), higher for present.
+      weights: (n, d) counts.
+
+    Raises:
+      UserError: lengths differ, a label is none of the three, or a score is NaN.
+    """
+    if len(np.asarray(labels)) != len(weights):
+        raise UserError(f"weighted: {len(np.asarray(labels))} labels and {len(weights)} weights; expected one a film")
+    rows = np.flatnonzero(~np.isnan(np.asarray(labels, dtype=np.float64)))
+    truth, values = _known(labels, scores)
+    order = np.argsort(-values, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))[: len(order)]  # a tie's last film
+    picked = weights[rows[order]]  # (n, d)
+    every = np.cumsum(picked, axis=0)[ends]
+    true = np.cumsum(picked * truth[order][:, None], axis=0)[ends]
+    none = np.zeros((1, weights.shape[1]))
+    return Curve(np.concatenate([none, true]), np.concatenate([none, every - true]))
+
+
+def auroc(found: Curve) -> np.ndarray:
+    """Area under each resample's ROC curve, ties counting half: (d,) in [0, 1]."""
+    height = found.true[1:] + found.true[:-1]
+    area = np.einsum("ud,ud->d", np.diff(found.false, axis=0), height) / 2
+    return ratio(area, found.true[-1] * found.false[-1])
+
+
+def average_precision(found: Curve) -> np.ndarray:
+    """Area under each resample's precision-recall steps: (d,) in [0, 1]; NaN with only one class."""
+    precision = ratio(found.true[1:], found.true[1:] + found.false[1:])  # 0 / 0 only above the first film: no step
+    area = np.einsum("ud,ud->d", np.diff(found.true, axis=0), np.nan_to_num(precision))
+    return np.where(found.false[-1] > 0, ratio(area, found.true[-1]), np.nan)
+
+
+def sensitivity_at_specificity(found: Curve, specificity: float = 0.95) -> np.ndarray:
+    """Share of positives found while `specificity` of the negatives stay below the threshold: (d,)."""
+    negatives = found.false[-1]
+    kept = 1.0 - found.false / np.maximum(negatives, 1e-300) >= specificity - 1e-12
+    last = kept.sum(axis=0) - 1  # false positives only grow along the curve
+    true = found.true[last, np.arange(len(last))]
+    return np.where(negatives > 0, ratio(true, found.true[-1]), np.nan)
+
+
+def set_aside_at_sensitivity(found: Curve, sensitivity: float = 0.99) -> np.ndarray:
+    """Share of all films below the highest threshold that still finds `sensitivity` of the positives: (d,)."""
+    missing = found.true < sensitivity * found.true[-1] - 1e-9
+    first, column = missing.sum(axis=0), np.arange(missing.shape[1])
+    called = found.true[first, column] + found.false[first, column]
+    total = found.true[-1] + found.false[-1]
+    return np.where(found.true[-1] > 0, 1.0 - ratio(called, total), np.nan)
+
+
+def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int, weights: np.ndarray) -> np.ndarray:
+    """Weights (d, classes, classes), rows the truth and columns the prediction, of class numbers (n,)."""
+    cell = np.asarray(labels, dtype=np.int64) * classes + np.asarray(predicted, dtype=np.int64)
+    return (weights.T @ np.eye(classes**2)[cell]).reshape(-1, classes, classes)
+
+
+def mean(totals: ArrayLike, weights: np.ndarray, counts: ArrayLike | None = None) -> np.ndarray:
+    """Sum of the films' totals (n,) over the sum of their counts (n,), which are 1 unless given: (d,)."""
+    totals = np.asarray(totals, dtype=np.float64)
+    counts = np.ones(len(totals)) if counts is None else np.asarray(counts, dtype=np.float64)
+    return ratio(totals @ weights, counts @ weights)
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, NaN where b is 0."""
+    return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b > 0)

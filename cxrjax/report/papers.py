@@ -1,0 +1,93 @@
+"""The tables of a classification study: each system's figures beside those that its paper printed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from cxrjax.errors import UserError
+from cxrjax.report.read import Leaf, Run, is_number
+from cxrjax.report.summary import DASH, interval, number, value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell in words: a value or text (a dash where there is none), and its interval or nothing."""
+
+    text: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown. `columns` excludes the column of the rows' names, which `corner` heads.
+
+    `figures` says of each column whether it holds numbers, which are set to the right.
+    """
+
+    title: str
+    note: str
+    corner: str
+    columns: list[str]
+    figures: list[bool]
+    rows: list[tuple[str, list[Entry]]]
+
+
+def tables(run: Run) -> list[Table]:
+    """The tables of results.json in their order.
+
+    Raises:
+      UserError: a table lacks its columns or rows, or a row has another number of cells than there are columns.
+    """
+    listed = run.results.get("tables") or []
+    if not isinstance(listed, list):
+        raise UserError(f"{run.workdir / 'results.json'}: tables is no list; run the study again")
+    return [_table(tree, f"{run.workdir / 'results.json'}, tables[{i}]") for i, tree in enumerate(listed)]
+
+
+def _table(tree: Any, where: str) -> Table:
+    if (
+        not isinstance(tree, dict)
+        or not isinstance(tree.get("columns"), list)
+        or not isinstance(tree.get("rows"), list)
+    ):
+        raise UserError(f"{where}: expected title, note, columns and rows; run the study again")
+    columns, corner = [str(name) for name in tree["columns"]], ""
+    rows = [(str(row.get("name") or ""), list(row.get("cells") or [])) for row in tree["rows"]]
+    if rows and all(len(cells) == len(columns) - 1 for _, cells in rows):
+        corner, *columns = columns  # the first column heads the names
+    for name, cells in rows:
+        if len(cells) != len(columns):
+            raise UserError(
+                f"{where}, row {name!r}: {len(cells)} cells for {len(columns)} columns; run the study again"
+            )
+    figures = [any(_is_figure(cells[j]) for _, cells in rows) for j in range(len(columns))]
+    shown = [(name, [_entry(cell) for cell in cells]) for name, cells in rows]
+    return Table(str(tree.get("title") or ""), str(tree.get("note") or ""), corner, columns, figures, shown)
+
+
+def _is_figure(cell: Any) -> bool:
+    """Whether a cell is a number, a printed one such as "0.8413" or "94 %" too."""
+    printed = isinstance(cell, str) and re.match(r"[<>~≥≤+\u2212-]?\s?\.?\d[\d.,]*\s?%?$", cell)
+    return isinstance(cell, dict) or is_number(cell) or bool(printed)
+
+
+def _entry(cell: Any) -> Entry:
+    if isinstance(cell, dict):
+        leaf = Leaf(
+            (), cell.get("value"), cell.get("low"), cell.get("high"), cell.get("n"), str(cell.get("unit") or "")
+        )
+        ends = interval(leaf)
+        return Entry(value(leaf), "" if ends == DASH else ends)
+    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        return Entry(number(cell))
+    if isinstance(cell, bool):
+        return Entry("yes" if cell else "no")
+    return Entry(str(cell) if cell not in (None, "") else DASH)
+
+
+def headline(run: Run) -> str:
+    """The study's own sentence, or nothing."""
+    sentence = run.results.get("headline")
+    return sentence if isinstance(sentence, str) else ""

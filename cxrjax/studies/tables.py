@@ -1,0 +1,118 @@
+"""The tables of a classification page: rows of leaves, with the paper's figures beside ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cxrjax.studies.published import MEAN, Paper
+
+Results = dict[str, Any]
+Table = dict[str, Any]
+
+_EXCLUSIVE = (
+    ("accuracy", "accuracy"), ("macro_precision", "macro precision"), ("macro_recall", "macro recall"),
+    ("macro_f1", "macro F1"), ("auroc", "AUROC"), ("average_precision", "AUPRC"),
+)  # fmt: skip
+_INDEPENDENT = (
+    ("auroc", "mean AUROC"), ("average_precision", "mean AUPRC"), ("f1", "macro F1, thresholds from validation"),
+    ("f1_at_half", "macro F1 at 0.5"),
+)  # fmt: skip
+_CALIBRATION = (
+    ("brier", "Brier"), ("ece", "ECE"), ("ece_after_temperature", "ECE after temperature"),
+    ("sensitivity_at_95_specificity", "sensitivity at 95 % specificity"),
+    ("triage_share", "set aside at 99 % sensitivity"),
+)  # fmt: skip
+
+
+def table(title: str, note: str, columns: list[str], rows: list[tuple[str, list[Any]]]) -> Table:
+    """A table as results.json holds it: each cell a leaf, a string or None."""
+    return {
+        "title": title, "note": note, "columns": columns,
+        "rows": [{"name": name, "cells": cells} for name, cells in rows],
+    }  # fmt: skip
+
+
+def published(value: float | None) -> str | None:
+    """A published figure as a cell: it has no interval that we know."""
+    return None if value is None else f"{value:.4g}"
+
+
+def make(
+    out: Results, titles: dict[str, str], classes: tuple[str, ...], exclusive: bool, films: str, paper: Paper | None
+) -> list[Table]:
+    """Systems, their differences, classes, calibration, localization, and the paper's figures."""
+    found = [_systems(out, titles, _EXCLUSIVE if exclusive else _INDEPENDENT, films), _differences(out, titles)]
+    if paper is not None:
+        found.append(_paper(paper, films))
+    found += [_classes(out, titles, classes, paper), _calibration(out, titles), _localization(out)]
+    return [item for item in found if item is not None and item["rows"]]
+
+
+def _systems(out: Results, titles: dict[str, str], measures: tuple[tuple[str, str], ...], films: str) -> Table:
+    rows = []
+    for name, title in titles.items():
+        entry = out["systems"][name]
+        gap = entry.get("minus_logreg32", {}).get("auroc")
+        rows.append((title, [entry.get(key) for key, _ in measures] + [gap]))
+    note = f"Ours, on {films}; 95 % intervals by resampling patients."
+    return table("Systems", note, [*(words for _, words in measures), "AUROC minus logreg32, paired"], rows)
+
+
+def _differences(out: Results, titles: dict[str, str]) -> Table | None:
+    rows = []
+    for pair, entry in out.get("pairs", {}).items():
+        a, b = pair.split(" minus ")
+        rows.append((f"{titles[a]} minus {titles[b]}", [entry.get("auroc"), entry.get("accuracy")]))
+    note = "Paired by patient on the same films."
+    return table("Differences between systems", note, ["AUROC", "accuracy"], rows)
+
+
+def _paper(paper: Paper, films: str) -> Table:
+    """The paper's figures as printed, each with its films."""
+    names = list(dict.fromkeys(name for column in paper.columns for name in column.values if name not in _CLASS_ROWS))
+    rows = [
+        (column.title, [column.films, *(published(column.values.get(name)) for name in names)])
+        for column in paper.columns
+    ]
+    note = f"{paper.note} Not measured here: ours are of {films}."
+    return table(f"As published: {paper.title}", note, ["measured on", *(n.replace("_", " ") for n in names)], rows)
+
+
+_CLASS_ROWS = frozenset({
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+})  # fmt: skip
+
+
+def _classes(out: Results, titles: dict[str, str], classes: tuple[str, ...], paper: Paper | None) -> Table:
+    """AUROC by class, the paper's columns behind ours."""
+    columns = list(titles)
+    beside = [c for c in paper.columns if _CLASS_ROWS & c.values.keys()] if paper else []
+    rows: list[tuple[str, list[Any]]] = []
+    for name in classes:
+        ours = [out["systems"][system].get("per_class", {}).get(name, {}).get("auroc") for system in columns]
+        rows.append((name.replace("_", " "), ours + [published(c.values.get(name)) for c in beside]))
+    mean = [out["systems"][system].get("auroc") for system in columns]
+    rows.append(("mean", mean + [published(c.values.get(MEAN)) for c in beside]))
+    note = "A class with films of one kind only has no figure and takes no part in the mean."
+    if beside:
+        note += " The published columns are of other films: " + "; ".join(f"{c.title}: {c.films}" for c in beside) + "."
+    return table(
+        "AUROC by class", note, [titles[c] for c in columns] + [f"{c.title} (published)" for c in beside], rows
+    )
+
+
+def _calibration(out: Results, titles: dict[str, str]) -> Table:
+    rows = [(title, [out["systems"][name].get(key) for key, _ in _CALIBRATION]) for name, title in titles.items()]
+    note = "Temperature and thresholds are fitted on the validation part where there is one, else left out or said so."
+    return table("Calibration and use", note, [words for _, words in _CALIBRATION], rows)
+
+
+def _localization(out: Results) -> Table | None:
+    found = out.get("localization") or {}
+    rows = [(name.replace("_", " "), [entry.get(key) for key in ("pointing", "iou", "iobb")]) for name, entry in
+            found.get("by_class", {}).items()]  # fmt: skip
+    if not rows:
+        return None
+    rows.append(("all", [found["all"].get(key) for key in ("pointing", "iou", "iobb")]))
+    return table("Where the maps point", found["note"], ["pointing game", "IoU", "IoBB"], rows)

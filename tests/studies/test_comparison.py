@@ -1,0 +1,88 @@
+"""A whole classification run: frozen then unfrozen, in patient folds, to its page; and what a comparison must be."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cxrjax import data, defaults, phases, run
+from cxrjax.studies import STUDIES, comparison, predictions
+from cxrjax.types import UserError
+
+CLASSES = ("Cardiomegaly", "Effusion", "Hernia")
+
+
+def small(cache, **phase):
+    """An FCN frozen and unfrozen, in two folds of 32 phantoms of 16 px."""
+    c = defaults.run(compile_cache=os.environ["JAX_COMPILATION_CACHE_DIR"])
+    c.mesh.devices = 1
+    c.data = defaults.data(
+        "phantom", CLASSES, 16, cache=str(cache), num={"train": 32, "val": 8, "test": 8},
+        findings=CLASSES, normal_share=0.3,
+    )  # fmt: skip
+    net = {"name": "fcn_densenet_tiny", "blocks": (1, 1), "growth": 4, "stem_features": 8, "width": 8}
+    shared = {"loss": "sigmoid", "folds": 2, "log_every": 1, "save_every": 1, "eval_batch": 16, **phase}
+    frozen = defaults.optim("adam", 1e-2, frozen=("^backbone/",), schedule="plateau")
+    apart = defaults.optim("adam", 1e-2, apart=("^backbone/",), schedule="plateau")
+    c.phases = ("head", "whole")
+    c.head = defaults.classify(net, frozen, 2, 16, **shared)
+    c.whole = defaults.classify(net, apart, 3, 16, carry="head", carry_opt=True, **shared)
+    c.study = defaults.comparison({"whole": "FCN"}, paper="fcn_densenet", maps="whole", num_maps=4)
+    return c
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    config = small(folder / "films")
+    assert run.run(config, choices={}, workdir=folder / "run", command="test") == 0
+    results = json.loads((folder / "run" / "results.json").read_text())
+    return SimpleNamespace(config=config, workdir=folder / "run", results=results)
+
+
+def test_every_film_is_predicted_once_by_a_network_that_did_not_see_its_patient(finished):
+    films = data.prepare(finished.config.data)
+    keys = films.table("train")["key"]
+    parts = [predictions.read(predictions.path_of(finished.workdir, f"whole_{i}")) for i in range(2)]
+    assert sorted(np.concatenate([part["key"] for part in parts])) == sorted(keys)
+    for member in phases.members(finished.config, films, "whole"):
+        assert not set(member.keep) & set(member.held_out)
+        assert set(keys[member.held_out]) == set(parts[member.number]["key"])
+
+
+def test_the_table_has_the_floor_the_pair_and_the_papers_figures(finished):
+    tables = {table["title"]: table for table in finished.results["tables"]}
+    assert [row["name"] for row in tables["Systems"]["rows"]] == ["FCN", "logreg32 (floor)"]
+    gap = tables["Systems"]["rows"][0]["cells"][-1]
+    assert set(gap) == {"value", "low", "high", "n", "unit"}
+    by_class = {row["name"]: row["cells"] for row in tables["AUROC by class"]["rows"]}
+    assert 0 <= by_class["Hernia"][0]["value"] <= 1
+    assert "0.9248" in by_class["Cardiomegaly"]  # of CheXNet, as printed
+    page = (finished.workdir / "report.html").read_text()
+    assert "patient-grouped folds" in page
+    assert "logreg32" in page
+
+
+def test_maps_are_held_against_the_masks(finished):
+    found = finished.results["localization"]
+    assert 0 <= found["all"]["pointing"]["value"] <= 1
+    with np.load(finished.workdir / "maps.npz") as file:
+        assert file["map"].shape == file["truth"].shape
+        assert file["truth"].any(axis=(1, 2)).all()
+
+
+def test_systems_that_predict_other_films_are_not_compared(tmp_path):
+    config = small(tmp_path)
+    config.study = defaults.comparison({"head": "head", "whole": "whole"})
+    config.head.folds = 3
+    with pytest.raises(UserError, match="folds"):
+        STUDIES["comparison"].check(config)
+    a = {"key": np.array(["a", "b"])}
+    b = {"key": np.array(["a", "c"])}
+    first, second = (comparison.System(n, n, "", found, None) for n, found in (("x", a), ("y", b)))
+    with pytest.raises(UserError, match="same films"):
+        comparison.difference(first, second, False)

@@ -1,0 +1,109 @@
+"""The floor: exclusive classes, findings with unknowns, penalties chosen by whole patients."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from cxrjax.metrics import classification
+from cxrjax.studies import floor
+from cxrjax.types import UserError
+
+
+def rows(n: int, seed: int, k: int = 3, pixels: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a pixel of its own for each finding."""
+    rng = np.random.default_rng(seed)
+    label = (rng.uniform(size=(n, k)) < 0.3).astype(np.float32)
+    image = rng.normal(size=(n, pixels)).astype(np.float32)
+    image[:, :k] += 2 * label
+    return image, label
+
+
+def test_each_finding_is_a_logistic_regression_of_its_own_known_films():
+    train, label = rows(150, 0)
+    films, _ = rows(40, 1)
+    label[::5, 1] = np.nan
+    found = floor.logreg32(train, label, films, 0, (0.05,))
+    for c in range(3):
+        known = ~np.isnan(label[:, c])
+        scaler = StandardScaler().fit(train[known])
+        model = LogisticRegression(C=0.05, max_iter=5000, tol=1e-6).fit(scaler.transform(train[known]), label[known, c])
+        expected = model.predict_proba(scaler.transform(films))[:, 1]
+        np.testing.assert_allclose(found[:, c], expected, atol=2e-3)
+
+
+def test_a_finding_of_one_class_gives_its_rate():
+    train, label = rows(60, 0, 4)
+    label[:, 1], label[:, 2] = 0, 1
+    label[:, 3] = np.nan
+    found = floor.logreg32(train, label, rows(10, 1)[0], 0, (0.01, 0.1))
+    np.testing.assert_array_equal(found[:, 1:], np.tile([0.0, 1.0, 0.5], (10, 1)))
+    assert len(np.unique(found[:, 0])) == 10
+
+
+def test_rows_decide_whether_classes_exclude_each_other():
+    train, label = rows(90, 0)
+    one = np.eye(3, dtype=np.float32)[np.arange(90) % 3]
+    films = rows(20, 1)[0]
+    np.testing.assert_allclose(floor.logreg32(train, one, films, 0).sum(axis=1), 1.0, atol=1e-12)
+    assert np.ptp(floor.logreg32(train, label, films, 0).sum(axis=1)) > 0.01
+    assert np.ptp(floor.logreg32(train, one, films, 0, exclusive=False).sum(axis=1)) > 0.01
+    one[::4] = np.nan  # an unknown film takes no part
+    known = ~np.isnan(one[:, 0])
+    expected = floor.logreg32(train[known], one[known], films, 0)
+    np.testing.assert_allclose(floor.logreg32(train, one, films, 0), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("is_exclusive", [True, False])
+def test_whole_patients_choose_the_penalty(is_exclusive):
+    """Films of a patient are alike and labels are the patient's: a weak penalty learns faces by heart."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 5)
+    sick = np.repeat((np.arange(40) % 2).astype(np.float32), 5)
+    image = rng.normal(size=(40, 300))[patients] + 0.1 * rng.normal(size=(200, 300))
+    image[:, :60] += 0.25 * (2 * sick[:, None] - 1)
+    label = np.stack([1 - sick, sick], axis=1) if is_exclusive else np.stack([sick, sick], axis=1)
+    for patient in (None, patients):
+        ordered = sorted(penalty := (1e-4, 10.0))
+        folds = list(floor._folds(label, patient, is_exclusive, 0))
+        means = floor._validated(floor._softmax if is_exclusive else floor._sigmoid, image, label, folds, ordered)
+        shared = [set(patients[a]) & set(patients[b]) for a, b in folds]
+        if patient is None:
+            assert all(shared)
+            assert min(means) > 0.99  # a film of the same patient gives the label away
+        else:
+            assert not any(shared)
+            assert max(means) < 0.99
+        chosen = floor.logreg32(image, label, image, 0, penalty, patient, is_exclusive)
+        expected = floor.logreg32(image, label, image, 0, (ordered[int(np.argmax(means))],), exclusive=is_exclusive)
+        np.testing.assert_allclose(chosen, expected, atol=1e-9)
+
+
+def test_rare_classes_and_weak_penalties_raise_no_warning():
+    train, _ = rows(60, 0)
+    rare = np.eye(3, dtype=np.float32)[np.r_[np.zeros(29, int), np.ones(28, int), 2, 2, 2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = floor.logreg32(train, rare, train, 0, (0.01, 1e4), np.arange(60) // 2)
+    assert np.isfinite(found).all()
+    assert classification.accuracy(rare.argmax(axis=1), found.argmax(axis=1)) > 0.6
+
+
+def test_films_of_three_channels_give_their_mean():
+    image = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(floor.small(image), floor.small(image.mean(axis=-1, keepdims=True)), atol=1e-6)
+    assert floor.small(image[:0]).shape == (0, 1024)
+
+
+def test_too_little_to_learn_from_is_told():
+    train, label = rows(20, 0)
+    with pytest.raises(UserError, match="known label"):
+        floor.logreg32(train, np.full_like(label, np.nan), train, 0)
+    with pytest.raises(UserError, match="one class only"):
+        floor.logreg32(train, np.tile([[1.0, 0.0]], (20, 1)), train, 0)
+    with pytest.raises(UserError, match="too few"):
+        floor.logreg32(train, label, train, 0, (0.1, 1.0), np.zeros(20))

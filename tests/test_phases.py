@@ -1,0 +1,152 @@
+"""Members of a phase, and freezing then unfreezing through kills."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from cxrjax import data, defaults, phases
+from cxrjax.tasks import TASKS
+from cxrjax.train import log as logs
+from cxrjax.train import mesh as meshes
+from cxrjax.types import UserError
+
+NET = {"name": "resnet_tiny", "blocks": (1, 1), "widths": (4, 8)}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Any:
+    """Two phases on 24 phantoms of 16 px: a frozen backbone, then the whole with the head's moments."""
+    c = defaults.run()
+    c.data = defaults.data(
+        "phantom", ("Normal", "Pneumonia"), 16, cache=str(tmp_path_factory.mktemp("films")),
+        num={"train": 24, "val": 8, "test": 4},
+    )  # fmt: skip
+    shared = {"log_every": 1, "save_every": 2, "eval_every": 1, "eval_batch": 8}
+    rate = {"schedule": "plateau", "patience": 1, "factor": 0.5}
+    c.phases = ("head", "whole")
+    c.head = defaults.classify(NET, defaults.optim("adam", 0.5, frozen=("^backbone/",), **rate), 5, 8, **shared)
+    c.whole = defaults.classify(
+        NET, defaults.optim("adam", 0.5, apart=("^backbone/",), **rate), 5, 8, carry="head", carry_opt=True, **shared
+    )
+    c.study = defaults.comparison({"whole": "whole"})
+    return c
+
+
+@pytest.fixture(scope="module")
+def films(config) -> data.Prepared:
+    return data.prepare(config.data)
+
+
+def train(config, films, workdir, states, phase):
+    workdir.mkdir(exist_ok=True)
+    with logs.Log(workdir) as log:
+        context = phases.Context(config, films, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {})
+        member = phases.members(config, films, phase)[0]
+        return phases.train(context, member, config[phase], TASKS["classify"](config[phase], 2))
+
+
+@pytest.fixture(scope="module")
+def whole(config, films, tmp_path_factory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("whole")
+    head = train(config, films, folder, {}, "head")
+    return SimpleNamespace(head=head, whole=train(config, films, folder, {"head": head}, "whole"))
+
+
+def same(a, b) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b))
+
+
+@pytest.mark.parametrize("phase", ["head", "whole"])
+def test_a_kill_inside_either_phase_ends_with_the_same_bits(config, films, whole, tmp_path, monkeypatch, phase):
+    real = data.batches
+
+    class Killed:
+        """A stream that dies as it is asked for its fourth batch."""
+
+        def __init__(self, *args, **kwargs):
+            self.inner, self.left = real(*args, **kwargs), 3
+
+        def __next__(self):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return next(self.inner)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    states = {} if phase == "head" else {"head": whole.head}
+    monkeypatch.setattr(data, "batches", Killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, films, tmp_path, states, phase)
+    monkeypatch.setattr(data, "batches", real)
+    resumed = train(config, films, tmp_path, states, phase)
+    expected = getattr(whole, phase)
+    assert same(resumed, expected)
+    assert float(expected.evals["lr_scale"]) < 1  # the rate was lowered on the way, and the count of it came back
+    assert same(resumed.evals, expected.evals)
+
+
+def test_the_frozen_phase_leaves_the_backbone_as_it_began_and_the_next_moves_it(config, films, whole, tmp_path):
+    task = TASKS["classify"](config.head, 2)
+    key = jax.random.split(phases.name_key(jax.random.key(0), "head"), 3)[0]
+    start = jax.jit(task.init)(key, phases.example_batch(config, 1))
+    assert same(start.params["net"]["backbone"], whole.head.params["net"]["backbone"])
+    assert same(start.stats, whole.head.stats)
+    assert not same(start.params["net"]["head"], whole.head.params["net"]["head"])
+    assert not same(whole.head.params["net"]["backbone"], whole.whole.params["net"]["backbone"])
+    assert not same(whole.head.stats, whole.whole.stats)
+
+
+def test_the_learning_rate_is_not_reset_where_the_optimizer_goes_on(config, whole):
+    fresh = dataclasses.replace(whole.head, evals={**whole.head.evals, "lr_scale": np.float32(1)})
+    brought = phases.bring(config.whole, whole.head, fresh)
+    assert float(brought.evals["lr_scale"]) == float(whole.head.evals["lr_scale"])
+    reset = phases.bring({**config.whole, "carry_opt": False}, whole.head, fresh)
+    assert float(reset.evals["lr_scale"]) == 1
+
+
+def test_folds_part_the_patients_and_seeds_share_all_films(config, films):
+    changed = config.copy_and_resolve_references()
+    changed.whole.folds = 3
+    found = phases.members(changed, films, "whole")
+    assert [m.name for m in found] == ["whole_0", "whole_1", "whole_2"]
+    assert sorted(np.concatenate([m.held_out for m in found]).tolist()) == list(range(24))
+    for member in found:
+        assert sorted([*member.keep, *member.held_out]) == list(range(24))
+    changed.whole.update({"folds": 0, "seeds": 2})
+    assert [m.keep for m in phases.members(changed, films, "whole")] == [None, None]
+
+
+def test_balanced_weights_are_counted_on_the_training_films(config, films, tmp_path):
+    changed = config.copy_and_resolve_references()
+    with changed.ignore_type():
+        changed.head.class_weight = ("balanced",)
+    context: Any = SimpleNamespace(config=changed, films=films, found={}, log=SimpleNamespace(say=lambda text: None))
+    weight = np.array(phases.resolve(context, "head").class_weight)
+    label = data.labels.select(films.table("train")["labels"], films.columns, ("Normal", "Pneumonia"))
+    np.testing.assert_allclose(weight * label.sum(axis=0), 12)
+    none = {"labels": np.zeros((24, 1), np.float32)}
+    healthy: Any = SimpleNamespace(columns=("Hernia",), table=lambda split: none)
+    changed.data.classes = ("Normal", "Hernia")
+    context.films = healthy
+    with pytest.raises(UserError, match="no training film is Hernia"):
+        phases.resolve(context, "head")
+
+
+def test_a_grids_best_cell_sets_the_optimizer(config, films):
+    changed = config.copy_and_resolve_references()
+    changed.whole.optim_from = "grid"
+    best = {"optimizer": "nag", "lr": 0.03, "momentum": 0.3}
+    context: Any = SimpleNamespace(
+        config=changed, films=films, found={"grid": {"best": best}}, log=SimpleNamespace(say=lambda text: None)
+    )
+    optimizer = phases.resolve(context, "whole").optim
+    assert (optimizer.name, optimizer.lr, optimizer.b1) == ("nag", 0.03, 0.3)
+    assert changed.whole.optim.name == "adam"  # the run's own config is left as it was asked for

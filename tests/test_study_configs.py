@@ -1,0 +1,82 @@
+"""Every config file: it names only what there is, its study accepts it, and each open choice is a key with a reason."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cxrjax import manifest, phases
+from cxrjax.studies import STUDIES
+from cxrjax.tasks import TASKS
+from cxrjax.train import mesh as meshes
+from cxrjax.types import UserError
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MODULES = {path.stem: load(path.stem) for path in sorted(FOLDER.glob("*.py"))}
+VARIANTS = [(name, variant) for name, module in MODULES.items() for variant in ("default", *module.VARIANTS)]
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_a_variant_is_one_that_its_study_and_tasks_accept(name, variant):
+    config = MODULES[name].get_config(variant).lock()
+    STUDIES[config.study.name].check(config)
+    for phase in config.phases:
+        if config[phase].task != "grid":
+            assert callable(TASKS[config[phase].task](config[phase], len(config.data.classes)).step)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_choice_is_a_key_of_the_default_and_says_why(name):
+    flat = manifest.flatten(MODULES[name].get_config("default").to_dict())
+    for key, (alternatives, source) in MODULES[name].CHOICES.items():
+        assert key in flat
+        assert len(source) > 3, key
+        if (
+            ... not in alternatives
+            and all(isinstance(a, str) for a in alternatives)
+            and not isinstance(flat[key], tuple)
+        ):
+            assert flat[key] in alternatives, key
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "ddpm_cam"])
+def test_the_smoke_variant_could_begin(name):
+    config = MODULES[name].get_config("smoke").lock()
+    phases.check(config, meshes.make())
+
+
+def test_what_could_not_begin_is_told_by_phase_and_key():
+    def broken(**changes):
+        config = MODULES["fcn_densenet"].get_config("smoke")
+        for key, value in changes.items():
+            config.update_from_flattened_dict({key.replace("__", "."): value})
+        return config
+
+    for changes, message in (
+        ({"fcn__carry": "fcn_heat"}, "fcn: .*did you mean 'fcn_head'"),
+        ({"fcn__batch": 3}, "fcn: batch is 3"),
+        ({"fcn__optim_from": "fcn_head"}, "fcn: .*optim_from"),
+        ({"chexnet__weights": "/no/such.safetensors"}, r"chexnet: .*no/such\.safetensors"),
+    ):
+        with pytest.raises(UserError, match=message):
+            phases.check(broken(**changes), meshes.make())
+    config = broken(study__maps="fnc")
+    with pytest.raises(UserError, match=r"study\.maps.*did you mean"):
+        STUDIES["comparison"].check(config)
+    config = broken(fcn__loss="softmax")
+    with pytest.raises(UserError, match="exclusive"):
+        STUDIES["comparison"].check(config)
