@@ -72,7 +72,7 @@ def _smoke(c):
 def _films(c):
     c.data.update({"name": "covid3"})
     for name in c.phases:
-        c[name].update({"steps": 300, "eval_every": 60})
+        c[name].update({"steps": 200, "eval_every": 50})
     c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2)})
     return c
 

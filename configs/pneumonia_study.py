@@ -47,7 +47,8 @@ def get_config(variant="default"):
     resnet, densenet = {"name": "resnet_tiny"}, {"name": "densenet_tiny"}
     c.base = _phase(resnet, 100, optimizer=defaults.optim("sgd", 0.25 / 2**11, b1=0.3))
     c.grid = defaults.grid(
-        (resnet,), lrs=tuple(0.25 / 2**k for k in (1, 3, 5, 7, 9, 11)), steps=40, batch=64, augment=("rotate",),
+        (resnet, {"name": "resnet_tiny", "blocks": (1, 1)}), lrs=tuple(0.25 / 2**k for k in (2, 5, 8, 11)), steps=24,
+        batch=32, augment=("rotate",), eval_every=12,
     )  # fmt: skip
     c.tuned = _phase(resnet, 100, optim_from="grid")
     c.densenet = _phase(densenet, 100, optim_from="grid")
@@ -88,14 +89,15 @@ def _kermany(c):
     resnet = {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}
     densenet = {"name": "densenet_tiny", "blocks": (1, 6, 8)}
     for name in ("base", "tuned"):
-        c[name].update({"net": resnet, "steps": 400})
-    c.resnet_deep.update({"net": {**resnet, "blocks": (1, 3, 4)}, "steps": 600, "warp": 0, "noise": 0.1, "blur": 1.5})
-    c.densenet.update({"net": densenet, "steps": 300})
-    for name, hidden in (("augmented", ()), ("head1024", (1024,)), ("head2048", (2048,))):
-        c[name].update({"net": {**densenet, "hidden": hidden}, "steps": 400})
-    for name in ("vgg", "inception"):
         c[name].steps = 300
-    c.grid.update({"steps": 60})
+    c.resnet_deep.update({"net": resnet, "steps": 600, "warp": 0, "noise": 0.1, "blur": 1.5, "optim_from": ""})
+    c.resnet_deep.optim.update({"name": "adamw", "lr": 2e-3, "schedule": "cosine", "weight_decay": 1e-4, "clip": 1.0})
+    c.densenet.update({"net": densenet, "steps": 250})
+    for name, hidden in (("augmented", ()), ("head1024", (1024,)), ("head2048", (2048,))):
+        c[name].update({"net": {**densenet, "hidden": hidden}, "steps": 300})
+    for name in ("vgg", "inception"):
+        c[name].steps = 200
+    c.grid.update({"steps": 40, "eval_every": 20})
     c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
     return c
 

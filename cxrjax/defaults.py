@@ -87,7 +87,7 @@ def grid(
     """The keys of a grid phase, see `studies.grid.train`: optimizer x learning rate x momentum x depth."""
     keys = classify({"name": depths[0]["name"]}, optim("sgd", 0.0), steps, batch)
     out = ConfigDict({
-        **{key: keys[key] for key in keys if key not in ("net", "optim", "carry", "weights", "optim_from")},
+        **{key: keys[key] for key in keys if key not in ("carry", "carry_opt", "weights", "weights_head", "optim_from")},
         "task": "grid", "depths": tuple(ConfigDict(d) for d in depths), "optimizers": ("sgd", "nag", "adam"),
         "lrs": lrs, "momenta": (0.3, 0.9), "strategy": "auto", "halving": {"eta": 0, "rungs": ()},
         "metric": ("accuracy", "max"),

@@ -265,7 +265,7 @@ def run(context: Context, phase: str, after: Callable[[Context, Member], None]) 
         context.found[phase] = grid.train(context, phase)
         return
     later = context.config.phases[context.config.phases.index(phase) + 1 :]
-    carried = any(context.config[name].carry == phase for name in later)
+    carried = any(context.config[name].get("carry", "") == phase for name in later)
     config = resolve(context, phase)
     task = TASKS[config.task](config, len(context.config.data.classes))
     for member in members(context.config, context.films, phase):

@@ -76,7 +76,9 @@ def enh(repeats: int, *, side: int = 299, batch: int = 16, alone: int = 4) -> li
     """The three phase features of a batch of films against phasepack's two functions, film by film."""
     from cxrjax.ops import enhance
 
-    return _phase(enhance.enhance, "ENH: LwPA, LPE, ELEA", ("phasecongmono", "phasesymmono"), repeats, side, batch, alone)
+    return _phase(
+        enhance.enhance, "ENH: LwPA, LPE, ELEA", ("phasecongmono", "phasesymmono"), repeats, side, batch, alone
+    )
 
 
 def lwpa(repeats: int, *, side: int = 299, batch: int = 16, alone: int = 4) -> list[Row]:
@@ -102,7 +104,9 @@ def _phase(
             import phasepack
             from phasepack import tools
     except ImportError:
-        raise UserError("this case compares with phasepack, which is not installed; run: pip install phasepack") from None
+        raise UserError(
+            "this case compares with phasepack, which is not installed; run: pip install phasepack"
+        ) from None
     films = np.random.default_rng(0).random((batch, side, side), np.float32)
     bank = {"nscale": 5, "minWaveLength": 3, "mult": 2.1, "sigmaOnf": 0.55}
     functions = [getattr(phasepack, function) for function in theirs]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cxrjax.errors import UserError, did_you_mean
 from cxrjax.ops import cam, monogenic, transmission
@@ -66,7 +67,7 @@ def configure(options: Options = DEFAULT, **changes: Any) -> Options:
     return options._replace(**{**parts, **own})
 
 
-def lwpa(image: Array, options: Options = DEFAULT, **changes: Any) -> Array:
+def lwpa(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
     """Local weighted mean phase angle: pi / 2 on a bright line, 0 on an edge, -pi / 2 on a dark line.
 
     A positive factor or a constant changes nothing; on a constant film it is 0.
@@ -86,12 +87,12 @@ def lwpa(image: Array, options: Options = DEFAULT, **changes: Any) -> Array:
     return _by_film(image, _known(options, changes), "lwpa")
 
 
-def lpe(image: Array, options: Options = DEFAULT, **changes: Any) -> Array:
+def lpe(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
     """Local phase energy, symmetry energy times LwPA: (b, h, w), any sign; arguments as `lwpa` (Qi et al. 2021)."""
     return _by_film(image, _known(options, changes), "lpe")
 
 
-def elea(image: Array, options: Options = DEFAULT, **changes: Any) -> Array:
+def elea(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
     """Enhanced local energy attenuation (LPE - rho) / max(A, epsilon)^delta + rho, A the transmission map of LPE.
 
     LPE is scaled to [0, 1] by film first. Arguments as `lwpa`.
@@ -104,7 +105,7 @@ def elea(image: Array, options: Options = DEFAULT, **changes: Any) -> Array:
     return _by_film(image, _known(options, changes), "elea")
 
 
-def enhance(image: Array, options: Options = DEFAULT, **changes: Any) -> Array:
+def enhance(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
     """The three channels of `CHANNELS`, each scaled to [0, 1] by film; a constant film gives zeros.
 
     Args:
@@ -135,11 +136,11 @@ def _known(options: Options, changes: dict[str, Any]) -> Options:
 
 
 @partial(jax.jit, static_argnames=("options", "feature"))
-def _by_film(image: Array, options: Options, feature: str) -> Array:
+def _by_film(image: Array | np.ndarray, options: Options, feature: str) -> Array:
     """A feature of (b, h, w). A CPU takes film after film, whose arrays stay in its cache; others take the batch."""
     compute: Callable[[Array], Array] = partial(_FEATURES[feature], options=options)
     if image.ndim != 3:
-        return compute(image)  # which says what is wrong
+        return compute(jnp.asarray(image))  # which says what is wrong
     return jax.lax.platform_dependent(
         image,
         cpu=lambda films: jax.lax.map(lambda film: compute(film[None])[0], films),
@@ -165,10 +166,8 @@ def _lwpa(image: Array, options: Options) -> Array:
 def _both(image: Array, options: Options) -> tuple[Array, Array]:
     """LwPA and LPE, from one filtering."""
     folded = monogenic.folded(image, options.bank)
-    if options.lwpa_form == "printed":
-        phase = _ratio(folded.total.even, folded.odd_power)
-    else:
-        phase = _angle(folded.total)
+    printed = options.lwpa_form == "printed"
+    phase = _ratio(folded.total.even, folded.odd_power) if printed else _angle(folded.total)
     return phase, folded.symmetry * phase
 
 

@@ -8,6 +8,7 @@ setting, and cast to the films' type; real transforms do half the work of comple
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -117,7 +118,7 @@ def filters(shape: tuple[int, int], options: Options = DEFAULT) -> Filters:
 
 
 def band(radius: np.ndarray, wavelength: float, options: Options = DEFAULT) -> np.ndarray:
-    """One band-pass filter at frequencies `radius` > 0, cycles a pixel: 1 at 1 / `wavelength`, the guard not applied."""
+    """A band-pass filter, without guard, at frequencies `radius` > 0 in cycles a pixel: 1 at 1 / `wavelength`."""
     ratio = radius * wavelength
     if options.family == "log_gabor":
         return np.exp(-(np.log(ratio) ** 2) / (2 * math.log(options.kappa) ** 2))
@@ -173,7 +174,7 @@ def folded(image: Array, options: Options = DEFAULT) -> Folded:
     return jax.lax.scan(scale, start, jnp.asarray(bank.band, image.dtype))[0]
 
 
-def _prepare(image: Array, options: Options):  # type: ignore[no-untyped-def]  # three unlike things, used above only
+def _prepare(image: Array, options: Options) -> tuple[tuple[Array, ...], Filters, Callable[[Array], Array]]:
     """The films' spectrum times 1 and the Riesz pair, the filters, and the way back to films."""
     if image.ndim != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
         raise UserError(f"monogenic: got {image.dtype}{list(image.shape)}; expected float films (b, h, w)")

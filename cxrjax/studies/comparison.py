@@ -222,9 +222,9 @@ def headline(out: Results, systems: list[System], films: str) -> str:
     leaf, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
     if gap["low"] is None or leaf["low"] is None:
         return f"{best.title} ranks highest: AUROC {leaf['value']:.3f}. Measured on {films}."
-    words = "off zero" if gap["low"] > 0 or gap["high"] < 0 else "not distinguishable from none"
+    words = "above it" if gap["low"] > 0 else "below it" if gap["high"] < 0 else "not distinguishable from it"
     return (
-        f"{best.title} ranks highest: AUROC {leaf['value']:.3f} [{leaf['low']:.3f}, {leaf['high']:.3f}]; over a "
-        f"logistic regression on 32x32 films {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], {words}. "
+        f"{best.title} ranks highest: AUROC {leaf['value']:.3f} [{leaf['low']:.3f}, {leaf['high']:.3f}]; minus "
+        f"a logistic regression on 32x32 films {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], {words}. "
         f"Measured on {films}."
     )

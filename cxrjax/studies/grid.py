@@ -54,7 +54,7 @@ def _value(row: Row, metric: tuple[str, str]) -> float:
 
 
 def networks(config: Any) -> dict[str, Any]:
-    """The phase's config with each of `depths` as its `net`, by the network's name.
+    """The phase's config with each of `depths` as its `net`, by the network's name and blocks.
 
     A depth is the name of a network, with the phase's other `net` options, or a whole `net` of its own.
 
@@ -64,12 +64,13 @@ def networks(config: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for depth in config.depths:
         net = {**config.net, "name": depth} if isinstance(depth, str) else dict(depth)
-        if net["name"] in out:
-            raise UserError(f"depths: {net['name']!r} is there twice; rows are told apart by the network's name")
-        out[net["name"]] = config.copy_and_resolve_references()
-        with out[net["name"]].unlocked():
-            del out[net["name"]].net
-            out[net["name"]].net = net
+        name = "-".join(map(str, (net["name"], *net.get("blocks", ()))))
+        if name in out:
+            raise UserError(f"depths: {name!r} is there twice; rows are told apart by the network's name and blocks")
+        out[name] = config.copy_and_resolve_references()
+        with out[name].unlocked():
+            del out[name].net
+            out[name].net = net
     return out
 
 

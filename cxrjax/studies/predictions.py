@@ -36,14 +36,14 @@ def read(path: Path) -> Arrays:
 
 
 def write(context: Any, member: Any) -> None:
-    """Predicts a member's held-out films and those of the validation part; files that exist are kept.
+    """Predicts a member's held-out films and those of the validation part, if the study compares it; keeps files.
 
     A member of a fold is asked about its fold alone, any other about the test part. Each file holds `label`,
     `probability` and `logits` (n, k), `key` and `patient` (n,), `classes` (k,) and `split`.
     """
     films = context.films
     config = context.config[member.phase]
-    if config.task != "classify":
+    if member.phase not in dict(context.config.study.systems):
         return
     wanted: list[tuple[str, np.ndarray | None, Path]] = []
     if member.held_out is not None:

@@ -18,7 +18,7 @@ def test_the_kernel_of_a_linear_function_is_the_gram_matrix():
 
 def test_the_kernel_is_the_contraction_of_jacobians():
     params = ntk.two_layer_init(jax.random.key(0), 5, 16, 3)
-    jacobian = jax.jacrev(ntk.two_layer)(params, jnp.asarray(X))
+    jacobian = jax.jit(jax.jacrev(ntk.two_layer))(params, jnp.asarray(X))
     flat = np.concatenate([np.asarray(j, np.float64).reshape(10, 3, -1) for j in jax.tree.leaves(jacobian)], axis=2)
     expected = np.einsum("iap,jap->ij", flat, flat) / 3
     np.testing.assert_allclose(ntk.empirical(ntk.two_layer, params, jnp.asarray(X)), expected, atol=1e-4)

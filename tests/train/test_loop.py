@@ -218,12 +218,14 @@ def test_a_finished_phase_goes_on_when_it_is_made_longer(whole, tmp_path):
 
 def test_evaluations_are_read_back_by_phase(whole, tmp_path):
     lines = (whole[1] / "metrics.jsonl").read_text()
-    (tmp_path / "metrics.jsonl").write_text(lines + '{"phase": "net", "step": 99, "eval": "val", "lo')
     with logs.Log(tmp_path) as log:
+        (tmp_path / "metrics.jsonl").write_text(lines)
+        log.write("other", 1, {"loss": float("nan")}, split="val")
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"phase": "net", "step": 99, "eval": "val", "lo')  # a kill's
         assert [e["step"] for e in log.evaluations("net")] == [4, 8, 12]
         assert all(set(e) == {"step", "loss", "auroc", "accuracy"} for e in log.evaluations("net"))
-        assert log.evaluations("other") == []
-        log.write("other", 1, {"loss": float("nan")}, split="val")
+        assert log.evaluations("third") == []
         assert log.evaluations("other") == [{"step": 1, "loss": None}]
 
 

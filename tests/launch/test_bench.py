@@ -1,0 +1,99 @@
+"""The benchmark's front door: one table, ratios to the first variant, medians without warm-up, mistakes in a line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(LAUNCH))
+    names = ("bench", "checks", "main")
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield importlib.import_module("bench")
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(kept)
+
+
+def test_the_table_has_ratios_within_a_case(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def case(repeats: int) -> list[object]:
+        seen.append(repeats)
+        return [bench.Row("theirs", 4.0, "films/s"), bench.Row("ours", 50.0, "films/s", 1.25)]
+
+    monkeypatch.setattr(bench, "CASES", {"fast": case, "other": case})
+    assert bench.main(["bench.py", "--only=fast", "--repeats=3"]) == 0
+    out = capsys.readouterr().out
+    assert sum("films/s" in line for line in out.splitlines()) == 2
+    ours = next(line for line in out.splitlines() if "ours" in line).split()
+    assert ours == ["ours", "50", "films/s", "12.50", "1.2", "s"]
+    assert "other" not in out
+    assert "jax" in out
+    assert seen == [3]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [("--only=lwap", "did you mean lwpa?"), ("--only=,", "names no case"), ("--repeats=0", "at least 1"),
+     ("--repeats=x", "invalid int"), ("--olny=enh", "unrecognized")],
+)  # fmt: skip
+def test_a_mistake_is_one_line(bench: ModuleType, capsys: pytest.CaptureFixture[str], flag: str, words: str) -> None:
+    assert bench.main(["bench.py", flag]) == 2
+    got = capsys.readouterr()
+    assert got.out == ""
+    assert got.err.startswith("error: ")
+    assert words in got.err
+    assert got.err.count("\n") == 1
+
+
+def test_the_list_names_every_case(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["bench.py", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(bench.CASES)
+
+
+def test_a_missing_phasepack_is_told(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "phasepack", None)
+    assert bench.main(["bench.py", "--only=lwpa"]) == 2
+    assert "pip install phasepack" in capsys.readouterr().err
+
+
+def test_rates_are_medians_of_rounds_in_turn_without_the_warm_up(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, order = [0.0], []
+    slow = {"a": iter([100.0, 1.0, 2.0, 9.0]), "b": iter([50.0, 4.0, 4.0, 4.0])}
+
+    def call(name: str) -> None:
+        order.append(name)
+        clock[0] += next(slow[name])
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    variants = {
+        name: bench.Timed(lambda name=name: call(name), 8, seconds) for name, seconds in (("a", None), ("b", 3))
+    }
+    rows = bench.rates(variants, 3, "films/s")
+    assert order == list("abababab")
+    assert rows == [bench.Row("a", 4.0, "films/s", None), bench.Row("b", 2.0, "films/s", 3)]
+
+
+def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
+    pytest.importorskip("phasepack")
+    rows = bench.lwpa(1, side=24, batch=2, alone=1)
+    assert [row.variant.split()[0] for row in rows] == ["phasepack", "cxrjax:"]
+    assert all(row.figure > 0 for row in rows)
+    assert rows[0].compile_seconds is None
+    assert rows[1].compile_seconds > 0
