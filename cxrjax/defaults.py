@@ -87,7 +87,7 @@ def grid(
     """The keys of a grid phase, see `studies.grid.train`: optimizer x learning rate x momentum x depth."""
     keys = classify({"name": depths[0]["name"]}, optim("sgd", 0.0), steps, batch)
     out = ConfigDict({
-        **{key: keys[key] for key in keys if key not in ("carry", "carry_opt", "weights", "weights_head", "optim_from")},
+        **{key: keys[key] for key in keys if not key.startswith(("carry", "weights", "optim_from"))},
         "task": "grid", "depths": tuple(ConfigDict(d) for d in depths), "optimizers": ("sgd", "nag", "adam"),
         "lrs": lrs, "momenta": (0.3, 0.9), "strategy": "auto", "halving": {"eta": 0, "rungs": ()},
         "metric": ("accuracy", "max"),
@@ -106,7 +106,8 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
     """
     return _dict(
         {
-            "name": "comparison", "systems": tuple(systems.items()), "paper": "", "pairs": (), "maps": "", "num_maps": 200,
+            "name": "comparison", "systems": tuple(systems.items()), "paper": "", "pairs": (), "maps": "",
+            "num_maps": 200,
             "penalties": (0.01,), "caution": "", "enh_figure": False, "specificity": 0.95, "ntk": {},
         },
         changes,

@@ -125,8 +125,20 @@ def _phase(
     return rates(variants, repeats, "films/s")
 
 
+def grid(repeats: int) -> list[Row]:
+    """A step of 24 grid cells (12 learning rates, 2 momenta): one after the other, and together under vmap."""
+    from cxrjax.tasks import grid as cells
+    from cxrjax.train import mesh
+
+    found = cells.benchmark(mesh.make(), steps=repeats)
+    words = {"in_turn": "24 cells in turn, resnet_tiny, 32 films of 32 px", "together": "24 cells together"}
+    return [
+        Row(words[name], 1 / found[name]["seconds"], "steps of all/s", found[name]["compile_seconds"]) for name in words
+    ]
+
+
 # name -> a function of the number of rounds; it imports what it measures only when it is called.
-CASES: dict[str, Callable[[int], list[Row]]] = {"enh": enh, "lwpa": lwpa}
+CASES: dict[str, Callable[[int], list[Row]]] = {"enh": enh, "lwpa": lwpa, "grid": grid}
 
 
 class _Parser(argparse.ArgumentParser):
