@@ -180,8 +180,10 @@ def _prepare(image: Array, options: Options) -> tuple[tuple[Array, ...], Filters
         raise UserError(f"monogenic: got {image.dtype}{list(image.shape)}; expected float films (b, h, w)")
     h, w = image.shape[1:]
     _check((h, w), options)
-    # Half the range is taken off, which only the constant sees: a constant film is then exactly 0, not rounding noise.
-    image = image - 0.5 * (image.max(axis=(1, 2), keepdims=True) + image.min(axis=(1, 2), keepdims=True))
+    # The middle of the range is taken off, which no filter sees: a constant film is then exactly 0, not rounding noise.
+    highest, lowest = image.max(axis=1), image.min(axis=1)  # an axis at a time, which a CPU does faster
+    middle = 0.5 * (highest.max(axis=1) + lowest.min(axis=1))
+    image = image - middle[:, None, None]
     if options.boundary == "reflect":
         image = jnp.concatenate([image, image[:, ::-1]], axis=1)
         image = jnp.concatenate([image, image[:, :, ::-1]], axis=2)  # (b, 2h, 2w)
