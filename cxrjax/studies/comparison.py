@@ -98,21 +98,37 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     return notes
 
 
+def mean_of(found: list[predictions.Arrays]) -> predictions.Arrays:
+    """Several seeds as one system: the mean of their probabilities, and the logits that give it."""
+    probability = np.mean([arrays["probability"] for arrays in found], axis=0)
+    exclusive_classes = np.allclose(probability.sum(axis=1), 1)
+    odds = 1.0 if exclusive_classes else np.clip(1 - probability, 1e-12, 1)
+    return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
+
+
+def seeds_of(context: Any, phase: str) -> list[predictions.Arrays]:
+    """The predictions of each seed of a phase."""
+    names = (
+        [phase] if context.config[phase].seeds <= 1 else [f"{phase}_{i}" for i in range(context.config[phase].seeds)]
+    )
+    return predictions.gather(context.workdir, names, folds=False)
+
+
 def systems_of(context: Any) -> list[System]:
-    """Every system with its predictions; a phase of several seeds is several systems."""
+    """Every system with its predictions: one of folds is all of them together, one of seeds their mean."""
     out = []
     for phase, title in context.config.study.systems:
         config = context.config[phase]
         count = max(config.folds, config.seeds)
         names = [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
         found = predictions.gather(context.workdir, names, config.folds > 1)
-        if config.folds > 1 or len(names) == 1:
-            name = names[0] if config.folds <= 1 else phase
-            validation = None if config.folds > 1 else predictions.validation(context.workdir, name)
-            out.append(System(phase, title, phase, found[0], validation))
+        if config.folds > 1:
+            out.append(System(phase, title, phase, found[0], None))
             continue
-        for i, (name, arrays) in enumerate(zip(names, found, strict=True)):
-            out.append(System(name, f"{title}, seed {i}", phase, arrays, predictions.validation(context.workdir, name)))
+        seen = [arrays for name in names if (arrays := predictions.validation(context.workdir, name)) is not None]
+        if len(names) > 1:
+            title, found, seen = f"{title}, mean of {count} seeds", [mean_of(found)], [mean_of(seen)] if seen else []
+        out.append(System(phase, title, phase, found[0], seen[0] if seen else None))
     return out
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from scipy import stats
 
-from cxrjax.metrics import bootstrap
+from cxrjax.metrics import bootstrap, classification
 from cxrjax.ops import losses
 from cxrjax.studies import comparison, predictions, tables
 
@@ -48,25 +48,19 @@ def run(context: Any) -> Results:
     """The comparison of all arms, then accuracy and loss over seeds and the two effects."""
     out = comparison.run(context)
     arms: dict[str, dict[str, np.ndarray]] = {}
-    by_phase: dict[str, list[comparison.System]] = {}
-    for system in comparison.systems_of(context):
-        by_phase.setdefault(system.phase, []).append(system)
-    for phase, systems in by_phase.items():
-        accuracy = [out["systems"][s.name]["accuracy"]["value"] for s in systems]
-        loss = [_loss(s.found) for s in systems]
-        arms[phase] = {"accuracy": np.array(accuracy), "loss": np.array(loss)}
-    found = [s.found for systems in by_phase.values() for s in systems]
+    found: list[predictions.Arrays] = []
+    for phase, _ in context.config.study.systems:
+        seeds = comparison.seeds_of(context, phase)
+        arms[phase] = {"accuracy": np.array([_accuracy(f) for f in seeds]), "loss": np.array([_loss(f) for f in seeds])}
+        found += seeds
     value, gradient = same_function(found)
     note = NOTE.format(value=value, gradient=gradient, n=min(len(a["loss"]) for a in arms.values()))
     titles = dict(context.config.study.systems)
     rows = [(titles[arm], [t_leaf(v["accuracy"], "fraction"), t_leaf(v["loss"], "nat")]) for arm, v in arms.items()]
     out["tables"].insert(0, tables.table("Arms over seeds", note, ["test accuracy", "test loss"], rows))
     effects = _effects(arms)
-    words = [
-        ("Effects, paired by seed", [(name, [entry["accuracy"], entry["loss"]]) for name, entry in effects.items()])
-    ]
-    for title, effect_rows in words:
-        out["tables"].insert(1, tables.table(title, "", ["test accuracy", "test loss"], effect_rows))
+    rows = [(name, [entry["accuracy"], entry["loss"]]) for name, entry in effects.items()]
+    out["tables"].insert(1, tables.table("Effects, paired by seed", "", ["test accuracy", "test loss"], rows))
     out["effects"] = effects | {"same_function": {
         "value": bootstrap.leaf(value, np.nan, np.nan, n=len(found), unit="nat"),
         "gradient": bootstrap.leaf(gradient, np.nan, np.nan, n=len(found), unit="1"),
@@ -76,6 +70,11 @@ def run(context: Any) -> Results:
         for key, words in (("accuracy", "test accuracy"), ("loss", "test loss"))
     }
     return out
+
+
+def _accuracy(found: predictions.Arrays) -> float:
+    known = ~np.isnan(found["label"]).any(axis=1)
+    return classification.accuracy(found["label"][known].argmax(axis=1), found["probability"][known].argmax(axis=1))
 
 
 def _loss(found: predictions.Arrays) -> float:
