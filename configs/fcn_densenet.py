@@ -16,7 +16,10 @@ Expected of `:paper` with ImageNet weights: a mean AUROC near 0.84; from scratch
 from cxrjax import defaults
 
 SYSTEMS = ("chexnet", "wang_resnet50", "yao_lstm")
-VARIANTS = ("smoke", "nih", "paper", "merged", *SYSTEMS, *(f"{s}_{d}" for s in SYSTEMS for d in ("nih", "paper")))
+VARIANTS = (
+    "smoke", "nih", "paper", "merged", "chexnet", "wang_resnet50", "yao_lstm", "chexnet_nih", "wang_resnet50_nih",
+    "yao_lstm_nih", "chexnet_paper", "wang_resnet50_paper", "yao_lstm_paper",
+)  # fmt: skip
 NEEDS_ROOT = ("nih",)
 CLASSES = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",

@@ -11,7 +11,7 @@ A fourth network, the control, sees only a frame along the border, where no lung
 from cxrjax import defaults
 
 SYSTEMS = ("cnn5", "resnet18", "resnet18_augmented")
-VARIANTS = ("smoke", "films", "paper", *SYSTEMS)
+VARIANTS = ("smoke", "films", "paper", "cnn5", "resnet18", "resnet18_augmented")
 NEEDS_ROOT = ("kaggle4",)
 CLASSES = ("COVID-19", "Normal", "Pneumonia", "Tuberculosis")
 TITLES = {

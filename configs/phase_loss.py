@@ -47,14 +47,14 @@ def _arm(name, net, lr, steps, **changes):
 def get_config(variant="default"):
     c = defaults.run()
     c.data = defaults.data(
-        "phantom", CLASSES, 64, num={"train": 900, "val": 150, "test": 400}, findings=("Pneumonia", "COVID-19"),
+        "phantom", CLASSES, 48, num={"train": 900, "val": 150, "test": 400}, findings=("Pneumonia", "COVID-19"),
         normal_share=1 / 3, enh=True, severity=(0.2, 0.8),
     )  # fmt: skip
     c.phases = tuple(ARMS)
     for name in ARMS:
         net = {"name": "vgg_tiny", "hidden": (64,), "pool": "flatten", "dropout": 0.5}
         seeds = 3 if name.split("_")[1] in ("categorical", "sparse") else 2
-        c[name] = _arm(name, net, 1e-3, 120, seeds=seeds)
+        c[name] = _arm(name, net, 1e-3, 100, seeds=seeds)
     c.study = defaults.comparison(
         ARMS, name="phase_loss", paper="phase_loss", penalties=(0.001, 0.01), enh_figure=True,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def _smoke(c):
 
 
 def _films(c):
-    c.data.update({"name": "covid3"})
+    c.data.update({"name": "covid3", "size": 64})
     for name in c.phases:
         c[name].update({"steps": 200, "eval_every": 50})
     c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2)})

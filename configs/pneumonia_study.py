@@ -42,13 +42,13 @@ def _phase(net, steps, **changes):
 
 def get_config(variant="default"):
     c = defaults.run()
-    c.data = defaults.data("phantom", CLASSES, 64, num={"train": 1200, "val": 200, "test": 400}, severity=(0.15, 0.6))
+    c.data = defaults.data("phantom", CLASSES, 48, num={"train": 1200, "val": 200, "test": 400}, severity=(0.15, 0.6))
     c.phases = ("base", "grid", "tuned", "densenet", "augmented", "head1024", "head2048", *BACKBONES)
     resnet, densenet = {"name": "resnet_tiny"}, {"name": "densenet_tiny"}
     c.base = _phase(resnet, 100, optimizer=defaults.optim("sgd", 0.25 / 2**11, b1=0.3))
     c.grid = defaults.grid(
-        (resnet, {"name": "resnet_tiny", "blocks": (1, 1)}), lrs=tuple(0.25 / 2**k for k in (2, 5, 8, 11)), steps=24,
-        batch=32, augment=("rotate",), eval_every=12,
+        (resnet, {"name": "resnet_tiny", "blocks": (1, 1)}), lrs=tuple(0.25 / 2**k for k in (2, 5, 8, 11)), steps=16,
+        batch=32, augment=("rotate",), eval_every=8,
     )  # fmt: skip
     c.tuned = _phase(resnet, 100, optim_from="grid")
     c.densenet = _phase(densenet, 100, optim_from="grid")
@@ -56,7 +56,7 @@ def get_config(variant="default"):
     c.head1024 = _phase({**densenet, "hidden": (1024,)}, 150, optim_from="grid", warp=4)
     c.head2048 = _phase({**densenet, "hidden": (2048,)}, 150, optim_from="grid", warp=4)
     c.vgg = _phase({"name": "vgg_tiny"}, 150, warp=4)
-    c.inception = _phase({"name": "inception_tiny"}, 150, warp=4)
+    c.inception = _phase({"name": "inception_tiny"}, 100, warp=4)
     c.resnet_deep = _phase({"name": "resnet_tiny", "blocks": (2, 3)}, 150, optim_from="grid", warp=4)
     c.study = defaults.comparison(
         {**STAGES, **BACKBONES}, name="pneumonia", paper="pneumonia", maps="densenet", penalties=(0.001, 0.01),
@@ -85,7 +85,7 @@ def _smoke(c):
 
 
 def _kermany(c):
-    c.data.update({"name": "kermany"})
+    c.data.update({"name": "kermany", "size": 64})
     resnet = {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}
     densenet = {"name": "densenet_tiny", "blocks": (1, 6, 8)}
     for name in ("base", "tuned"):
