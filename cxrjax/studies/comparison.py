@@ -82,7 +82,16 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
       UserError: an unknown class, no part to report on, or too few patients for the folds.
     """
     table = films.table("train")
-    data.labels.select(table["labels"], films.columns, tuple(config.data.classes))
+    classes = tuple(config.data.classes)
+    label = data.labels.select(table["labels"], films.columns, classes)
+    if exclusive(config):
+        several = np.flatnonzero(np.nansum(label, axis=1) > 1)
+        if len(several):
+            found = ", ".join(name for name, value in zip(classes, label[several[0]], strict=True) if value == 1)
+            raise UserError(
+                f"{len(several)} training films have several of the classes {', '.join(classes)}, such as "
+                f"{table['key'][several[0]]} ({found}); a softmax wants one each: use loss sigmoid, or other classes"
+            )
     notes = [config.study.caution] if config.study.caution else []
     folds = config[config.study.systems[0][0]].folds
     if folds > 1:

@@ -144,7 +144,9 @@ def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) 
         out[name] = {split: classification.score(label, probability[name], table["patient"], judge.disease)}
     train, train_label = small_films(films, "train", classes)
     test, _ = small_films(films, split, classes)
-    floor = classification.logreg32(train, train_label, test, config.seed, config.study.penalties)
+    known = ~np.isnan(data.labels.select(films.table("train")["labels"], films.columns, classes)).any(axis=1)
+    patients = films.table("train")["patient"][known]
+    floor = classification.logreg32(train, train_label, test, config.seed, config.study.penalties, patients=patients)
     out["logreg32"] = {split: classification.score(label, floor, table["patient"], disease)}
     for name in probability:
         out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, table["patient"], disease)
