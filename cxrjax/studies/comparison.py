@@ -166,10 +166,9 @@ def add_floor(context: Any) -> System:
             probability = floor.logreg32(rows, label, test, config.seed, penalties, patients=train_patients)
             label, table = test_label, films.table(split)
         order = np.argsort(table["key"], kind="stable") if first.folds > 1 else np.arange(len(label))
-        probability = probability.astype(np.float64)
+        found = mean_of([{"probability": probability[order].astype(np.float64)}])
         write_arrays(
-            path, label=label[order], probability=probability[order], key=table["key"][order],
-            logits=np.log(np.clip(probability[order], 1e-12, 1)), patient=table["patient"][order],
+            path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
             classes=np.array(tuple(config.data.classes)), split=np.array(split),
         )  # fmt: skip
     return System(FLOOR, f"{FLOOR} (floor)", "", predictions.read(path), None)
