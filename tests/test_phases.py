@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from cxrjax import data, defaults, phases
+from cxrjax import data, defaults, phases, weights
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -150,3 +152,18 @@ def test_a_grids_best_cell_sets_the_optimizer(config, films):
     optimizer = phases.resolve(context, "whole").optim
     assert (optimizer.name, optimizer.lr, optimizer.b1) == ("nag", 0.03, 0.3)
     assert changed.whole.optim.name == "adam"  # the run's own config is left as it was asked for
+
+
+def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(config, films, tmp_path):
+    fixture = Path(__file__).parent / "weights" / "fixtures" / "densenet_xrv.safetensors"
+    state = {name: value for name, value in weights.load(fixture).items() if not name.startswith("fixture.")}
+    path = tmp_path / "xrv.safetensors"
+    save_file(state, path)
+    changed = config.copy_and_resolve_references()
+    net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
+    changed.head = defaults.classify(net, defaults.optim("sgd", 0.0), 1, 8, weights=str(path))
+    changed.phases = ("head",)
+    assert phases.origins(changed)["head"]["tensors"] == len(state)
+    trained = train(changed, films, tmp_path / "run", {}, "head")
+    kernel = trained.params["net"]["backbone"]["conv0"]["kernel"]
+    np.testing.assert_array_equal(kernel, state["features.conv0.weight"].transpose(2, 3, 1, 0))
