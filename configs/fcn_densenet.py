@@ -31,15 +31,17 @@ TITLES = {
 }  # fmt: skip
 
 CHOICES = {
+    "fcn_head.net.activation": (("none", "relu"), "as fcn.net.activation; both must agree"),
     "fcn.net.activation": (("none", "relu"), "paper 0's formula has nothing between the two convolutions"),
-    "fcn.net.last_init": (("glorot_sqrt", "literal"), "the root of sigma is lost in print"),
+    "fcn_head.net.last_init": (("glorot_sqrt", "literal"), "the root of sigma is lost in print"),
     "fcn.optim.lr": ((1e-3, ...), "the exponents of rate and decay are scrambled in print: 1e-3 and 1e-5"),
     "fcn.optim.weight_decay": ((1e-5, ...), "as the rate; in the gradient, as Adam of PyTorch"),
     "fcn.optim.patience": ((5, ...), "paper 0: five epochs without a better validation loss"),
     "fcn.carry_opt": ((True, False), "open: the head's moments go on, the backbone's begin"),
-    "fcn.select": (("last", "best"), "open in the paper; best by validation loss where there is a validation part"),
+    "fcn.select": (("last", "best"), "open in the paper; best by validation loss in :paper"),
     "fcn.ten_crop": ((False, True), "open in the paper; the public CheXNet averages ten crops"),
     "fcn_head.steps": ((20, ...), "paper 0: 5 to 10 epochs; 5 in :paper"),
+    "chexnet.crop": ((0, 224, ...), "Rajpurkar et al. 2017 resize to 224; :paper prepares 256 px for all and crops"),
     "chexnet.optim.patience": ((1, ...), "Rajpurkar et al. 2017: each time the validation loss plateaus"),
     "wang_resnet50.net.lse_r": ((10.0, ...), "Wang et al. 2017: best r"),
     "wang_resnet50.optim.lr": ((1e-3, ...), "open in Wang et al. 2017"),
@@ -66,11 +68,9 @@ def get_config(variant="default"):
         normal_share=0.4,
     )  # fmt: skip
     c.phases = ("fcn_head", "fcn", *SYSTEMS)
-    c.fcn_head = _phase({"name": "fcn_densenet_tiny"}, _adam(frozen=("^backbone/",)), 20)
-    c.fcn = _phase(
-        {"name": "fcn_densenet_tiny", "activation": "none", "last_init": "glorot_sqrt"},
-        _adam(apart=("^backbone/",)), 400, carry="fcn_head", carry_opt=True,
-    )  # fmt: skip
+    net = {"name": "fcn_densenet_tiny", "activation": "none", "last_init": "glorot_sqrt"}
+    c.fcn_head = _phase(net, _adam(frozen=("^backbone/",)), 20)
+    c.fcn = _phase(net, _adam(apart=("^backbone/",)), 400, carry="fcn_head", carry_opt=True)
     c.chexnet = _phase({"name": "densenet_tiny"}, _adam(weight_decay=0.0, patience=1), 200, augment=("flip",))
     c.wang_resnet50 = _phase(
         {"name": "wang_resnet_tiny", "lse_r": 10.0},
@@ -125,6 +125,7 @@ def _nih(c):
     for name in ("fcn", *SYSTEMS):
         c[name].optim.update(recipe)
         c[name].steps = 500
+    c.fcn.carry_opt = False  # the head's Adam is no AdamW
     c.wang_resnet50.net.update({"blocks": (1, 2, 2), "widths": (24, 48, 96)})
     c.study.penalties = (1e-5, 1e-4, 1e-3)
     c.study.caution = (
@@ -132,17 +133,18 @@ def _nih(c):
     )
 
 
-def _full(c):
+def _full(c, films=78_468):
     """The networks and the schedule of the papers: 256 px, crops of 224, three channels normalized as ImageNet."""
     c.data.size = 256
-    epoch = 78_468 // 64
+    epoch = films // 64
     _each(
         c, batch=64, channels=3, normalize="imagenet", crop=224, augment=("flip",), eval_every=epoch,
         save_every=epoch, log_every=50, select="best", metric=("loss", "min"), steps=100 * epoch,
     )  # fmt: skip
-    c.fcn_head.update({"net": {"name": "fcn_densenet121", "dtype": "bfloat16"}, "steps": 5 * epoch, "select": "last"})
-    c.fcn.net.update({"name": "fcn_densenet121", "dtype": "bfloat16"})
-    epoch = 78_468 // 16
+    for name in ("fcn_head", "fcn"):
+        c[name].net.update({"name": "fcn_densenet121", "dtype": "bfloat16"})
+    c.fcn_head.update({"steps": 5 * epoch, "select": "last"})
+    epoch = films // 16
     c.chexnet.update({
         "net": {"name": "densenet121", "dtype": "bfloat16"}, "batch": 16, "steps": 20 * epoch, "eval_every": epoch,
         "save_every": epoch,
@@ -152,6 +154,9 @@ def _full(c):
     c.wang_resnet50.update({"batch": 80, "steps": 10_000, "eval_every": 1000, "save_every": 1000})
     c.yao_lstm.net.update({"name": "densenet_lstm", "dtype": "bfloat16"})
     c.yao_lstm.update({"channels": 1, "normalize": "film"})
+    for name in ("wang_resnet50", "yao_lstm"):
+        c[name].augment = ()
+    c.study.penalties = (1e-5, 1e-4, 1e-3)
 
 
 def _paper(c):
@@ -161,7 +166,7 @@ def _paper(c):
 
 def _merged(c):
     c.data.update({"name": "merged", "split": "arnoweng", "limit": 67_010})
-    _full(c)
+    _full(c, 124_273)
     for name in ("wang_resnet50", "yao_lstm"):
         del c[name]
     c.phases = ("fcn_head", "fcn", "chexnet")

@@ -15,7 +15,10 @@ CLASSES = ("Normal", "Pneumonia")
 TITLES = {"resnet18": "ResNet-18, 28 px", "resnet50": "ResNet-50, 28 px"}
 
 CHOICES = {
-    "data.flavor": (("pneumoniamnist", "chestmnist"), "ChestMNIST: 14 labels, loss sigmoid"),
+    "data.flavor": (
+        ("pneumoniamnist", "chestmnist"),
+        "of chestmnist, set data.classes to its 14 findings and loss to sigmoid",
+    ),
     "resnet18.augment": (((), ("flip",), ...), "MedMNIST v2 has none"),
     "resnet18.metric": ((("auroc", "max"), ...), "MedMNIST v2: best validation AUROC"),
 }

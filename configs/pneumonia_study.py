@@ -5,8 +5,9 @@
     ...:paper --config.data.root=.../chest_xray                256 px, ResNet-18 to -200, the deck's whole grid
 
 The stages are the deck's: a base network; the grid's best optimizer, learning rate and momentum; DenseNet instead of
-ResNet; augmentation; a head of 2048. Two heads of 1024 (none, and one dense layer) keep width and depth apart. All
-backbones are compared under the same settings, and the tangent kernel of heads of several widths is followed.
+ResNet; augmentation; a head of 2048. Two heads of 1024 (none, and one dense layer) keep width and depth apart. The
+other backbones have settings of their own, and later stages train longer: a stage's gain is not its change alone. The
+tangent kernel of heads of several widths is followed.
 """
 
 from cxrjax import defaults
@@ -26,6 +27,8 @@ CAUTION = (
 
 CHOICES = {
     "base.optim.name": (("sgd", "nag", "adam", "adamw"), "open in the deck before its grid"),
+    "base.optim.lr": ((0.25 / 2**11, ...), "open in the deck; the least of its grid"),
+    "base.optim.b1": ((0.3, 0.9), "open in the deck before its grid"),
     "tuned.optim_from": (("grid", ""), "the deck's grid decides; it prints no winner"),
     "grid.halving.eta": ((0, 2, 3, ...), "0 trains every cell in full, as the deck"),
     "grid.momenta": (((0.3, 0.9), ...), "the deck; beta 1 of adam"),

@@ -48,6 +48,7 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
             "severity": (0.4, 1.0), "findings_per_film": 1,
             # nih, kaggle4, covid3, mimic_cxr, merged, medmnist
             "present_only": False, "strict_lists": True, "overlap": "stop", "manifest": "", "patients_csv": "",
+            "images": "", "label_version": "", "labeler": "chexpert", "official_val": False, "enh_options": {},
             "limit": 0, "uncertain": "mask", "nih_root": "", "mimic_root": "", "flavor": "pneumoniamnist",
         },
         changes,

@@ -154,13 +154,31 @@ def check(config: Any, mesh: Mesh) -> None:
             if phase.get("folds", 0) > 1 and phase.get("seeds", 1) > 1:
                 raise UserError("folds and seeds are both set; one phase repeats one way")
             if phase.carry:
-                lookup({name: name for name in earlier}, phase.carry, "carry")
+                _check_carry(phase, lookup({name: config[name] for name in earlier}, phase.carry, "carry"))
+            if phase.get("crop", 0) > config.data.size:
+                raise UserError(f"crop is {phase.crop}, larger than data.size, {config.data.size}")
+            balanced = tuple(phase.get("class_weight", ())) == ("balanced",)
+            if phase.get("folds", 0) > 1 and (balanced or phase.get("optim_from", "")):
+                raise UserError("balanced class weights and a grid's winner would come from films that folds hold out")
             if phase.get("optim_from", ""):
                 lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
             if phase.get("weights", ""):
                 weights.describe(phase.weights)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+
+
+def _check_carry(phase: Any, earlier: Any) -> None:
+    """Raises UserError where weights cannot be carried, or would have seen films that a fold holds out."""
+    if phase.net.to_dict() != earlier.net.to_dict():
+        raise UserError(f"net is not that of {phase.carry}, whose weights it goes on with; set both")
+    folds, before = phase.get("folds", 0), earlier.get("folds", 0)
+    if folds > 1 and folds != before:
+        raise UserError(f"folds is {folds}, that of {phase.carry} {before}: its weights would have seen held-out films")
+    if phase.get("carry_opt", False) and phase.optim.name != earlier.optim.name:
+        raise UserError(f"carry_opt goes on with the optimizer of {phase.carry}, which is {earlier.optim.name}")
+    if phase.get("weights", ""):
+        raise UserError(f"weights and carry are both set; give {phase.carry}.weights instead")
 
 
 def resolve(context: Context, phase: str) -> Any:
@@ -197,7 +215,9 @@ def train(context: Context, member: Member, config: Any, task: Task) -> State:
     """
     films, mesh = context.films, context.mesh
     classes = tuple(context.config.data.classes)
-    seed = zlib.crc32(f"{context.config.seed}/{member.name}".encode()) & 0x7FFFFFFF
+    # Seeds of the same number begin alike and see films in the same order in every phase, so that arms can be paired.
+    root = f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
+    seed = zlib.crc32(f"{context.config.seed}/{root}".encode()) & 0x7FFFFFFF
     shard = (jax.process_index(), jax.process_count())
     field = "enh" if reads_enh(context.config, member.phase) else "image"
     read = partial(data.batches, films, "train", classes=classes, batch_size=config.batch, seed=seed, shard=shard)
@@ -212,7 +232,7 @@ def train(context: Context, member: Member, config: Any, task: Task) -> State:
             data.eval_batches, films, "val", classes=classes, batch_size=size, keep=kept, shard=shard, field=field
         )
     example = example_of(context.config, member.phase, mesh.size)
-    key = name_key(context.key, member.name)
+    key = name_key(context.key, root)
     _announce(context, config, member, jax.eval_shape(task.init, key, example))
     phase = loop.Phase(
         member.name, config.steps, config.log_every, config.eval_every, config.save_every, config.select,

@@ -69,6 +69,11 @@ def test_what_could_not_begin_is_told_by_phase_and_key():
     for changes, message in (
         ({"fcn__carry": "fcn_heat"}, "fcn: .*did you mean 'fcn_head'"),
         ({"fcn__batch": 3}, "fcn: batch is 3"),
+        ({"fcn__net__activation": "relu"}, "fcn: net is not that of fcn_head"),
+        ({"fcn__folds": 3}, "fcn: folds is 3, that of fcn_head 0"),
+        ({"fcn__optim__name": "sgd"}, "fcn: carry_opt"),
+        ({"fcn__weights": "x.safetensors"}, "fcn: .*give fcn_head.weights"),
+        ({"fcn__crop": 64}, "fcn: crop is 64"),
         ({"fcn__optim_from": "fcn_head"}, "fcn: .*optim_from"),
         ({"chexnet__weights": "/no/such.safetensors"}, r"chexnet: .*no/such\.safetensors"),
     ):

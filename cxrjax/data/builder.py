@@ -9,9 +9,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer as tfds_writer
+
+from cxrjax.data.spool import Spool
 
 # Raw bytes, not PNG: at 256 px PNG halves the files, and is read five times and written six times slower.
 RAW = tfds.features.Encoding.BYTES
@@ -92,7 +96,8 @@ def write(
             examples=examples,
         )
         try:
-            films.download_and_prepare()
+            with mock.patch.object(tfds_writer.shuffle, "Shuffler", Spool):
+                films.download_and_prepare()
         except RuntimeError as error:  # the record writer tells a full disk in its text only
             if FULL not in str(error):
                 raise

@@ -54,6 +54,8 @@ def prepare(data: Any) -> Prepared:
     if not 16 <= int(data.size) <= 4096:
         raise UserError(f"data.size is {data.size}: expected 16 to 4096 pixels")
     source = SOURCES[data.name](data)
+    if data.get("enh_options", None) and not data.get("enh", False):
+        raise UserError("data.enh_options are read where data.enh is True: set it, or leave the options out")
     limit = float(data.get("quarantine_limit", 0.01))
     enh = dict(data.get("enh_options", None) or {}) if data.get("enh", False) else None
     return materialize(source, data.cache, size=int(data.size), limit=limit, enh=enh)
@@ -95,7 +97,7 @@ def materialize(
 
 def _bytes(source: Source, size: int, has_enh: bool) -> int:
     planes = (5 if source.has_truth else 1) + 3 * has_enh  # film, twin and three bytes of truth; three features
-    return source.total * size * size * planes
+    return 2 * source.total * size * size * planes  # records wait in a file of their own until they are counted
 
 
 def _open(directory: Path) -> Prepared:

@@ -48,12 +48,13 @@ def rows(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, str]]:
                 f"{path} has no column {name!r} (it has {', '.join(header) or 'none'}){did_you_mean(name, header)}"
             )
     reader.fieldnames = header
-    return iter(reader)
+    # A row longer than its header keeps the surplus under None, which is no column.
+    return ({name: value for name, value in row.items() if name is not None} for row in reader)
 
 
 def cells(path: Path) -> list[list[str]]:
     """The rows of a CSV file after its header as lists, for files whose header does not name every column."""
-    return list(csv.reader(io.StringIO(_text(path), newline="")))[1:]
+    return [row for row in csv.reader(io.StringIO(_text(path), newline="")) if any(row)][1:]
 
 
 def _text(path: Path) -> str:

@@ -132,7 +132,9 @@ def build(name: str, num_classes: int | None = None, *, head: str | None = None,
     has_aux = _class(make) is inception.Inception
     wants_aux = has_aux and bool(options.pop("aux", True))
     given = _checked(name, options, [make, HEADS[head]], ["aux"] if has_aux else [])
-    chosen = {**preset.options, **given}
+    # A preset's options are of its own head: another head gets those of the backbone alone.
+    own = preset.options if head == preset.head else {k: v for k, v in preset.options.items() if k in _fields(make)}
+    chosen = {**own, **given}
     if given.get("grid") and chosen.get("pool") != "flatten":
         raise UserError(f"model {name!r}: grid={given['grid']!r} is read under pool='flatten' alone; leave one out")
     return Classifier(

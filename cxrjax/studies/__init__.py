@@ -27,6 +27,6 @@ class Study(NamedTuple):
 STUDIES: dict[str, Study] = {
     "progress": Study(treatment.check, treatment.check_films, treatment.run),
     "comparison": Study(comparison.check, comparison.check_films, comparison.run, predictions.write),
-    "phase_loss": Study(comparison.check, comparison.check_films, phase_loss.run, predictions.write),
+    "phase_loss": Study(phase_loss.check, comparison.check_films, phase_loss.run, predictions.write),
     "pneumonia": Study(comparison.check, comparison.check_films, pneumonia.run, predictions.write),
 }

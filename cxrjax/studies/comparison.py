@@ -81,17 +81,18 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     Raises:
       UserError: an unknown class, no part to report on, or too few patients for the folds.
     """
-    table = films.table("train")
     classes = tuple(config.data.classes)
-    label = data.labels.select(table["labels"], films.columns, classes)
-    if exclusive(config):
-        several = np.flatnonzero(np.nansum(label, axis=1) > 1)
-        if len(several):
-            found = ", ".join(name for name, value in zip(classes, label[several[0]], strict=True) if value == 1)
+    for part in films.splits:
+        table = films.table(part)
+        label = data.labels.select(table["labels"], films.columns, classes)
+        wrong = np.flatnonzero(~np.isnan(label).any(axis=1) & (label.sum(axis=1) != 1))
+        if exclusive(config) and len(wrong):
+            found = [name for name, value in zip(classes, label[wrong[0]], strict=True) if value == 1]
             raise UserError(
-                f"{len(several)} training films have several of the classes {', '.join(classes)}, such as "
-                f"{table['key'][several[0]]} ({found}); a softmax wants one each: use loss sigmoid, or other classes"
+                f"{len(wrong)} films of the {part} part have none or several of the classes {', '.join(classes)}, such "
+                f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
             )
+    table = films.table("train")
     notes = [config.study.caution] if config.study.caution else []
     folds = config[config.study.systems[0][0]].folds
     if folds > 1:
@@ -145,7 +146,7 @@ def add_floor(context: Any) -> System:
     """Trains logreg32 on the films that the systems were trained on and predicts theirs; kept in a file."""
     path = predictions.path_of(context.workdir, FLOOR)
     config, films = context.config, context.films
-    if not path.exists():
+    if not predictions.exists(path):
         first = config[config.study.systems[0][0]]
         rows, label = predictions.films_of(context, "train")
         table = films.table("train")
@@ -162,16 +163,23 @@ def add_floor(context: Any) -> System:
                 )
         else:
             split = predictions.held_out(films)
-            test, test_label = predictions.films_of(context, split)
-            probability = floor.logreg32(rows, label, test, config.seed, penalties, patients=train_patients)
-            label, table = test_label, films.table(split)
+            parts = [
+                predictions.films_of(context, part) for part in dict.fromkeys((split, "val")) if films.splits.get(part)
+            ]
+            asked = np.concatenate([small for small, _ in parts])
+            both = floor.logreg32(rows, label, asked, config.seed, penalties, patients=train_patients)
+            label, table = parts[0][1], films.table(split)
+            probability = both[: len(label)]
+            if len(parts) > 1:  # the floor's thresholds are chosen where the networks' are
+                stated = mean_of([{"probability": both[len(label) :].astype(np.float64)}])
+                write_arrays(predictions.path_of(context.workdir, FLOOR, "val"), **stated, label=parts[1][1])
         order = np.argsort(table["key"], kind="stable") if first.folds > 1 else np.arange(len(label))
         found = mean_of([{"probability": probability[order].astype(np.float64)}])
         write_arrays(
             path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
             classes=np.array(tuple(config.data.classes)), split=np.array(split),
         )  # fmt: skip
-    return System(FLOOR, f"{FLOOR} (floor)", "", predictions.read(path), None)
+    return System(FLOOR, f"{FLOOR} (floor)", "", predictions.read(path), predictions.validation(context.workdir, FLOOR))
 
 
 def score(system: System, classes: tuple[str, ...], is_exclusive: bool) -> Results:

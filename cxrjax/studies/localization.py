@@ -149,7 +149,7 @@ def class_map(net: Any, options: classify.Options, variables: Any, image: Array,
 def write_enh(context: Any) -> None:
     """A film of each class with its three local-phase channels, for the page; writes `enh.npz`."""
     path = context.workdir / "enh.npz"
-    if path.exists():
+    if predictions.exists(path):
         return
     split = predictions.held_out(context.films)
     classes = tuple(context.config.data.classes)
@@ -157,4 +157,5 @@ def write_enh(context: Any) -> None:
     chosen = [int(np.flatnonzero(label[:, c] == 1)[0]) for c in range(len(classes)) if (label[:, c] == 1).any()]
     image = data.films(context.films, split, np.array(chosen))["image"]
     names = np.array([name for c, name in enumerate(classes) if (label[:, c] == 1).any()])
-    write_arrays(path, image=image[..., 0], enh=np.asarray(jax.jit(enhance.enhance)(image)), label=names)
+    options = context.config.data.enh_options.to_dict()
+    write_arrays(path, image=image[..., 0], enh=np.asarray(enhance.enhance(image, **options)), label=names)

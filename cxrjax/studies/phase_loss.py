@@ -11,6 +11,7 @@ from scipy import stats
 from cxrjax.metrics import bootstrap, classification
 from cxrjax.ops import losses
 from cxrjax.studies import comparison, predictions, tables
+from cxrjax.types import UserError
 
 Results = dict[str, Any]
 NOTE = (
@@ -44,6 +45,13 @@ def same_function(found: list[predictions.Arrays]) -> tuple[float, float]:
     return value, gradient
 
 
+def check(config: Any) -> None:
+    """As `comparison.check`, and refuses folds: this study repeats by seeds."""
+    comparison.check(config)
+    if any(config[name].folds > 1 for name, _ in config.study.systems):
+        raise UserError("the phase_loss study repeats by seeds; set folds to 0")
+
+
 def run(context: Any) -> Results:
     """The comparison of all arms, then accuracy and loss over seeds and the two effects."""
     out = comparison.run(context)
@@ -54,7 +62,8 @@ def run(context: Any) -> Results:
         arms[phase] = {"accuracy": np.array([_accuracy(f) for f in seeds]), "loss": np.array([_loss(f) for f in seeds])}
         found += seeds
     value, gradient = same_function(found)
-    note = NOTE.format(value=value, gradient=gradient, n=min(len(a["loss"]) for a in arms.values()))
+    pairs = [len(v["loss"]) for arm, v in arms.items() if arm.endswith(("categorical", "sparse"))]
+    note = NOTE.format(value=value, gradient=gradient, n=min(pairs or [len(v["loss"]) for v in arms.values()]))
     titles = dict(context.config.study.systems)
     rows = [(titles[arm], [t_leaf(v["accuracy"], "fraction"), t_leaf(v["loss"], "nat")]) for arm, v in arms.items()]
     out["tables"].insert(0, tables.table("Arms over seeds", note, ["test accuracy", "test loss"], rows))

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from cxrjax import data
 from cxrjax.studies.floor import small
@@ -27,6 +28,14 @@ def held_out(films: data.Prepared) -> str:
 def path_of(workdir: Path, name: str, split: str = "") -> Path:
     """The file of a member's, a system's or the floor's predictions; `split` only for the validation part's."""
     return workdir / "predictions" / (f"{name}.{split}.npz" if split else f"{name}.npz")
+
+
+def exists(path: Path) -> bool:
+    """Whether the first process sees a file: what all wait for must be begun by all or by none."""
+    here = path.exists()
+    if jax.process_count() == 1:
+        return here
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(here)))
 
 
 def read(path: Path) -> Arrays:
@@ -53,7 +62,7 @@ def write(context: Any, member: Any) -> None:
         wanted.append((split, None, path_of(context.workdir, member.name)))
         if split == "test" and films.splits.get("val"):
             wanted.append(("val", None, path_of(context.workdir, member.name, "val")))
-    missing = [item for item in wanted if not item[2].exists()]
+    missing = [item for item in wanted if not exists(item[2])]
     if not missing:
         return
     classes = tuple(context.config.data.classes)

@@ -14,7 +14,7 @@ _EXCLUSIVE = (
     ("macro_f1", "macro F1"), ("auroc", "AUROC"), ("average_precision", "AUPRC"),
 )  # fmt: skip
 _INDEPENDENT = (
-    ("auroc", "mean AUROC"), ("average_precision", "mean AUPRC"), ("f1", "macro F1, thresholds from validation"),
+    ("auroc", "mean AUROC"), ("average_precision", "mean AUPRC"), ("f1", "macro F1, thresholds chosen on other films"),
     ("f1_at_half", "macro F1 at 0.5"),
 )  # fmt: skip
 _CALIBRATION = (
@@ -104,7 +104,8 @@ def _classes(out: Results, titles: dict[str, str], classes: tuple[str, ...], pap
 
 def _calibration(out: Results, titles: dict[str, str]) -> Table:
     rows = [(title, [out["systems"][name].get(key) for key, _ in _CALIBRATION]) for name, title in titles.items()]
-    note = "Temperature and thresholds are fitted on the validation part where there is one, else left out or said so."
+    said = dict.fromkeys(word for name in titles for word in out["systems"][name].get("notes", ()))
+    note = " ".join(["Temperature and thresholds are fitted on the validation part where there is one.", *said])
     return table("Calibration and use", note, [words for _, words in _CALIBRATION], rows)
 
 

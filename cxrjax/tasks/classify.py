@@ -243,6 +243,8 @@ def options_of(config: Any) -> Options:
         values["frozen_backbone"] = any(re.search(pattern, "backbone/") for pattern in config.optim.frozen)
     options = Options(**values)
     lookup(inputs.NORMALIZATIONS, options.normalize, "normalize")
+    if options.loss == "sparse" and options.label_smoothing:
+        raise UserError("label_smoothing means nothing to loss 'sparse', which reads class numbers; use softmax")
     if options.input not in ("cxr", "enh"):
         raise UserError(f"input = {options.input!r}: expected cxr or enh")
     if options.normalize == "imagenet" and options.channels != 3 and options.input == "cxr":

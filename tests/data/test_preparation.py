@@ -166,7 +166,7 @@ def test_full_disk_is_told_with_the_space_needed(fake, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builder.Films, "download_and_prepare", full)
     films = [film._replace(film=np.zeros((500, 500), np.uint8)) for film in fake.records({"train": 4})]
-    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 1 MB"):
+    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 2 MB"):
         materialize(fake.source(films), tmp_path, size=500, limit=0.0)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 

@@ -91,10 +91,10 @@ def test_systems_that_predict_other_films_are_not_compared(tmp_path):
 def test_a_film_of_two_exclusive_classes_is_refused_by_name(tmp_path):
     config = small(tmp_path, loss="softmax", folds=0)
     label = np.zeros((4, 3), np.float32)
-    label[2, :2] = 1
+    label[:, 0] = label[2, 1] = 1
     table = {"labels": label, "key": np.array(["a", "b", "c", "d"]), "patient": np.array(["a", "b", "c", "d"])}
-    films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4, "val": 4})
-    with pytest.raises(UserError, match=r"1 training films.*such as c \(Cardiomegaly, Effusion\)"):
+    films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4})
+    with pytest.raises(UserError, match=r"1 films of the test part.*such as c \(Cardiomegaly, Effusion\)"):
         comparison.check_films(config, films)
-    label[2, 1] = 0
+    label[:, 0], label[2, 1] = 1, 0
     assert comparison.check_films(config, films) == []

@@ -67,7 +67,8 @@ def read(root: Path, data: Any) -> Source:
             given = ["train"] * len(names)
         else:
             names, given, _ = nih_lists.official(folders, strict)
-        labels, version = _labels(folders, names, str(data.get("label_version", "") or ""))
+        used = set(films) if bool(data.get("present_only", False)) else set(names)
+        labels, version = _labels(folders, names, used, str(data.get("label_version", "") or ""))
     where = np.array(given, dtype=object)
     if split == "nih_official":
         where = _hold_out(names, where, labels, int(data.seed))
@@ -129,8 +130,8 @@ def _films(root: Path, folder: str) -> dict[str, tuple[Path, int]]:
     raise UserError(f"no film (.png, .jpg) in {wanted} under data.root {str(root)!r}; data.images names another folder")
 
 
-def _labels(folders: list[Path], names: list[str], edition: str) -> tuple[np.ndarray, str]:
-    """(n, 14) float32 in the order of `names`, and their edition."""
+def _labels(folders: list[Path], names: list[str], used: set[str], edition: str) -> tuple[np.ndarray, str]:
+    """(n, 14) float32 in the order of `names`, and their edition; a film that is not `used` may have no row."""
     found = tables.find(folders, ["Data_Entry_2017*.csv", "labels_14.csv"])
     if not found:
         where = ", ".join(str(folder) for folder in folders)
@@ -142,10 +143,11 @@ def _labels(folders: list[Path], names: list[str], edition: str) -> tuple[np.nda
     else:
         table = _from_findings(path)
         edition = V2020 if "v2020" in path.name.lower() else V2017
+    unknown = [float("nan")] * len(CHESTXRAY14)
     for name in names:
-        if name not in table:
+        if name not in table and name in used:
             raise UserError(f"{path} has no row for the film {name}; expected one for each film used")
-    return np.array([table[name] for name in names], np.float32), edition
+    return np.array([table.get(name, unknown) for name in names], np.float32), edition
 
 
 def _from_findings(path: Path) -> dict[str, list[float]]:
