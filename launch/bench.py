@@ -1,8 +1,9 @@
 """Measured speed: `python launch/bench.py [--only=NAME,...] [--list] [--repeats=N]`.
 
 A case measures its variants in turn, round after round, so that whatever else the machine does falls on all of them,
-and a figure is the median over rounds; `grid` alone takes one variant after the other, and means over steps. Warm-up and
-compilation are left out, and compilation is told apart. Ratios are to the case's first variant, within one run. Exit codes: 0 done; 2 a mistake that the message says how to mend.
+and a figure is the median over rounds; `grid` alone takes one variant after the other, and means over steps. Warm-up
+and compilation are left out, and compilation is told apart. Ratios are to the case's first variant, within one run.
+Exit codes: 0 done; 2 a mistake that the message says how to mend.
 """
 
 from __future__ import annotations
