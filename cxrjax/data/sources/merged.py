@@ -18,8 +18,8 @@ def source(data: Any) -> Source:
     """NIH's films from `data.nih_root` as `nih` splits them, and MIMIC's from `data.mimic_root`.
 
     NIH keeps its split (`data.split`). Of MIMIC, `data.limit` films are taken (67,010 in the paper; 0 for all), and
-    31.6 % of them, by patient, go into val and test in the proportion that these have on NIH's side. The seven findings that MIMIC
-    does not label are unknown there. All other options are those of `nih` and `mimic_cxr`.
+    31.6 % of them, by patient, go into val and test in the proportion that these have on NIH's side. The seven
+    findings that MIMIC does not label are unknown there. All other options are those of `nih` and `mimic_cxr`.
 
     Raises:
       UserError: as the two sources.
