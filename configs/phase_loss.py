@@ -54,7 +54,7 @@ def get_config(variant="default"):
     for name in ARMS:
         net = {"name": "vgg_tiny", "hidden": (64,), "pool": "flatten", "dropout": 0.5}
         seeds = 3 if name.split("_")[1] in ("categorical", "sparse") else 2
-        c[name] = _arm(name, net, 1e-3, 100, seeds=seeds)
+        c[name] = _arm(name, net, 1e-3, 200, seeds=seeds)
     c.study = defaults.comparison(
         ARMS, name="phase_loss", paper="phase_loss", penalties=(0.001, 0.01), enh_figure=True,
     )  # fmt: skip
