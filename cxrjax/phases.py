@@ -15,9 +15,9 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from cxrjax import data, weights
-from cxrjax.data import splits
 from cxrjax.errors import lookup
-from cxrjax.studies import grid
+from cxrjax.ops import losses
+from cxrjax.studies import grid, predictions
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import loop, optim
@@ -82,24 +82,17 @@ def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
     return np.flatnonzero(chosen)
 
 
-def names(config: Any, phase: str) -> list[str]:
-    """The names of a phase's members."""
-    count = max(config[phase].get("folds", 0), config[phase].get("seeds", 1))
-    return [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
-
-
 def members(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     """A phase's members: `folds` patient-grouped, stratified folds of the train part, or `seeds` trainings on all."""
     keep = only(films, "train", config[phase].only)
     folds = config[phase].get("folds", 0)
     if folds < 2:
-        return [Member(name, phase, i, keep, None) for i, name in enumerate(names(config, phase))]
-    table = films.table("train")
-    number = splits.folds(table["patient"].tolist(), table["labels"], folds, seed=config.data.seed)
+        return [Member(name, phase, i, keep, None) for i, name in enumerate(predictions.names(config, phase))]
+    number = predictions.folds_of(config, films, folds)
     allowed = np.arange(len(number)) if keep is None else keep
     return [
         Member(name, phase, i, allowed[number[allowed] != i], allowed[number[allowed] == i])
-        for i, name in enumerate(names(config, phase))
+        for i, name in enumerate(predictions.names(config, phase))
     ]
 
 
@@ -124,14 +117,9 @@ def example_batch(config: Any, devices: int, channels: int = 1) -> Batch:
     )  # fmt: skip
 
 
-def reads_enh(config: Any, phase: str) -> bool:
-    """Whether a phase reads the local-phase channels that were made with the films."""
-    return config[phase].get("input", "cxr") == "enh" and bool(config.data.get("enh", False))
-
-
 def example_of(config: Any, phase: str, devices: int) -> Batch:
     """Blank films as the phase reads them."""
-    return example_batch(config, devices, 3 if reads_enh(config, phase) else 1)
+    return example_batch(config, devices, 3 if predictions.field_of(config, phase) == "enh" else 1)
 
 
 def check(config: Any, mesh: Mesh) -> None:
@@ -191,7 +179,7 @@ def resolve(context: Context, phase: str) -> Any:
         if not present.all():
             missing = [name for name, count in zip(classes, present, strict=True) if not count]
             raise UserError(f"{phase}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
-        exclusive = config.loss in ("softmax", "sparse", "focal")
+        exclusive = config.loss in losses.EXCLUSIVE
         weight = len(label) / (len(classes) * present) if exclusive else absent / present
         config = config.copy_and_resolve_references()
         with config.ignore_type():
@@ -219,7 +207,7 @@ def train(context: Context, member: Member, config: Any, task: Task) -> State:
     root = f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
     seed = zlib.crc32(f"{context.config.seed}/{root}".encode()) & 0x7FFFFFFF
     shard = (jax.process_index(), jax.process_count())
-    field = "enh" if reads_enh(context.config, member.phase) else "image"
+    field = predictions.field_of(context.config, member.phase)
     read = partial(data.batches, films, "train", classes=classes, batch_size=config.batch, seed=seed, shard=shard)
     stream = read(
         keep=member.keep, augment=tuple(config.augment), field=field, balance=bool(config.get("balance", False))
@@ -248,7 +236,7 @@ def train(context: Context, member: Member, config: Any, task: Task) -> State:
 def _carry(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
     """What a member begins with instead of chance."""
     if config.carry:
-        earlier = names(context.config, config.carry)
+        earlier = predictions.names(context.config, config.carry)
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
     if config.get("weights", ""):

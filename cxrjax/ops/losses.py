@@ -15,6 +15,27 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     return (values * weights).sum() / jnp.maximum(weights.sum(), 1e-8)
 
 
+def _exclusive(label: jax.Array, valid: jax.Array, class_weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """(b, k) the labels with unknown rows blank, and (b,) each film's weight."""
+    known = ~jnp.isnan(label).any(axis=-1)
+    onehot = jnp.where(known[:, None], label, 0.0)
+    weight = valid * known
+    if class_weight is not None:
+        weight = weight * (onehot * class_weight[None, :]).sum(axis=-1)
+    return onehot, weight
+
+
+def _independent(label: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(b, k) the labels with unknown entries blank, and (b, k) which entries take part."""
+    known = ~jnp.isnan(label)
+    return jnp.where(known, label, 0.0), known * valid[:, None]
+
+
+def _favor(loss: jax.Array, target: jax.Array, positive_weight: jax.Array | None) -> jax.Array:
+    """(b, k) with the positives' entries times their class's weight."""
+    return loss if positive_weight is None else loss * (target * positive_weight[None, :] + (1 - target))
+
+
 def softmax_cross_entropy(
     logits: jax.Array, label: jax.Array, valid: jax.Array, class_weight: jax.Array | None = None
 ) -> jax.Array:
@@ -29,11 +50,7 @@ def softmax_cross_entropy(
     Returns:
       () float32.
     """
-    known = ~jnp.isnan(label).any(axis=-1)
-    onehot = jnp.where(known[:, None], label, 0.0)
-    weight = valid * known
-    if class_weight is not None:
-        weight = weight * (onehot * class_weight[None, :]).sum(axis=-1)
+    onehot, weight = _exclusive(label, valid, class_weight)
     return weighted_mean(optax.losses.safe_softmax_cross_entropy(logits, onehot), weight)
 
 
@@ -51,12 +68,9 @@ def sigmoid_cross_entropy(
     Returns:
       () float32.
     """
-    known = ~jnp.isnan(label)
-    target = jnp.where(known, label, 0.0)
+    target, known = _independent(label, valid)
     loss = optax.sigmoid_binary_cross_entropy(logits, target)
-    if positive_weight is not None:
-        loss = loss * (target * positive_weight[None, :] + (1 - target))
-    return weighted_mean(loss, known * valid[:, None])
+    return weighted_mean(_favor(loss, target, positive_weight), known)
 
 
 def sparse_cross_entropy(
@@ -66,11 +80,8 @@ def sparse_cross_entropy(
 
     Arguments and result as there; the number is the position of the label's one.
     """
-    known = ~jnp.isnan(label).any(axis=-1)
-    number = jnp.where(known[:, None], label, 0.0).argmax(axis=-1)
-    weight = valid * known
-    if class_weight is not None:
-        weight = weight * class_weight[number]
+    onehot, weight = _exclusive(label, valid, class_weight)
+    number = onehot.argmax(axis=-1)
     return weighted_mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, number), weight)
 
 
@@ -85,11 +96,7 @@ def focal_cross_entropy(
 
     Arguments and result as `softmax_cross_entropy`; `gamma` 0 is that function.
     """
-    known = ~jnp.isnan(label).any(axis=-1)
-    onehot = jnp.where(known[:, None], label, 0.0)
-    weight = valid * known
-    if class_weight is not None:
-        weight = weight * (onehot * class_weight[None, :]).sum(axis=-1)
+    onehot, weight = _exclusive(label, valid, class_weight)
     missed = 1 - (jax.nn.softmax(logits) * onehot).sum(axis=-1)
     # The floor keeps the power's gradient finite where a film is already certain.
     return weighted_mean(
@@ -105,13 +112,11 @@ def batch_weighted_cross_entropy(
     A batch without positives (or negatives) counts one, so that the weight stays finite. Averaged over the known
     entries; other arguments as `sigmoid_cross_entropy` (Wang et al. 2017, section 4.1).
     """
-    known = ~jnp.isnan(label) * valid[:, None]
-    target = jnp.where(jnp.isnan(label), 0.0, label)
+    target, known = _independent(label, valid)
     positives, negatives = (known * target).sum(), (known * (1 - target)).sum()
     total = positives + negatives
     weight = target * total / jnp.maximum(positives, 1) + (1 - target) * total / jnp.maximum(negatives, 1)
-    if positive_weight is not None:
-        weight = weight * (target * positive_weight[None, :] + (1 - target))
+    weight = _favor(weight, target, positive_weight)
     return weighted_mean(weight * optax.sigmoid_binary_cross_entropy(logits, target), known)
 
 
@@ -123,12 +128,9 @@ def sigmoid_focal_cross_entropy(
     gamma: float = 2.0,
 ) -> jax.Array:
     """Binary cross-entropy per class times (1 - p)^gamma of the true side; arguments as `sigmoid_cross_entropy`."""
-    known = ~jnp.isnan(label)
-    target = jnp.where(known, label, 0.0)
+    target, known = _independent(label, valid)
     loss = optax.losses.sigmoid_focal_loss(logits, target, gamma=gamma)
-    if positive_weight is not None:
-        loss = loss * (target * positive_weight[None, :] + (1 - target))
-    return weighted_mean(loss, known * valid[:, None])
+    return weighted_mean(_favor(loss, target, positive_weight), known)
 
 
 def smooth(label: jax.Array, amount: float, exclusive: bool) -> jax.Array:

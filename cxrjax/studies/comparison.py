@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxrjax import data
-from cxrjax.data import splits
 from cxrjax.errors import UserError, lookup
 from cxrjax.studies import floor, localization, predictions, scoring, tables
 from cxrjax.studies.published import PAPERS
@@ -24,14 +23,12 @@ class System(NamedTuple):
     Attributes:
       name: in results.
       title: in tables.
-      phase: its config.
       found: its predictions, see `predictions.write`.
       validation: its predictions on the validation part, or None.
     """
 
     name: str
     title: str
-    phase: str
     found: predictions.Arrays
     validation: predictions.Arrays | None
 
@@ -92,11 +89,10 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
                 f"{len(wrong)} films of the {part} part have none or several of the classes {', '.join(classes)}, such "
                 f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
             )
-    table = films.table("train")
     notes = [config.study.caution] if config.study.caution else []
     folds = config[config.study.systems[0][0]].folds
     if folds > 1:
-        splits.folds(table["patient"].tolist(), table["labels"], folds, seed=config.data.seed)
+        predictions.folds_of(config, films, folds)
         notes.append(
             f"Every figure is of {folds} patient-grouped folds: a film is scored by a network that saw no film of its "
             "patient."
@@ -118,10 +114,7 @@ def mean_of(found: list[predictions.Arrays]) -> predictions.Arrays:
 
 def seeds_of(context: Any, phase: str) -> list[predictions.Arrays]:
     """The predictions of each seed of a phase."""
-    names = (
-        [phase] if context.config[phase].seeds <= 1 else [f"{phase}_{i}" for i in range(context.config[phase].seeds)]
-    )
-    return predictions.gather(context.workdir, names, folds=False)
+    return predictions.gather(context.workdir, predictions.names(context.config, phase), folds=False)
 
 
 def systems_of(context: Any) -> list[System]:
@@ -129,16 +122,19 @@ def systems_of(context: Any) -> list[System]:
     out = []
     for phase, title in context.config.study.systems:
         config = context.config[phase]
-        count = max(config.folds, config.seeds)
-        names = [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
+        names = predictions.names(context.config, phase)
         found = predictions.gather(context.workdir, names, config.folds > 1)
         if config.folds > 1:
-            out.append(System(phase, title, phase, found[0], None))
+            out.append(System(phase, title, found[0], None))
             continue
         seen = [arrays for name in names if (arrays := predictions.validation(context.workdir, name)) is not None]
         if len(names) > 1:
-            title, found, seen = f"{title}, mean of {count} seeds", [mean_of(found)], [mean_of(seen)] if seen else []
-        out.append(System(phase, title, phase, found[0], seen[0] if seen else None))
+            title, found, seen = (
+                f"{title}, mean of {len(names)} seeds",
+                [mean_of(found)],
+                [mean_of(seen)] if seen else [],
+            )
+        out.append(System(phase, title, found[0], seen[0] if seen else None))
     return out
 
 
@@ -154,7 +150,7 @@ def add_floor(context: Any) -> System:
         penalties = tuple(config.study.penalties)
         context.log.say(f"{FLOOR}: a logistic regression on 32x32 films, {len(rows):,} to train on")
         if first.folds > 1:
-            number = splits.folds(train_patients.tolist(), table["labels"], first.folds, seed=config.data.seed)
+            number = predictions.folds_of(config, films, first.folds)
             split, probability = "folds", np.full(label.shape, np.nan)
             for i in range(first.folds):
                 out = number == i
@@ -179,7 +175,7 @@ def add_floor(context: Any) -> System:
             path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
             classes=np.array(tuple(config.data.classes)), split=np.array(split),
         )  # fmt: skip
-    return System(FLOOR, f"{FLOOR} (floor)", "", predictions.read(path), predictions.validation(context.workdir, FLOOR))
+    return System(FLOOR, f"{FLOOR} (floor)", predictions.read(path), predictions.validation(context.workdir, FLOOR))
 
 
 def score(system: System, classes: tuple[str, ...], is_exclusive: bool) -> Results:
@@ -216,11 +212,7 @@ def run(context: Any) -> Results:
     for system in systems:
         out["systems"][system.name]["minus_logreg32"] = difference(system, base, kind)
     by_name = {system.name: system for system in systems}
-    out["pairs"] = {
-        f"{a} minus {b}": difference(by_name[a], by_name[b], kind)
-        for a, b in config.study.pairs
-        if a in by_name and b in by_name
-    }
+    out["pairs"] = {f"{a} minus {b}": difference(by_name[a], by_name[b], kind) for a, b in config.study.pairs}
     out["localization"] = localization.run(context, config.study.maps) if config.study.maps else {}
     if config.study.enh_figure:
         localization.write_enh(context)

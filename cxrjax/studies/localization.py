@@ -35,8 +35,7 @@ def run(context: Any, phase: str) -> Results:
     """
     config = context.config
     classes = tuple(config.data.classes)
-    count = max(config[phase].folds, config[phase].seeds)
-    names = [phase] if count <= 1 else [f"{phase}_{i}" for i in range(config[phase].folds or 1)]
+    names = predictions.names(config, phase)[: max(config[phase].folds, 1)]  # of seeds the first
     parts: list[dict[str, np.ndarray]] = []
     for name in names:
         found = predictions.read(predictions.path_of(context.workdir, name))

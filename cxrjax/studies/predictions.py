@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cxrjax import data
+from cxrjax.data import splits
 from cxrjax.studies.floor import small
 from cxrjax.studies.sweep import write_arrays
 from cxrjax.tasks import classify
@@ -18,6 +19,23 @@ from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 
 Arrays = dict[str, np.ndarray]
+
+
+def names(config: Any, phase: str) -> list[str]:
+    """The names of a phase's members: its own, or one a fold or seed."""
+    count = max(config[phase].get("folds", 0), config[phase].get("seeds", 1))
+    return [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
+
+
+def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
+    """(n,) the fold of each film of the train part, the same for every phase, the floor and the checks."""
+    table = films.table("train")
+    return splits.folds(table["patient"].tolist(), table["labels"], folds, seed=config.data.seed)
+
+
+def field_of(config: Any, phase: str) -> str:
+    """What of the films a phase reads: "enh", the local-phase channels made with them, or "image"."""
+    return "enh" if config[phase].get("input", "cxr") == "enh" and config.data.get("enh", False) else "image"
 
 
 def held_out(films: data.Prepared) -> str:
@@ -66,7 +84,7 @@ def write(context: Any, member: Any) -> None:
     if not missing:
         return
     classes = tuple(context.config.data.classes)
-    field = "enh" if config.get("input", "cxr") == "enh" and context.config.data.get("enh", False) else "image"
+    field = field_of(context.config, member.phase)
     predict = jax.jit(classify.make(config, len(classes)).predict)
     state = meshes.replicate(context.mesh, context.states[member.name])
     size = meshes.whole_batch(context.mesh, config.eval_batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.studies.published import MEAN, Paper
 
 Results = dict[str, Any]
@@ -78,10 +79,7 @@ def _paper(paper: Paper, films: str) -> Table:
     return table(f"As published: {paper.title}", note, ["measured on", *(n.replace("_", " ") for n in names)], rows)
 
 
-_CLASS_ROWS = frozenset({
-    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
-    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
-})  # fmt: skip
+_CLASS_ROWS = frozenset(CHESTXRAY14)
 
 
 def _classes(out: Results, titles: dict[str, str], classes: tuple[str, ...], paper: Paper | None) -> Table:

@@ -11,18 +11,14 @@ from cxrjax import data
 from cxrjax.errors import did_you_mean
 from cxrjax.metrics import bootstrap
 from cxrjax.ops import guidance
-from cxrjax.studies import classification, progress, sweep
+from cxrjax.studies import classification, predictions, progress, sweep
+from cxrjax.studies.predictions import held_out as held_out
 from cxrjax.tasks import classify, ddpm
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 from cxrjax.types import UserError
 
 Results = dict[str, Any]
-
-
-def held_out(films: data.Prepared) -> str:
-    """The part to report on: test, or val where the source has no test part (`check_films` then warns)."""
-    return "test" if films.splits.get("test") else "val"
 
 
 def check(config: Any) -> None:
@@ -114,16 +110,6 @@ def choose(
     return np.concatenate(out)
 
 
-def small_films(films: data.Prepared, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A split as (n, 1024) rows of 32x32 films and (n, k) labels, without ever holding its films at full size."""
-    rows, labels = [], []
-    for batch in data.eval_batches(films, split, classes=classes, batch_size=256):
-        known = (batch.valid > 0) & ~np.isnan(batch.label).any(axis=1)
-        rows.append(classification.small(batch.image[known]))
-        labels.append(batch.label[known])
-    return np.concatenate(rows), np.concatenate(labels)
-
-
 def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) -> Results:
     """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
     config, films = context.config, context.films
@@ -142,10 +128,9 @@ def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) 
         rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)
         probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])
         out[name] = {split: classification.score(label, probability[name], table["patient"], judge.disease)}
-    train, train_label = small_films(films, "train", classes)
-    test, _ = small_films(films, split, classes)
-    known = ~np.isnan(data.labels.select(films.table("train")["labels"], films.columns, classes)).any(axis=1)
-    patients = films.table("train")["patient"][known]
+    train, train_label = predictions.films_of(context, "train")
+    test, _ = predictions.films_of(context, split)
+    patients = films.table("train")["patient"]
     floor = classification.logreg32(train, train_label, test, config.seed, config.study.penalties, patients=patients)
     out["logreg32"] = {split: classification.score(label, floor, table["patient"], disease)}
     for name in probability:

@@ -83,7 +83,7 @@ def test_systems_that_predict_other_films_are_not_compared(tmp_path):
         STUDIES["comparison"].check(config)
     a = {"key": np.array(["a", "b"])}
     b = {"key": np.array(["a", "c"])}
-    first, second = (comparison.System(n, n, "", found, None) for n, found in (("x", a), ("y", b)))
+    first, second = (comparison.System(n, n, found, None) for n, found in (("x", a), ("y", b)))
     with pytest.raises(UserError, match="same films"):
         comparison.difference(first, second, False)
 
