@@ -113,3 +113,99 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         },
         changes,
     )  # fmt: skip
+
+
+def gan(net: dict[str, Any], lr: float, steps: int, batch: int, **changes: Any) -> ConfigDict:
+    """The keys of an adversarial phase, see `tasks.gan.Options`; `lr` is both sides', `optim_d` the discriminators'."""
+    return _dict(
+        {
+            "task": "gan", "net": net, "optim": optim("adam", lr, b1=0.5), "optim_d": optim("adam", lr, b1=0.5),
+            "steps": steps, "batch": batch, "eval_batch": 64, "log_every": 20, "eval_every": 0, "save_every": 200,
+            "select": "last", "metric": ("collapsed", "min"), "only": "", "carry": "", "augment": (),
+            "latent": 100, "normal": "zero_vector", "loss": "least_squares", "ratio": 5, "together": True,
+            "ratio_mode": "one_d_per_batch", "mismatched": False, "tau_every": 0, "ema": 0.999, "collapse": 0.1,
+            "priority": ("Pneumonia", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Atelectasis",
+                         "Pneumothorax"),
+        },
+        changes,
+    )  # fmt: skip
+
+
+# The films, lengths and classifiers of a run that makes films; the two generators' configs add their networks.
+_FOUR = ("Cardiomegaly", "Effusion", "Mass", "Pneumothorax")
+_EIGHT = (
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+)  # fmt: skip
+
+
+def synthesis(generator: ConfigDict) -> ConfigDict:
+    """A run that trains a classifier and a generator and compares their films, see `studies.synthesis`.
+
+    Args:
+      generator: its adversarial phase, as `gan` makes it.
+    """
+    c = run()
+    c.data = data(
+        "phantom", _FOUR, 64, num={"train": 3000, "val": 200, "test": 1250}, findings=_FOUR, normal_share=0.2,
+        severity=(0.5, 1.0),
+    )  # fmt: skip
+    c.phases = ("features", "gan")
+    classifier = {"loss": "sigmoid", "normalize": "unit"}
+    # The network that distances are taken with, unless `fdd.run` names a finished one.
+    c.features = classify({"name": "densenet_tiny"}, optim("adam", 2e-3, schedule="cosine"), 200, 64, **classifier)
+    c.gan = generator
+    # The classifier of each arm of the last table.
+    c.use = classify({"name": "resnet_tiny"}, optim("adam", 2e-3, schedule="cosine"), 100, 32, **classifier)
+    c.fdd = ConfigDict({
+        "run": "", "phase": "", "own_phase": "features", "layers": ("prob", "logit", "pool"), "draws": 500,
+    })  # fmt: skip
+    c.features.run = c.fdd.get_ref("run")
+    c.study = ConfigDict({
+        "name": "synthesis", "gan_phase": "gan", "baseline_run": "", "batch": 125, "reference": "held_out", "cap": 1000,
+        "arms": ("real", "balanced", "augmented", "real_and_made", "made"), "seeds": 2, "num_made": 300,
+    })  # fmt: skip
+    return c
+
+
+def synthesis_of_eight(c: ConfigDict) -> None:
+    """All eight findings, on more films, by networks trained for longer."""
+    c.data.update({
+        "classes": _EIGHT, "findings": _EIGHT, "normal_share": 1 / 9, "num": {"train": 5400, "val": 270, "test": 2250},
+    })  # fmt: skip
+    c.features.steps = 600
+
+
+def synthesis_of_nih(c: ConfigDict) -> None:
+    """A sample of ChestX-ray14 at 64 px, under the benchmark's split."""
+    c.data.update({"name": "nih", "classes": _EIGHT, "split": "arnoweng", "present_only": True})
+    c.features.update({"steps": 400, "augment": ("flip", "crop")})
+    c.use.update({"steps": 200})
+
+
+def synthesis_of_paper(c: ConfigDict) -> None:
+    """All of ChestX-ray14 at 256 px: batch 16 for 20 epochs of 4,904 batches, the benchmark's training part alone."""
+    c.data.update({"name": "nih", "classes": _EIGHT, "split": "arnoweng", "size": 256})
+    c.features.update({
+        "net": {"name": "densenet121", "dtype": "bfloat16"}, "channels": 3, "normalize": "imagenet", "steps": 40_000,
+        "batch": 64, "augment": ("flip",), "eval_every": 1226, "save_every": 1226, "select": "best",
+    })  # fmt: skip
+    c.gan.update({
+        "steps": 98_080, "batch": 16, "latent": 100, "ratio": 5, "mismatched": False, "ema": 0.999, "log_every": 100,
+        "eval_every": 4904, "save_every": 4904, "eval_batch": 32,
+    })  # fmt: skip
+    c.use.update({
+        "net": {"name": "densenet121", "dtype": "bfloat16"}, "channels": 3, "normalize": "imagenet", "steps": 12_260,
+        "batch": 64,
+    })  # fmt: skip
+    c.study.update({"batch": 64, "seeds": 3, "num_made": 5000})
+
+
+def synthesis_smoke(c: ConfigDict) -> None:
+    """Seconds long; its numbers mean nothing."""
+    c.data.update({"size": 32, "num": {"train": 64, "val": 16, "test": 60}})
+    c.features.update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2})
+    c.gan.update({"steps": 8, "batch": 8, "eval_batch": 16, "save_every": 4, "log_every": 4})
+    c.use.update({"steps": 3, "batch": 8, "save_every": 3, "log_every": 3})
+    c.fdd.update({"draws": 20, "layers": ("prob", "logit")})
+    c.study.update({"batch": 20, "seeds": 1, "num_made": 8, "arms": ("real", "real_and_made", "made")})
+    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)

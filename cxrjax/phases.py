@@ -82,9 +82,26 @@ def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
     return np.flatnonzero(chosen)
 
 
+def kept(config: Any, films: data.Prepared, split: str, phase: str) -> np.ndarray | None:
+    """Indices of a split's films that a phase sees; None for all of them.
+
+    A phase with `normal = "drop"` sees only films of its classes.
+    """
+    chosen = only(films, split, config[phase].only)
+    if config[phase].get("normal", "") != "drop":
+        return chosen
+    label = data.labels.select(films.table(split)["labels"], films.columns, tuple(config.data.classes))
+    sick = np.flatnonzero((label == 1).any(axis=1))
+    if not len(sick):
+        raise UserError(
+            f"no film of the {split} part has any of {', '.join(config.data.classes)}, and Normal is dropped"
+        )
+    return sick if chosen is None else np.intersect1d(sick, chosen)
+
+
 def members(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     """A phase's members: `folds` patient-grouped, stratified folds of the train part, or `seeds` trainings on all."""
-    keep = only(films, "train", config[phase].only)
+    keep = kept(config, films, "train", phase)
     folds = config[phase].get("folds", 0)
     if folds < 2:
         return [Member(name, phase, i, keep, None) for i, name in enumerate(predictions.names(config, phase))]
@@ -136,7 +153,7 @@ def check(config: Any, mesh: Mesh) -> None:
             if phase.task == "grid":
                 grid.check(config, name)
                 continue
-            task = lookup(TASKS, phase.task, "task")(phase, len(config.data.classes))
+            task = lookup(TASKS, phase.task, "task")(phase, tuple(config.data.classes))
             state = jax.eval_shape(task.init, jax.random.key(0), example_of(config, name, mesh.size))
             meshes.state_shardings(mesh, state, tuple(tuple(r) for r in config.mesh.shard))
             if phase.get("folds", 0) > 1 and phase.get("seeds", 1) > 1:
@@ -214,10 +231,10 @@ def train(context: Context, member: Member, config: Any, task: Task) -> State:
     )
     evals: Callable[[], Iterator[Batch]] | None = None
     if films.splits.get("val") and member.held_out is None:
-        kept = only(films, "val", config.only)
+        shown = kept(context.config, films, "val", member.phase)
         size = meshes.whole_batch(mesh, config.eval_batch)
         evals = partial(
-            data.eval_batches, films, "val", classes=classes, batch_size=size, keep=kept, shard=shard, field=field
+            data.eval_batches, films, "val", classes=classes, batch_size=size, keep=shown, shard=shard, field=field
         )
     example = example_of(context.config, member.phase, mesh.size)
     key = name_key(context.key, root)
@@ -245,11 +262,20 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
 
 
 def origins(config: Any) -> dict[str, Any]:
-    """Where each phase's weights begin, for the manifest: "from scratch", another phase, or a file and its digest."""
+    """Where each phase's weights begin, for the manifest: "from scratch", a phase, a run, or a file and its digest."""
     out: dict[str, Any] = {}
     for name in config.phases:
         carry, path = config[name].get("carry", ""), config[name].get("weights", "")
-        out[name] = f"those of {carry}" if carry else weights.describe(path) if path else "from scratch"
+        taken = config[name].get("run", "")
+        out[name] = (
+            f"run {taken}"
+            if taken
+            else f"those of {carry}"
+            if carry
+            else weights.describe(path)
+            if path
+            else "from scratch"
+        )
     return out
 
 
@@ -269,13 +295,16 @@ def run(context: Context, phase: str, after: Callable[[Context, Member], None]) 
 
     A grid phase leaves its findings in `context.found`, any other its states in `context.states`.
     """
+    if context.config[phase].get("run", ""):
+        context.log.say(f"{phase}: taken from {context.config[phase].run}")
+        return
     if context.config[phase].task == "grid":
         context.found[phase] = grid.train(context, phase)
         return
     later = context.config.phases[context.config.phases.index(phase) + 1 :]
     carried = any(context.config[name].get("carry", "") == phase for name in later)
     config = resolve(context, phase)
-    task = TASKS[config.task](config, len(context.config.data.classes))
+    task = TASKS[config.task](config, tuple(context.config.data.classes))
     for member in members(context.config, context.films, phase):
         context.states[member.name] = train(context, member, config, task)
         after(context, member)

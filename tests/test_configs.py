@@ -55,7 +55,7 @@ def test_a_variant_names_only_what_there_is(variant):
     assert config.study.name in STUDIES
     assert {config.study[f"{role}_phase"] for role in ("cam", "judge", "diffusion")} <= set(config.phases)
     for name in config.phases:
-        task = TASKS[config[name].task](config[name], len(config.data.classes))  # raises where an option is unknown
+        task = TASKS[config[name].task](config[name], tuple(config.data.classes))  # raises where an option is unknown
         assert callable(task.step)
     assert {sweep.base_mode(mode)[0] for mode in config.study.modes} <= set(guidance.MODES)
     assert config.data.classes[0] == labels.NORMAL
@@ -166,7 +166,7 @@ def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch
     log: Any = SimpleNamespace(say=lambda message: None)
     context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
     config = tiny.config[phase]
-    task = TASKS[config.task](config, 2)
+    task = TASKS[config.task](config, ("Normal", "Pneumonia"))
     phases.train(context, phases.members(tiny.config, tiny.films, phase)[0], config, task)
     return given
 

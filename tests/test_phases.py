@@ -50,7 +50,7 @@ def train(config, films, workdir, states, phase):
     with logs.Log(workdir) as log:
         context = phases.Context(config, films, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {})
         member = phases.members(config, films, phase)[0]
-        return phases.train(context, member, config[phase], TASKS["classify"](config[phase], 2))
+        return phases.train(context, member, config[phase], TASKS["classify"](config[phase], ("Normal", "Pneumonia")))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_kill_inside_either_phase_ends_with_the_same_bits(config, films, whole
 
 
 def test_the_frozen_phase_leaves_the_backbone_as_it_began_and_the_next_moves_it(config, films, whole, tmp_path):
-    task = TASKS["classify"](config.head, 2)
+    task = TASKS["classify"](config.head, ("Normal", "Pneumonia"))
     key = jax.random.split(phases.name_key(jax.random.key(0), "head"), 3)[0]
     start = jax.jit(task.init)(key, phases.example_batch(config, 1))
     assert same(start.params["net"]["backbone"], whole.head.params["net"]["backbone"])

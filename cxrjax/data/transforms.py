@@ -14,6 +14,7 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # 1/14 of the side is 16 pixels at 224; 10 degrees is the range the ETRI deck states.
 CROP_SHARE = 1 / 14
 MAX_DEGREES = 10.0
+BRIGHTNESS = 0.2
 
 
 def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -38,7 +39,13 @@ def rotate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
-TRANSFORMS: dict[str, Transform] = {"flip": flip, "crop": crop, "rotate": rotate}
+def brightness(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Multiplies by a uniform factor of 1 within 20 %, cut at white."""
+    factor = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
+    return np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+
+
+TRANSFORMS: dict[str, Transform] = {"flip": flip, "crop": crop, "rotate": rotate, "brightness": brightness}
 
 
 def compose(names: Sequence[str]) -> Transform:

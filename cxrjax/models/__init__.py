@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from cxrjax.models import densenet, inception, resnet, unet, vgg
+from cxrjax.models import cgan, dcgan, densenet, inception, resnet, unet, vgg
 from cxrjax.models.classifier import Classifier, ConvHead, Head
 from cxrjax.models.inception import AuxHead
 from cxrjax.models.sequence import LstmHead
@@ -30,6 +30,7 @@ __all__ = [
     "LstmHead",
     "Preset",
     "build",
+    "build_gan",
     "unet_options",
 ]
 
@@ -85,6 +86,7 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "DenseNet": {"stem": ("imagenet", "small")},
     "Inception": {"stem": ("imagenet", "small")},
     "ResNet": {"stem": ("imagenet", "cifar")},
+    "Generator": {"join": ("latent", "c"), "tau": ("schedule", "learned")},
     "UNet": {"updown": ("block", "plain")},
     "Head": {"pool": ("gap", "gmp", "lse", "flatten"), "hidden_init": ("torch", "he")},
     "ConvHead": {
@@ -144,6 +146,27 @@ def build(name: str, num_classes: int | None = None, *, head: str | None = None,
         if wants_aux
         else None,
     )
+
+
+def build_gan(name: str, **options: Any) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """A generator and its discriminators by name (`d64`, ...), unbound.
+
+    Args:
+      name: "cgan" (a discriminator for each of `sizes`, spectrally normalized) or "cdcgan" (one, with BatchNorm).
+      **options: fields of the generator's class; `d_features`, the channels of a discriminator's first convolution.
+
+    Raises:
+      UserError: an unknown name, option or value.
+    """
+    if name not in ("cgan", "cdcgan"):
+        raise UserError(_unknown("GAN", name, ("cgan", "cdcgan")))
+    family = cgan if name == "cgan" else dcgan
+    given = _checked(name, options, [family.Generator], ["d_features"])
+    g = _make(name, family.Generator, given)
+    features = given.get("d_features", family.Discriminator.features)
+    if family is dcgan:
+        return g, {f"d{g.size}": dcgan.Discriminator(g.size, features, g.dtype)}
+    return g, {f"d{size}": cgan.Discriminator(size, g.sizes[0], features, g.dtype) for size in g.sizes}
 
 
 def _class(make: Callable[..., nn.Module]) -> Any:

@@ -1,20 +1,26 @@
-"""Training curves: each phase's loss and evaluations, the members of one system in one panel."""
+"""Training curves: each phase's loss and evaluations, the members of one system in one panel; both sides of a GAN."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cxrjax.report.read import Run, is_number
 from cxrjax.report.study import system_of
-from cxrjax.report.style import STYLE, legend, smooth, thinned
+from cxrjax.report.style import FLOOR_LOOK, STYLE, SYSTEM_COLORS, cut, legend, smooth, thinned
 
 _COLORS = STYLE["axes.prop_cycle"].by_key()["color"]
 _MOST_LOGGED = 1000  # points of a training curve that are drawn
+_GENERATOR, _DISCRIMINATORS = "#d55e00", ("#1a4f8b", "#009e73", "#56b4e9", "#b0568c")
+_SIDES = re.compile(r"loss_(?:g|d(\d*))")
+# Measures of an evaluation that have a line a class, and a figure of their own: of samples, and of films.
+_ALIKE = ("ms_ssim/", "ms_ssim_films/")
 Rows = list[dict[str, Any]]
 
 
@@ -85,5 +91,72 @@ def _evaluations(left: Axes, right: Axes, members: list[Rows]) -> None:
 def _measured(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
     if "eval" in row:
         for key, value in row.items():
-            if key not in ("phase", "step", "eval") and is_number(value):
+            if key not in ("phase", "step", "eval") and not key.startswith(_ALIKE) and is_number(value):
                 yield f"{row['eval']} {key}", value
+
+
+def adversarial(run: Run) -> Figure | None:
+    """A row a GAN: the losses of the generator and of each discriminator, and how alike its samples are by class."""
+    phases: dict[str, Rows] = {}
+    for row in run.metrics:
+        if "phase" in row and "step" in row:
+            phases.setdefault(str(row["phase"]), []).append(row)
+    gans = {phase: rows for phase, rows in phases.items() if any(_is_gan(row) for row in rows)}
+    if not gans:
+        return None
+    evaluated = any(key.startswith(_ALIKE) for rows in gans.values() for row in rows for key in row)
+    figure = Figure(figsize=(11.5 if evaluated else 6.5, 3.3 * len(gans)))
+    grid = figure.subplots(len(gans), 1 + evaluated, squeeze=False)
+    for (phase, rows), axes in zip(gans.items(), grid, strict=True):
+        _sides(axes[0], rows)
+        axes[0].set_title(f"{phase}: losses")
+        if evaluated:
+            _alike(axes[1], rows)
+            axes[1].set_title(f"{phase}: MS-SSIM by class (dashed: of real films)")
+    return figure
+
+
+def _is_gan(row: dict[str, Any]) -> bool:
+    return "eval" not in row and is_number(row.get("loss_g"))
+
+
+def _sides(axes: Axes, rows: Rows) -> None:
+    """Every loss as logged, and over all of them their running means."""
+    matches = [match for match in map(_SIDES.fullmatch, {key for row in rows for key in row}) if match]
+    matches.sort(key=lambda match: -1 if match[1] is None else int(match[1] or 0))
+    logged = []
+    for place, match in enumerate(matches):
+        points = [(row["step"], row[match[0]]) for row in rows if "eval" not in row and is_number(row.get(match[0]))]
+        if not points:
+            continue
+        step, loss = np.array(points, float).T
+        generator = match[1] is None
+        name = "generator" if generator else "discriminator" + (f", {match[1]} pixels" if match[1] else "")
+        color = _GENERATOR if generator else _DISCRIMINATORS[(place - 1) % len(_DISCRIMINATORS)]
+        axes.plot(*thinned(step, loss, _MOST_LOGGED), color=color, linewidth=0.6, alpha=0.28)
+        mean = smooth(loss, max(1, len(loss) // 15))
+        axes.plot(*thinned(step, mean, _MOST_LOGGED), color=color, label=name, zorder=3)
+        logged.append(loss)
+    every = np.concatenate(logged)
+    if every.min() > 0 and every.max() > 30 * np.median(every):
+        axes.set_yscale("log")
+    axes.set(xlabel="batch", ylabel="loss")
+    legend(axes)
+
+
+def _alike(axes: Axes, rows: Rows) -> None:
+    """A color a class: its samples solid, its films dashed."""
+    names = list(dict.fromkeys(key[len(p) :] for row in rows for key in row for p in _ALIKE if key.startswith(p)))
+    colored = [name for name in names if name != "Normal"]
+    colors = {name: SYSTEM_COLORS[i % len(SYSTEM_COLORS)] for i, name in enumerate(colored)}
+    for name in names:
+        for prefix, style in zip(_ALIKE, ("-", "--"), strict=True):
+            points = [(row["step"], row[prefix + name]) for row in rows if is_number(row.get(prefix + name))]
+            if points:
+                look: Any = {"marker": "o", "markersize": 3} if style == "-" else {"linewidth": 1.0}
+                axes.plot(*zip(*points, strict=True), style, color=colors.get(name, FLOOR_LOOK[0]), **look)
+    lines = [Line2D([], [], color=colors.get(name, FLOOR_LOOK[0]), label=cut(name, 18)) for name in names]
+    axes.legend(handles=lines, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set(xlabel="batch", ylabel="MS-SSIM")
+    if not names:
+        axes.set_visible(False)

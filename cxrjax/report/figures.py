@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from cxrjax.report import classifiers, curves, looked, searches, treatment
+from cxrjax.report import classifiers, curves, looked, searches, synthesis, treatment
 from cxrjax.report.read import Run
 from cxrjax.report.style import STYLE
 from cxrjax.report.synthetic import MARKS
@@ -56,6 +56,56 @@ FIGURES = {
         "Class activation maps",
         "Where the classifier looks. Top: films; below: the class activation map over them"
         " (outline: the true lesion, where it is known).",
+    ),
+    "films_by_finding": Plot(
+        synthesis.films_by_finding,
+        "Films by finding",
+        "Films are taken evenly, not picked. Beneath the red lines they are synthetic: a generator was asked for the "
+        "finding at the left. Outline: where the feature classifier sees that finding, at half of the map's own range, "
+        "so it is drawn however unsure the classifier is. It is that network's map, not a radiologist's.",
+        dpi=130,
+        generated=True,
+    ),
+    "scales": Plot(
+        synthesis.scales,
+        "One noise at every scale",
+        "Synthetic films. The generator makes a film at every scale at once; each is enlarged here to one size, "
+        "by its nearest pixels. Noise is taken evenly, not picked.",
+        dpi=130,
+        generated=True,
+    ),
+    "interpolation": Plot(
+        synthesis.interpolation,
+        "From one finding to another",
+        "Synthetic films of one noise in each row, while the condition moves from the finding at the left to that at "
+        "the right. What changes is what the generator ties to the finding; it is no course of a disease.",
+        dpi=130,
+        generated=True,
+    ),
+    "attention_maps": Plot(
+        synthesis.attention_maps,
+        "Where the generator attends",
+        "Left: a synthetic film with numbered points. Beside it, for each point (circle): the weights by which the "
+        "generator's attention mixes other places into it. Each map has its own scale, up to its peak, which is given "
+        "as a multiple of even weights.",
+        dpi=130,
+        generated=True,
+    ),
+    "neighbors": Plot(
+        synthesis.neighbors,
+        "Made films nearest to a training film",
+        "Above: of all made films those nearest to a film of the training set, which stands beneath, with their "
+        "distance. Memorization would show as pairs of the same film, and as made films that lie nearer to the "
+        "training films than held-out real films do (histogram).",
+        dpi=130,
+        generated=True,
+    ),
+    "adversarial": Plot(
+        curves.adversarial,
+        "Adversarial training",
+        "Left: the losses of both sides (thin: as logged; thick: centered running mean). They do not say how good the "
+        "films are; one side at its floor says that the game is lost. Right: how alike two samples of one "
+        "class are (solid), and two real films of it (dashed). Samples far above say that the generator has collapsed.",
     ),
     "seeds": Plot(
         searches.seeds,

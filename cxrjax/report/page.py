@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from cxrjax.report import figures, papers, strips, summary
+from cxrjax.report import figures, papers, strips, summary, synthesis
 from cxrjax.report.read import Run, is_number, read_run
 from cxrjax.report.strips import DIFFERENCE_SPAN, data_uri
 from cxrjax.report.style import color_of
@@ -24,7 +24,7 @@ def write(workdir: Path) -> Path:
     """Writes `figures/*.png`, the shown films as `films/*.png`, and `report.html` into a finished run's workdir.
 
     The page holds everything inline and loads nothing: it opens from a disk without a network. What the run does not
-    have is left out.
+    have is left out. Where a GAN left films for a blinded reading, that is a page of its own, `blinded.html`.
 
     Returns:
       The path of `report.html`.
@@ -35,12 +35,13 @@ def write(workdir: Path) -> Path:
     run = read_run(Path(workdir))
     drawn = figures.save_all(run, run.workdir / "figures")
     strips.export(run, run.workdir / "films")
+    reading = synthesis.write_blinded(run)
     page = run.workdir / "report.html"
-    page.write_text(_render(run, drawn), encoding="utf-8")
+    page.write_text(_render(run, drawn, reading), encoding="utf-8")
     return page
 
 
-def _render(run: Run, drawn: dict[str, Path]) -> str:
+def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -57,11 +58,16 @@ def _render(run: Run, drawn: dict[str, Path]) -> str:
         exact=exact,
     )
     built = strips.build(run)
+    treated = bool(run.treated)
+    made = any(figures.FIGURES[name].generated for name in drawn if name != "strips")
     return environment.get_template("page.html.j2").render(
         run=run,
         manifest=run.manifest,
         notice=NOTICE,
-        synthetic=bool(run.treated),
+        treated=treated,
+        made=made,
+        synthetic=treated or made,
+        reading=reading.name if reading else None,
         warnings=[*map(str, _listed(run.manifest.get("warnings"))), *run.notes],
         headline=papers.headline(run) or summary.headline(run),
         tables=papers.tables(run),
@@ -77,7 +83,7 @@ def _render(run: Run, drawn: dict[str, Path]) -> str:
         result_figures=figures.RESULTS,
         captions={name: plot.caption for name, plot in figures.FIGURES.items()},
         titles={name: plot.title for name, plot in figures.FIGURES.items()},
-        films_shown=built is not None or any(name in drawn for name in ("maps", "enh")),
+        films_shown=built is not None or made or any(name in drawn for name in ("maps", "enh")),
         choices=choices(run.manifest.get("choices")),
         facts=facts(run.manifest),
         config=flat(run.manifest.get("config") or {}),

@@ -1,14 +1,15 @@
-"""The tasks by name: `(phase config, number of classes) -> Task`."""
+"""The tasks by name: `(phase config, classes) -> Task`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from cxrjax.tasks import classify, ddpm
+from cxrjax.tasks import classify, ddpm, gan
 from cxrjax.types import Task
 
-TASKS: dict[str, Callable[[Any, int], Task]] = {
-    "classify": classify.make,
-    "ddpm": lambda config, num_classes: ddpm.make(config),
+TASKS: dict[str, Callable[[Any, Sequence[str]], Task]] = {
+    "classify": lambda config, classes: classify.make(config, len(classes)),
+    "ddpm": lambda config, classes: ddpm.make(config),
+    "gan": gan.make,
 }

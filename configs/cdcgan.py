@@ -1,0 +1,62 @@
+"""Films of a chosen finding by a conditional DCGAN, the baseline of the multi-scale attention GAN (JBE 2020).
+
+    python launch/main.py --config=configs/cdcgan.py           phantoms, four findings, 64 px; minutes on 2 cores
+    ...:smoke                                                  the same path in seconds; its numbers mean nothing
+    ...:long                                                   phantoms of all eight findings
+    ...:nih --config.data.root=DIR                             a sample of ChestX-ray14 at 64 px
+    ...:paper --config.data.root=DIR                           all of it at 256 px; GPU and TPU
+
+The films, the feature network and the discriminator's images are those of configs/cgan.py, whose run puts both beside
+each other by `--config.study.baseline_run`.
+"""
+
+from cxrjax import defaults
+
+VARIANTS = ("smoke", "long", "nih", "paper")
+NEEDS_ROOT = ("nih",)
+
+CHOICES = {
+    "gan.latent": ((100, 32, ...), "open in the paper; as the proposed generator's"),
+    "gan.normal": (("zero_vector", "drop", "ninth_class"), "open in the paper, whose Normal films have no class"),
+    "gan.net.features": ((32, ...), "open in the paper; DCGAN's 1024 channels at 4x4 for 256 px"),
+    "gan.ratio": ((1, ...), "DCGAN: one discriminator update for each of the generator's"),
+    "gan.mismatched": ((False, True), "as the proposed generator's"),
+    "gan.ema": ((0.999, 0.0, ...), "as the proposed generator's; DCGAN has none"),
+    "gan.optim.lr": ((2e-4, ...), "DCGAN"),
+    "gan.optim.b2": ((0.999, ...), "DCGAN"),
+}  # fmt: skip
+
+
+def get_config(variant="default"):
+    net = {"name": "cdcgan", "size": 64, "features": 24}
+    c = defaults.synthesis(
+        defaults.gan(
+            net, 2e-4, 3000, 16, latent=32, ratio=1, mismatched=True, ema=0.99, loss="cross_entropy", together=False
+        )
+    )
+    c.study.arms = ()  # the last table is the proposed generator's
+    if variant != "default":
+        globals()[f"_{variant}"](c)
+    return c
+
+
+def _smoke(c):
+    defaults.synthesis_smoke(c)
+    c.gan.net.update({"size": 32, "features": 8})
+    c.study.arms = ()
+
+
+def _long(c):
+    defaults.synthesis_of_eight(c)
+    c.gan.steps = 12_000
+
+
+def _nih(c):
+    defaults.synthesis_of_nih(c)
+    c.gan.update({"steps": 8_000, "augment": ("flip",)})
+
+
+def _paper(c):
+    defaults.synthesis_of_paper(c)
+    c.gan.net.update({"size": 256, "features": 32, "dtype": "bfloat16"})
+    c.gan.ratio = 1

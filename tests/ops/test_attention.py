@@ -1,0 +1,71 @@
+"""Blockwise attention is dense attention, in a fraction of its memory."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cxrjax.ops import attention
+
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def inputs(m, n, b=2, d=4, e=6):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = ((b, m, d), (b, n, d), (b, n, e))
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def gradients(function):
+    """The gradients by query, key and value of a loss that no output drops out of."""
+    return jax.grad(lambda *qkv: jnp.sin(function(*qkv)).sum(), argnums=(0, 1, 2))
+
+
+# Whole blocks; a last block of one query and of all but one; one block for all; fewer and more keys than queries.
+@pytest.mark.parametrize(("m", "n", "block"), [(16, 16, 8), (17, 5, 8), (15, 33, 8), (7, 9, 8), (9, 9, 1)])
+def test_blockwise_is_dense_in_value_and_gradients(m, n, block):
+    qkv = inputs(m, n)
+    blockwise = partial(attention.blockwise, block=block)
+    both = [jit(lambda *qkv, f=f: (f(*qkv), gradients(f)(*qkv)))(*qkv) for f in (attention.dense, blockwise)]
+    assert both[1][0].shape == (2, m, 6)
+    for a, b in zip(*(jax.tree.leaves(x) for x in both), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_dense_is_the_formula():
+    q, k, v = (np.asarray(x, np.float64) for x in inputs(5, 7))
+    weights = np.exp(np.einsum("bmd,bnd->bmn", q, k))
+    expected = np.einsum("bmn,bne->bme", weights / weights.sum(axis=-1, keepdims=True), v)
+    np.testing.assert_allclose(attention.dense(*inputs(5, 7)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_a_query_that_tells_no_key_from_another_gives_the_mean_of_the_values(scale):
+    q, k, v = inputs(11, 7)
+    k = jnp.broadcast_to(k[:, :1], k.shape) if scale else k  # equal keys, or a query of nothing
+    expected = np.broadcast_to(v.mean(axis=1, keepdims=True), (2, 11, 6))
+    np.testing.assert_allclose(attention.blockwise(scale * q, k, v, block=4), expected, atol=1e-5)
+
+
+def test_scores_that_overflow_an_exponential_do_not():
+    q, k, v = inputs(9, 6)
+    out = np.asarray(attention.blockwise(1e4 * q, k, v, block=4))
+    best = np.einsum("bmd,bnd->bmn", q, k).argmax(axis=-1)
+    np.testing.assert_allclose(out, np.take_along_axis(np.asarray(v), best[..., None], axis=1), atol=1e-5)
+
+
+def test_memory_of_blockwise_at_64_by_64_positions_is_a_fraction_of_that_of_dense():
+    n, b, d, e = 64 * 64, 16, 8, 64
+    shapes = [jax.ShapeDtypeStruct((b, n, width), jnp.float32) for width in (d, d, e)]
+
+    def peak(function):
+        compiled = jit(gradients(function)).lower(*shapes).compile()  # never run
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    pairs = 4 * b * n * n  # bytes of one float32 map of all pairs
+    dense, blockwise = peak(attention.dense), peak(attention.blockwise)
+    assert dense >= pairs
+    assert blockwise < dense / 4
+    assert blockwise < pairs / 4  # no such map at all

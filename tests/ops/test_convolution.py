@@ -1,0 +1,127 @@
+"""The hand-written gradients of a convolution against XLA's own, and the two shortcuts against what they replace."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cxrjax.nn.conv import double
+from cxrjax.ops.convolution import convolve, convolve_with_code, double_and_convolve, for_linen
+
+# Compiled without LLVM's optimizer: programs of milliseconds, of which there are many.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def normal(shape, seed):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def reference(x, kernel, stride, pad, dilate):
+    return jax.lax.conv_general_dilated(
+        x, kernel, stride, pad, lhs_dilation=dilate, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def with_gradients(function, *inputs):
+    """The value and the gradient by every input under a random cotangent."""
+
+    @jit
+    def run(*inputs):
+        y, back = jax.vjp(function, *inputs)
+        return y, back(jnp.asarray(normal(y.shape, 99), y.dtype))
+
+    return run(*inputs)
+
+
+def assert_equal(one, other, tolerance=1e-10):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "pad", "dilate"),
+    [
+        ((7, 9), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+        ((8, 6), (4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1)),  # a discriminator's halving
+        ((9, 7), (4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1)),  # no window reaches the last row
+        ((7, 8), (3, 2), (2, 1), ((0, 1), (2, 0)), (1, 1)),  # nothing alike on both axes
+        ((4, 4), (4, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),  # a score: one window
+        ((5, 6), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+        ((6, 5), (1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1)),  # windows that skip rows
+        ((5, 5), (2, 3), (1, 1), ((3, 0), (4, 5)), (1, 1)),  # more padding than a window is wide
+        ((4, 5), (4, 4), (1, 1), ((2, 2), (2, 2)), (2, 2)),  # transposed, of stride 2
+        ((5, 4), (3, 3), (1, 1), ((1, 2), (2, 1)), (2, 2)),
+        ((5, 4), (3, 4), (2, 1), ((1, 1), (0, 3)), (1, 2)),
+    ],
+)
+def test_value_and_gradients_are_those_of_xla(side, kernel, stride, pad, dilate):
+    with jax.enable_x64(True):
+        x, w = normal((2, *side, 3), 0), normal((*kernel, 3, 5), 1)
+        mine = with_gradients(lambda x, w: convolve(x, w, stride, pad, dilate), x, w)
+        assert_equal(mine, with_gradients(lambda x, w: reference(x, w, stride, pad, dilate), x, w))
+
+
+HALVING = ((2, 2), ((1, 1), (1, 1)), (1, 1))
+
+
+def test_gradients_are_the_same_inside_a_branch_and_a_loop():
+    with jax.enable_x64(True):
+        films, w = normal((3, 2, 6, 6, 3), 0), normal((4, 4, 3, 3), 1)
+
+        def gradient(x, conv):
+            return jax.grad(lambda w: jnp.sin(conv(x, w, *HALVING)).sum())(w)
+
+        expected = np.stack([gradient(x, reference) for x in films])
+
+        @jit
+        def scanned(films):
+            return jax.lax.scan(lambda total, x: (total + gradient(x, convolve), None), jnp.zeros_like(w), films)[0]
+
+        @jit
+        def chosen(first, films):
+            return jax.lax.cond(first, lambda f: gradient(f[0], convolve), lambda f: gradient(f[1], convolve), films)
+
+        assert_equal(scanned(films), expected.sum(axis=0))
+        for i, first in enumerate((True, False)):
+            assert_equal(chosen(first, films), expected[i])
+
+
+@pytest.mark.parametrize("side", [(4, 4), (3, 5), (1, 2)])
+def test_double_and_convolve_is_doubling_then_convolving(side):
+    with jax.enable_x64(True):
+        x, w = normal((2, *side, 3), 0), normal((3, 3, 3, 4), 1)
+        plain = with_gradients(lambda x, w: reference(double(x), w, (1, 1), ((1, 1), (1, 1)), (1, 1)), x, w)
+        assert plain[0].shape == (2, 2 * side[0], 2 * side[1], 4)
+        assert_equal(with_gradients(double_and_convolve, x, w), plain)
+
+
+@pytest.mark.parametrize("side", [(4, 4), (3, 5), (2, 1)])
+def test_convolve_with_code_is_concatenating_the_tiled_code(side):
+    with jax.enable_x64(True):
+        x, code, w = normal((2, *side, 3), 0), normal((2, 5), 1), normal((3, 3, 8, 4), 2)
+
+        def plain(x, code, w):
+            tiled = jnp.broadcast_to(code[:, None, None, :], (*x.shape[:3], 5))
+            return reference(jnp.concatenate([x, tiled], axis=-1), w, (1, 1), ((1, 1), (1, 1)), (1, 1))
+
+        assert_equal(with_gradients(convolve_with_code, x, code, w), with_gradients(plain, x, code, w))
+
+
+def test_a_linen_convolution_is_the_same_with_and_without():
+    x = jnp.asarray(normal((2, 7, 8, 3), 0), jnp.float32)
+    options = {"features": 4, "kernel_size": (4, 3), "strides": (2, 1), "padding": [(1, 1), (0, 2)]}
+    plain, mine = nn.Conv(**options), nn.Conv(**options, conv_general_dilated=for_linen)
+    variables = plain.init(jax.random.key(0), x)
+    both = [with_gradients(lambda v, x, net=net: net.apply(v, x), variables, x) for net in (plain, mine)]
+    assert_equal(*both, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"feature_group_count": 3}, {"kernel_dilation": 2}, {"precision": "highest"}])
+def test_a_linen_convolution_it_has_no_gradient_for_is_refused(options):
+    net = nn.Conv(6, (3, 3), padding=1, conv_general_dilated=for_linen, **options)
+    with pytest.raises(ValueError, match="convolve takes no groups"):
+        net.init(jax.random.key(0), jnp.zeros((1, 5, 5, 3)))
