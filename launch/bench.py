@@ -138,8 +138,113 @@ def grid(repeats: int) -> list[Row]:
     ]
 
 
+def attention(repeats: int, *, positions: int = 4096, batch: int = 2) -> list[Row]:
+    """Values and gradients of self-attention on a 64x64 map by the formula, and by blocks of queries."""
+    import jax
+    import jax.numpy as jnp
+
+    from cxrjax.ops import attention as ops
+
+    q, k, v = (jax.random.normal(jax.random.key(i), (batch, positions, d)) for i, d in enumerate((8, 8, 64)))
+    variants = {}
+    for name, function in (("dense", ops.dense), ("blockwise", ops.blockwise)):
+        objective: Any = lambda q, k, v, f=function: jnp.square(f(q, k, v)).sum()  # noqa: E731
+        call, took = compiled(jax.value_and_grad(objective, argnums=(0, 1, 2)), q, k, v)
+        variants[f"{name}, {batch} maps of {positions} positions"] = Timed(call, batch, took)
+    return rates(variants, repeats, "maps/s")
+
+
+def cond(repeats: int, *, side: int = 32, channels: int = 32, batch: int = 16) -> list[Row]:
+    """Gradients of four convolutions inside `lax.cond`: jax's own, and those of `ops.convolution`."""
+    import jax
+    import jax.numpy as jnp
+
+    from cxrjax.ops.convolution import DIMENSIONS, convolve
+
+    pad = ((1, 1), (1, 1))
+    x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
+    kernels = [0.1 * jax.random.normal(jax.random.key(i), (3, 3, channels, channels)) for i in range(4)]
+
+    def theirs(x: Any, kernel: Any) -> Any:
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), pad, dimension_numbers=DIMENSIONS)
+
+    def ours(x: Any, kernel: Any) -> Any:
+        return convolve(x, kernel, (1, 1), pad)
+
+    def branch(conv: Callable[..., Any]) -> Callable[..., Any]:
+        def objective(kernels: Any) -> Any:
+            y = x
+            for kernel in kernels:
+                y = jax.nn.relu(conv(y, kernel))
+            return jnp.square(y).mean()
+
+        return lambda kernels, turn: jax.lax.cond(turn, jax.grad(objective), lambda same: same, kernels)
+
+    variants = {}
+    for name, conv in (("jax.lax", theirs), ("cxrjax", ours)):
+        call, took = compiled(branch(conv), kernels, jnp.bool_(True))
+        variants[f"{name}: gradients in a branch, {batch} maps of {side} px"] = Timed(call, 1, took)
+    return rates(variants, repeats, "gradients/s")
+
+
+def gan(repeats: int, *, size: int = 256, features: int = 64, batch: int = 16) -> list[Row]:
+    """Five batches of the paper's GAN, with one update of its generator, in float32 and in bfloat16."""
+    import jax
+    import numpy as np
+
+    from cxrjax import defaults
+    from cxrjax.tasks import gan as task
+    from cxrjax.types import Batch
+
+    rng, classes = np.random.default_rng(0), ("Cardiomegaly", "Effusion", "Mass", "Pneumothorax")
+    films = jax.device_put(Batch(
+        rng.random((batch, size, size, 1), np.float32), np.eye(4, dtype=np.float32)[np.arange(batch) % 4],
+        np.ones(batch, np.float32), np.arange(batch, dtype=np.int32),
+    ))  # fmt: skip
+    variants = {}
+    for dtype in ("float32", "bfloat16"):
+        net = {"name": "cgan", "sizes": (size // 4, size // 2, size), "features": features, "d_features": features}
+        made = task.make(defaults.gan({**net, "dtype": dtype}, 2e-5, 1000, batch), classes)
+        state = jax.jit(made.init)(jax.random.key(0), films)
+        start = time.perf_counter()
+        program = jax.jit(made.step, donate_argnums=(0,)).lower(state, films, jax.random.key(0)).compile()
+        took, held = time.perf_counter() - start, [state]
+
+        def five(program: Any = program, held: list[Any] = held) -> None:
+            for i in range(5):
+                held[0] = program(held[0], films, jax.random.key(i))[0]
+            jax.block_until_ready(held[0])
+
+        variants[f"{dtype}: {batch} films of {size // 4}, {size // 2}, {size} px"] = Timed(five, 5, took)
+    return rates(variants, repeats, "batches/s")
+
+
+def frechet(repeats: int, *, films: int = 5859, features: int = 1024) -> list[Row]:
+    """The Frechet distance of two sets of features by scipy's sqrtm and by singular values."""
+    import numpy as np
+    from scipy import linalg
+    from threadpoolctl import threadpool_limits
+
+    from cxrjax.metrics import frechet as metrics
+
+    a, b = (np.random.default_rng(i).standard_normal((films, features)) for i in range(2))
+
+    def by_sqrtm() -> None:
+        product = np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)
+        np.trace(linalg.sqrtm(product).real)
+
+    words = f"{films} x {features} features"
+    with threadpool_limits(1):
+        return rates(
+            {f"scipy sqrtm, {words}": Timed(by_sqrtm, 1), f"cxrjax, {words}": Timed(lambda: metrics.distance(a, b), 1)},
+            repeats, "distances/s",
+        )  # fmt: skip
+
+
 # name -> a function of the number of rounds; it imports what it measures only when it is called.
-CASES: dict[str, Callable[[int], list[Row]]] = {"enh": enh, "lwpa": lwpa, "grid": grid}
+CASES: dict[str, Callable[[int], list[Row]]] = {
+    "enh": enh, "lwpa": lwpa, "grid": grid, "attention": attention, "cond": cond, "gan": gan, "frechet": frechet,
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

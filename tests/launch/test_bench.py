@@ -97,3 +97,20 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
     assert all(row.figure > 0 for row in rows)
     assert rows[0].compile_seconds is None
     assert rows[1].compile_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "options", "names"),
+    [
+        ("attention", {"positions": 256, "batch": 1}, ["dense,", "blockwise,"]),
+        ("cond", {"side": 8, "channels": 4, "batch": 2}, ["jax.lax:", "cxrjax:"]),
+        ("frechet", {"films": 40, "features": 4}, ["scipy", "cxrjax,"]),
+        ("gan", {"size": 32, "features": 8, "batch": 2}, ["float32:", "bfloat16:"]),
+    ],
+)
+def test_the_generator_cases_measure_both_sides(
+    bench: ModuleType, case: str, options: dict[str, int], names: list[str]
+) -> None:
+    rows = bench.CASES[case](1, **options)
+    assert [row.variant.split()[0] for row in rows] == names
+    assert all(row.figure > 0 for row in rows)

@@ -99,6 +99,8 @@ def test_a_training_forward_is_one_power_iteration_and_uses_what_it_finds(variab
 def test_a_new_layer_has_a_vector_of_length_one_and_another_forward_leaves_it(variables):
     assert u_of(variables).shape == (6,)
     assert float(jnp.linalg.norm(u_of(variables))) == pytest.approx(1, rel=1e-6)
+    other = SpectralConv(6, 3, pad=0, kernel_init=nn.initializers.ones).init(jax.random.key(0), FILM)
+    assert np.array_equal(u_of(other), u_of(variables))  # no kernel has moved it yet
     _, changed = LAYER.apply(variables, FILM, mutable=["batch_stats"])
     assert "spectral" not in changed
     y, sigma = LAYER.apply(variables, FILM), power_iteration(matrix_of(variables), u_of(variables), 0)[1]

@@ -1,0 +1,501 @@
+"""The alternation of adversarial training: who moves when, by how much, and that a killed run is the same run."""
+
+import dataclasses
+import itertools
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cxrjax import defaults, models
+from cxrjax.nn.spectral import power_iteration
+from cxrjax.ops import multiscale
+from cxrjax.tasks import TASKS, gan
+from cxrjax.train import log as logs
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Batch, Task, UserError
+
+# Compiled without LLVM's optimizer, which would take longer than these programs run.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+CLASSES = ("Cardiomegaly", "Effusion", "Mass")
+NET = {"sizes": (8, 16), "features": 4, "residuals": 0, "d_features": 4}
+OPTIONS = gan.Options(CLASSES, noise=5, ratio=5, tau_every=3)
+
+
+def networks(name, base, **net):
+    g, d = models.build_gan(name, **net)
+    return gan.Networks(g, d, {player: base() for player in ("g", *d)})
+
+
+NETS = networks("cgan", partial(optax.adam, 1e-2), **NET)
+
+
+def batch(n=8, size=16, seed=0):
+    """Films with a bright square where their finding says."""
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(0.2, 0.4, (n, size, size, 1)).astype(np.float32)
+    kind = np.arange(n) % 4  # the fourth has no finding
+    for i, k in enumerate(kind):
+        image[i, 4 * k : 4 * k + 4, 4:8] += 0.5 * (k < 3)
+    return Batch(image, np.eye(4, dtype=np.float32)[kind, :3], np.ones(n, np.float32), np.arange(n, dtype=np.int32))
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A new state whose discriminators' kernels have singular values apart: those of orthogonal ones are all 1."""
+    state = jit(partial(gan.init, NETS, OPTIONS))(jax.random.key(0), batch())
+    rng = np.random.default_rng(1)
+
+    def move(x):
+        return x + 0.3 * rng.standard_normal(x.shape).astype(np.float32)
+
+    params = {name: tree if name == "g" else jax.tree.map(move, tree) for name, tree in state.params.items()}
+    return dataclasses.replace(state, params=params)
+
+
+def reoptimized(state, tx):
+    """A state with the fresh optimizer states of other optimizers."""
+    return dataclasses.replace(state, opt={name: tx[name].init(state.params[name]) for name in state.opt})
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def parts(state, name):
+    """Everything of one player."""
+    return [kind[name] for kind in (state.params, state.stats, state.opt, state.ema) if name in kind]
+
+
+def updates(opt):
+    """How often Adam has moved."""
+    return int(opt[0].count)
+
+
+@pytest.fixture(scope="module")
+def walk(start):
+    """The states before and after each of ten batches, and the scalars of each."""
+    step = jit(partial(gan.step, NETS, OPTIONS))
+    states, scalars = [start], []
+    for i in range(10):
+        state, found = step(states[-1], batch(seed=i), jax.random.key(i))
+        states.append(state)
+        scalars.append(found)
+    return states, scalars
+
+
+def discriminator_update(options):
+    """`gan._discriminate`, compiled: `(state, image, c, valid, key) -> (state, scalars)`."""
+
+    @jit
+    def run(state, image, c, valid, key):
+        return gan._discriminate(NETS, options, state, gan.pyramid(image, NET["sizes"]), c, valid, key)
+
+    return run
+
+
+plain, against_mismatched = (discriminator_update(OPTIONS._replace(mismatched=m)) for m in (False, True))
+IMAGE, ONES = batch().image, np.ones(8, np.float32)
+
+
+def condition(options=OPTIONS):
+    return gan.condition_of(options, jnp.asarray(batch().label))
+
+
+def test_the_generator_moves_at_every_fifth_batch_and_the_discriminators_at_each(walk):
+    states, scalars = walk
+    for i, (before, after) in enumerate(itertools.pairwise(states)):
+        assert int(after.step) == i + 1
+        for now, then in zip(parts(before, "g"), parts(after, "g"), strict=True):
+            assert same(now, then) == ((i + 1) % 5 != 0), i
+        for name in NETS.d:
+            for now, then in zip(parts(before, name), parts(after, name), strict=True):
+                assert not same(now, then)
+            assert updates(after.opt[name]) == i + 1
+        assert updates(after.opt["g"]) == (i + 1) // 5
+        assert all(np.isfinite(v) for v in scalars[i].values())
+
+
+def test_the_loss_of_a_step_is_that_of_both_discriminators(walk):
+    for found in walk[1]:
+        assert set(found) == {"loss", "loss_g", "loss_d8", "loss_d16"}
+        assert float(found["loss"]) == pytest.approx(float(found["loss_d8"] + found["loss_d16"]), rel=1e-6)
+
+
+def test_the_average_of_the_generator_warms_up_over_its_own_updates(walk):
+    states, _ = walk
+    for i, d in ((5, 1 / 10), (10, 2 / 11)):
+        old, new = states[i - 1], states[i]
+        now = {"params": new.params["g"], **new.stats["g"]}
+        expected = jax.tree.map(lambda e, p, d=d: d * e + (1 - d) * p, old.ema["g"], now)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), new.ema["g"], expected)
+        assert same(gan.variables_of(OPTIONS, new), new.ema["g"])
+        assert same(gan.variables_of(OPTIONS._replace(ema=0.0), new), now)
+
+
+def convolutions(tree, path=()):
+    """The path of each leaf `u` of a discriminator's vectors."""
+    return [path] if "u" in tree else [found for key in tree for found in convolutions(tree[key], (*path, key))]
+
+
+def at(tree, path):
+    return at(tree[path[0]], path[1:]) if path else tree
+
+
+def test_a_discriminators_update_is_one_power_iteration_on_the_kernel_before_it(walk):
+    states, _ = walk
+    for before, after in ((states[0], states[1]), (states[4], states[5])):  # the generator's turn adds none
+        for name in NETS.d:
+            paths = convolutions(before.stats[name]["spectral"])
+            assert len(paths) == len([x for x in jax.tree.leaves(before.params[name]) if x.ndim == 4])
+            for path in paths:
+                u, moved = (at(s.stats[name]["spectral"], path)["u"] for s in (before, after))
+                kernel = at(before.params[name], path)["kernel"]
+                matrix = kernel.reshape(-1, kernel.shape[-1]).T
+                np.testing.assert_allclose(moved, power_iteration(matrix, u, 1)[0], atol=1e-5)
+                if len(u) > 1:
+                    assert np.abs(moved - u).max() > 1e-4
+                    assert np.abs(moved - power_iteration(matrix, u, 2)[0]).max() > 1e-4
+
+
+def test_the_generators_update_leaves_the_discriminators_to_the_bit_and_lowers_its_loss(start):
+    nets, key = NETS._replace(tx={**NETS.tx, "g": optax.sgd(0.02, momentum=0.9)}), jax.random.key(3)
+    before = reoptimized(start, nets.tx)
+    after = jit(partial(gan._generate, nets, OPTIONS))(before, condition(), ONES, key)
+    for name in NETS.d:
+        assert same(parts(before, name), parts(after, name))
+    for now, then in zip(parts(before, "g"), parts(after, "g"), strict=True):
+        assert not same(now, then)
+    first, second = (
+        plain(reoptimized(s, NETS.tx), IMAGE, condition(), ONES, key)[1]["loss_g"] for s in (before, after)
+    )
+    assert float(second) < float(first)
+
+
+@jit
+def scores_by_hand(state, z, c, tau):
+    """By discriminator: scores (2, b) of films and of made ones by each head, from one forward pass of training."""
+    made = NETS.g.apply(
+        {"params": state.params["g"], **state.stats["g"]}, z, c, tau, train=True, mutable=["batch_stats"]
+    )
+    films = IMAGE * 2 - 1
+    films = (films.reshape(8, 8, 2, 8, 2, 1).mean(axis=(2, 4)), films)
+    out = {}
+    for (name, net), x, s in zip(NETS.d.items(), films, made[0][0], strict=True):
+        variables = {"params": state.params[name], **state.stats[name]}
+        both = net.apply(variables, jnp.concatenate([x, s]), jnp.concatenate([c, c]), mutable=["spectral"])
+        out[name] = [head.reshape(2, 8) for head in both[0][0]]
+    return out
+
+
+def test_the_losses_are_equations_5_and_6(walk):
+    state, c, key = walk[0][6], condition(), jax.random.key(9)
+    tau, z = gan.tau_of(OPTIONS, state.step), jax.random.normal(key, (8, OPTIONS.noise))
+    assert float(tau) > 0  # the attention takes part
+    for valid in (ONES, np.asarray([1, 1, 1, 1, 1, 0, 0, 0], np.float32)):
+        _, scalars = plain(state, IMAGE, c, valid, key)
+        g = 0.0
+        for name, heads in scores_by_hand(state, z, c, tau).items():
+            heads = np.asarray(heads, np.float64)[:, :, valid > 0]
+            d = sum(0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake**2).mean() for real, fake in heads)
+            assert float(scalars[f"loss_{name}"]) == pytest.approx(d, rel=1e-4)
+            g += sum(0.5 * ((fake - 1) ** 2).mean() for _, fake in heads)
+        assert float(scalars["loss_g"]) == pytest.approx(g, rel=1e-4)
+
+
+def test_an_update_lowers_the_discriminators_loss_under_the_same_noise(start):
+    state, seen = start, []
+    for _ in range(12):
+        state, scalars = plain(state, IMAGE, condition(), ONES, jax.random.key(0))
+        seen.append(float(scalars["loss"]))
+    assert seen[-1] < 0.8 * seen[0]
+
+
+def test_padding_has_no_share_in_loss_or_update(start):
+    rows = np.arange(8) < 5
+    other = np.where(rows[:, None, None, None], IMAGE, 0.9).astype(np.float32)
+    (a, seen_a), (b, seen_b) = (
+        against_mismatched(start, image, condition(), rows.astype(np.float32), jax.random.key(0))
+        for image in (IMAGE, other)
+    )
+    assert float(seen_a["loss"]) == pytest.approx(float(seen_b["loss"]), rel=1e-6)
+    for name in NETS.d:  # Adam's first step is the gradient's sign: compare what it has seen
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), a.opt[name], b.opt[name])
+
+
+def test_mismatched_pairs_add_the_score_of_films_under_another_condition(start):
+    c, key = condition(), jax.random.key(4)
+    less, more = (run(start, IMAGE, c, ONES, key)[1] for run in (plain, against_mismatched))
+    wrong = np.roll(c, 1, axis=0)
+    assert (wrong != c).any(axis=1).all()
+    for (name, net), x in zip(NETS.d.items(), gan.pyramid(jnp.asarray(IMAGE), NET["sizes"]), strict=True):
+        variables = {"params": start.params[name], **start.stats[name]}
+        ((_, together), _), _ = net.apply(variables, x, jnp.asarray(wrong), mutable=["spectral"])
+        extra = 0.5 * float((together**2).mean())
+        assert extra > 1e-4
+        assert float(more[f"loss_{name}"] - less[f"loss_{name}"]) == pytest.approx(extra, rel=1e-3)
+    # A neighbor of the same condition is no mismatch.
+    alike = jnp.broadcast_to(c[:1], c.shape)
+    less, more = (float(run(start, IMAGE, alike, ONES, key)[1]["loss"]) for run in (plain, against_mismatched))
+    assert more == pytest.approx(less, rel=1e-5)
+
+
+def test_all_d_per_batch_updates_the_discriminators_by_the_ratio_and_the_generator_once(start):
+    options = OPTIONS._replace(ratio=3, ratio_mode="all_d_per_batch")
+    before = start
+    after, scalars = jit(partial(gan.step, NETS, options))(before, batch(), jax.random.key(0))
+    assert {name: updates(opt) for name, opt in after.opt.items()} == {"g": 1, "d8": 3, "d16": 3}
+    assert int(after.step) == 1
+    assert not same(before.params["g"], after.params["g"])
+    assert set(scalars) == {"loss", "loss_g", "loss_d8", "loss_d16"}
+    assert all(np.shape(v) == () for v in scalars.values())
+    now = {"params": after.params["g"], **after.stats["g"]}
+    expected = jax.tree.map(lambda e, p: 0.1 * e + 0.9 * p, before.ema["g"], now)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), after.ema["g"], expected)
+
+
+BASELINE = networks("cdcgan", partial(optax.adam, 1e-3), size=16, features=4, d_features=4)
+APART = OPTIONS._replace(loss="cross_entropy", together=False, ratio=2)
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    return jit(partial(gan.init, BASELINE, APART))(jax.random.key(0), batch())
+
+
+def test_the_dcgan_takes_turns_and_its_generators_turn_moves_no_statistics_of_the_discriminator(baseline):
+    step = jit(partial(gan.step, BASELINE, APART))
+    last = dataclasses.replace(baseline, step=jnp.int32(1))
+    (first, scalars), (second, _) = (step(state, batch(), jax.random.key(0)) for state in (baseline, last))
+    # At the start a discriminator knows nothing: log 2 for films and for made ones.
+    assert float(scalars["loss"]) == pytest.approx(2 * np.log(2), abs=0.5)
+    for before, alone, both in zip(*(parts(s, "g") for s in (baseline, first, second)), strict=True):
+        assert same(before, alone)
+        assert not same(before, both)
+    for before, alone, both in zip(*(parts(s, "d16") for s in (baseline, first, second)), strict=True):
+        assert not same(before, alone)
+        assert same(alone, both)  # the generator's turn after it changed nothing
+    assert set(baseline.stats["d16"]) == {"batch_stats"}
+
+
+def test_the_dcgan_judges_films_and_made_ones_by_statistics_of_their_own(baseline):
+    net, p, start = BASELINE.d["d16"], baseline.params["d16"], baseline.stats["d16"]
+    x, c = 2 * jnp.asarray(IMAGE) - 1, condition()
+    pairs = [(x, c), (0.1 * x - 0.9, c)]
+
+    @jit
+    def run(p, stats):
+        alone = [net.apply({"params": p, **stats}, *pair, train=True, mutable=["batch_stats"]) for pair in pairs]
+        return (
+            [(scores[0], changed) for (scores, _), changed in alone],
+            gan.judge(net, p, stats, pairs, False, True), gan.judge(net, p, stats, pairs[:1], False, False),
+        )  # fmt: skip
+
+    alone, (scores, both), (kept_scores, kept) = run(p, start)
+    for (expected, _), (found,) in zip(alone, scores, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    # Both have moved the running statistics, one after the other.
+    for old, first, second, end in zip(*map(jax.tree.leaves, (start, alone[0][1], alone[1][1], both)), strict=True):
+        np.testing.assert_allclose(end, 0.9 * first + (second - 0.9 * old), rtol=1e-4, atol=1e-5)
+    # The generator's turn judges by the batch's statistics as well, and keeps none.
+    np.testing.assert_allclose(kept_scores[0][0], alone[0][0], rtol=1e-4, atol=1e-5)
+    assert same(kept, start)
+
+
+def test_the_weight_of_the_attention_rises_by_a_tenth_and_stays_at_one():
+    options = OPTIONS._replace(tau_every=4)
+    seen = [float(gan.tau_of(options, jnp.int32(step))) for step in (0, 3, 4, 7, 8, 39, 40, 1000)]
+    np.testing.assert_allclose(seen, [0, 0, 0.1, 0.1, 0.2, 0.9, 1, 1], rtol=1e-6)
+    assert float(gan.tau_of(OPTIONS._replace(tau_every=0), jnp.int32(1000))) == 0
+    assert gan.tau_of(options, jnp.int32(3)).dtype == jnp.float32
+
+
+def test_a_ninth_class_widens_the_condition_and_what_reads_it():
+    options = OPTIONS._replace(normal="ninth_class")
+    assert (OPTIONS.width, options.width) == (3, 4)
+    narrow, wide = condition(), condition(options)
+    assert np.array_equal(wide[:, :3], narrow)
+    assert np.array_equal(wide[:, 3], [0, 0, 0, 1, 0, 0, 0, 1])
+    for chosen in (OPTIONS, options):
+        params = jax.eval_shape(partial(gan.init, NETS, chosen), jax.random.key(0), batch()).params
+        assert params["g"]["stem"]["kernel"].shape[0] == chosen.noise + chosen.width
+        for name in NETS.d:
+            joined = params[name]["join"]["kernel"].shape
+            assert joined[2] - joined[3] == chosen.width
+
+
+def test_the_pyramid_is_of_means_by_area_within_the_units_of_tanh():
+    image = np.random.default_rng(0).uniform(0, 1, (2, 32, 32, 1)).astype(np.float32)
+    films = gan.pyramid(jnp.asarray(image), (8, 16, 32))
+    assert [film.shape for film in films] == [(2, s, s, 1) for s in (8, 16, 32)]
+    np.testing.assert_allclose(films[2], 2 * image - 1, atol=1e-6)
+    for film, area in ((films[1], 2), (films[0], 4)):
+        blocks = (2 * image - 1).reshape(2, 32 // area, area, 32 // area, area, 1).mean(axis=(2, 4))
+        np.testing.assert_allclose(film, blocks, atol=1e-6)
+
+
+def test_samples_are_films_of_every_scale_by_the_average_of_the_weights(walk):
+    state = walk[0][10]
+    z, c = jax.random.normal(jax.random.key(0), (8, OPTIONS.noise)), condition()
+    call = jit(partial(gan.sample, NETS.g, OPTIONS))
+    films = call(state, z, c)
+    assert [film.shape for film in films] == [(8, s, s, 1) for s in NET["sizes"]]
+    for film in films:
+        assert 0 <= film.min() < film.max() <= 1
+    assert same(films, call(dataclasses.replace(state, params={}, stats={}), z, c))  # reads the average alone
+    alone = call(state, z[:1], c[:1])  # and not the other films of the batch
+    np.testing.assert_allclose(alone[-1], films[-1][:1], atol=1e-5)
+
+
+def test_rows_hold_the_likeness_of_a_film_to_another_of_its_condition(walk):
+    state, films = walk[0][10], batch()
+    label = np.zeros((8, 3), np.float32)
+    label[[0, 2, 5, 6], [1, 1, 1, 0]] = 1  # Effusion thrice, Cardiomegaly once, four of none of which one is padding
+    films = films.replace(label=label, valid=np.asarray([1, 1, 1, 1, 1, 1, 1, 0], np.float32))
+    rows = jit(partial(gan.predict, NETS, OPTIONS))(state, films, jax.random.key(0))
+    assert np.array_equal(rows["condition"], [1, 3, 1, 3, 3, 1, 0, 3])
+    partner = {0: 2, 1: 3, 2: 5, 3: 4, 4: 1, 5: 0}
+    for i, j in partner.items():
+        expected = multiscale.ms_ssim(films.image[[i]], films.image[[j]])
+        assert float(rows["real"][i]) == pytest.approx(float(expected[0]), abs=1e-5)
+    assert np.isnan(rows["real"][6])  # the only film of its condition
+    made = np.asarray(rows["made"])
+    assert ((made >= 0) & (made < 1 - 1e-4)).all()  # two samples, not one twice
+
+
+def test_the_summary_is_the_mean_by_class_and_how_many_have_collapsed(walk):
+    nan = np.nan
+    rows = {
+        "condition": np.asarray([0, 0, 1, 1, 2, 3], np.int32),
+        "made": np.asarray([0.9, 0.7, 0.3, 0.5, 0.9, 0.55], np.float32),
+        "real": np.asarray([0.2, nan, 0.5, 0.5, nan, 0.5], np.float32),
+    }
+    found = gan.summarize(OPTIONS._replace(collapse=0.1), rows)
+    expected = {
+        "ms_ssim/Cardiomegaly": 0.8, "ms_ssim_films/Cardiomegaly": 0.2, "ms_ssim/Effusion": 0.4,
+        "ms_ssim_films/Effusion": 0.5, "ms_ssim/Normal": 0.55, "ms_ssim_films/Normal": 0.5, "collapsed": 1.0,
+    }  # fmt: skip
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert gan.summarize(OPTIONS._replace(collapse=0.01), rows)["collapsed"] == 2
+    state = gan.on_eval(walk[0][0], found)
+    assert float(state.evals["collapsed"]) == 1
+    assert same(state.params, walk[0][0].params)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
+def test_one_and_eight_devices_give_the_same_gradients(start):
+    nets = networks("cgan", partial(optax.sgd, 1.0), **NET)
+    state = reoptimized(start, nets.tx)
+
+    def both(state, batch, key):
+        c, films = gan.condition_of(OPTIONS, batch.label), gan.pyramid(batch.image, NET["sizes"])
+        d, scalars = gan._discriminate(nets, OPTIONS, state, films, c, batch.valid, key)
+        g = gan._generate(nets, OPTIONS, state, c, batch.valid, key)
+        return {**d.params, "g": g.params["g"]}, {**d.stats, "g": g.stats["g"]}, scalars
+
+    def run(devices):
+        mesh = meshes.make(devices)
+        placed = meshes.replicate(mesh, (state, jax.random.key(1)))
+        params, stats, scalars = jit(both)(placed[0], meshes.put(mesh, batch()), placed[1])
+        gradients = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), state.params, params)  # lr 1
+        return gradients, jax.tree.map(np.asarray, (stats, scalars))
+
+    one, eight = run(1), run(8)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(a).max()))
+    assert all(np.abs(leaf).max() > 0 for name in NETS.d for leaf in jax.tree.leaves(one[0][name]))
+
+
+class Stream:
+    """Batches by position; at `stop_at` it raises, as a kill would."""
+
+    def __init__(self, stop_at=None):
+        self.position, self.stop_at = 0, stop_at
+
+    def __next__(self):
+        if self.position == self.stop_at:
+            raise KeyboardInterrupt
+        self.position += 1
+        return batch(seed=self.position)
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]
+
+    def close(self):
+        pass
+
+
+def test_a_killed_run_continues_to_the_same_bits_over_the_alternation(start, tmp_path):
+    task = Task(
+        init=lambda key, batch: start,
+        step=partial(gan.step, NETS, OPTIONS),
+        predict=partial(gan.predict, NETS, OPTIONS),
+        summarize=partial(gan.summarize, OPTIONS),
+        on_eval=gan.on_eval,
+    )
+
+    def fit(folder, stop_at=None):
+        folder.mkdir(exist_ok=True)
+        with logs.Log(folder) as log:
+            return loop.fit(
+                task, loop.Phase("gan", 7, log_every=2, eval_every=6, save_every=3), stream=Stream(stop_at),
+                evals=lambda: iter([batch(seed=99)]), example=batch(), workdir=folder, mesh=meshes.make(1),
+                key=jax.random.key(5), log=log,
+            )  # fmt: skip
+
+    whole = fit(tmp_path / "whole")
+    assert (updates(whole.opt["g"]), updates(whole.opt["d8"])) == (1, 7)
+    for kill_at in (4, 6):  # saved after 3 and after 6 batches: before and after the generator's only turn
+        folder = tmp_path / str(kill_at)
+        with pytest.raises(KeyboardInterrupt):
+            fit(folder, stop_at=kill_at)
+        resumed = fit(folder)
+        assert jax.tree.structure(resumed) == jax.tree.structure(whole)
+        assert same(resumed, whole)
+    entries = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    evaluated = [entry for entry in entries if "eval" in entry]
+    assert [entry["step"] for entry in evaluated] == [6, 7]
+    assert all("collapsed" in entry and "ms_ssim/Mass" in entry for entry in evaluated)
+
+
+def config(**changes):
+    return defaults.gan({"name": "cgan", **NET}, 1e-3, 10, 8, latent=8, **changes)
+
+
+def test_a_configuration_becomes_a_task_whose_latent_holds_the_condition():
+    task = TASKS["gan"](config(normal="ninth_class"), CLASSES)
+    state = jax.eval_shape(task.init, jax.random.key(0), batch())
+    assert state.params["g"]["stem"]["kernel"].shape[0] == 8
+    assert set(state.params) == set(state.opt) == {"g", "d8", "d16"}
+    assert gan.options_of(config(normal="ninth_class"), CLASSES).noise == 8 - 4
+    assert gan.options_of(config(), CLASSES).noise == 8 - 3
+    after, scalars = jax.eval_shape(task.step, state, batch(), jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert "loss" in scalars
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "least_square"}, "did you mean"), ({"ratio_mode": "one_d"}, "ratio_mode"),
+        ({"normal": "zero"}, "normal"), ({"ratio": 0}, "ratio = 0"), ({"priority": ("Mass",)}, "Cardiomegaly"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_told_by_name(changes, message):
+    with pytest.raises(UserError, match=message):
+        gan.options_of(config(**changes), CLASSES)
+
+
+def test_a_latent_without_room_for_noise_is_told():
+    wide = config()
+    wide.latent = 3
+    with pytest.raises(UserError, match="latent = 3"):
+        gan.options_of(wide, CLASSES)
