@@ -42,7 +42,7 @@ SMALL = {"name": "cgan", "sizes": (16, 32, 64), "features": 24, "d_features": 16
 def get_config(variant="default"):
     # Fewer discriminator updates and higher rates than the paper: minutes hold a hundredth of its batches.
     c = defaults.synthesis(
-        defaults.gan(SMALL, 1e-3, 3000, 16, latent=32, ratio=2, mismatched=True, tau_every=250, ema=0.99)
+        defaults.gan(SMALL, 1e-3, 2000, 16, latent=32, ratio=2, mismatched=True, tau_every=180, ema=0.99)
     )
     c.gan.optim_d.lr = 3e-4
     if variant != "default":

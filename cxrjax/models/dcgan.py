@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from cxrjax.models.cgan import FIRST, steps_between, tile
 from cxrjax.nn.conv import ZEROS
-from cxrjax.ops.convolution import convolve
+from cxrjax.ops.convolution import convolve, transposed
 
 Array = jax.Array
 DCGAN_NORMAL = nn.initializers.normal(0.02)
@@ -34,9 +34,8 @@ class Halving(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", DCGAN_NORMAL, (4, 4, x.shape[-1], self.features)).astype(self.dtype)
-        pad = 2 if self.up else 1
-        dilate, stride = (2, 1) if self.up else (1, 2)
-        y = convolve(x.astype(self.dtype), kernel, (stride, stride), ((pad, pad), (pad, pad)), (dilate, dilate))
+        x = x.astype(self.dtype)
+        y = transposed(x, kernel) if self.up else convolve(x, kernel, (2, 2), ((1, 1), (1, 1)))
         if self.bias:
             y = y + self.param("bias", ZEROS, (self.features,)).astype(self.dtype)[None, None, None, :]
         return y

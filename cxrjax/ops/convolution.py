@@ -87,9 +87,23 @@ def double_and_convolve(x: Array, kernel: Array) -> Array:
 
     Computed on the small map, as one 2x2 convolution of four phases: 4 products a pixel instead of 9.
     """
+    return _in_phases(x, [q for p in _phases(kernel, 0) for q in _phases(p, 1)])
+
+
+def transposed(x: Array, kernel: Array) -> Array:
+    """A 4x4 transposed convolution of stride 2 that doubles the side: (b, h, w, c), (4, 4, c, o) -> (b, 2h, 2w, o).
+
+    It is `convolve` with dilation 2 and padding 2, in four phases: 4 products a pixel instead of 16, most of them of
+    zeros.
+    """
+    return _in_phases(x, [kernel[i::2, j::2] for i in range(2) for j in range(2)])
+
+
+def _in_phases(x: Array, kernels: Sequence[Array]) -> Array:
+    """A doubled map from the 2x2 kernels of its even and odd rows and columns."""
     b, h, w, _ = x.shape
-    o = kernel.shape[-1]
-    small = jnp.concatenate([q for p in _phases(kernel, 0) for q in _phases(p, 1)], axis=-1)  # (2, 2, c, 4 o)
+    o = kernels[0].shape[-1]
+    small = jnp.concatenate(kernels, axis=-1)  # (2, 2, c, 4 o)
     y = convolve(x, small, (1, 1), ((1, 1), (1, 1))).reshape(b, h + 1, w + 1, 2, 2, o)
     rows = jnp.stack([y[:, :-1, :, 0], y[:, 1:, :, 1]], axis=2)  # (b, h, 2, w + 1, 2, o)
     both = jnp.stack([rows[:, :, :, :-1, 0], rows[:, :, :, 1:, 1]], axis=4)  # (b, h, 2, w, 2, o)

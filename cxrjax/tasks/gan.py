@@ -216,10 +216,9 @@ def step(nets: Networks, options: Options, state: State, batch: Batch, key: Key)
         state = _generate(nets, options, state, c, batch.valid, g_key)
     else:
         state, scalars = _discriminate(nets, options, state, films, c, batch.valid, d_key)
+        follow = partial(_generate, nets, options, c=c, valid=batch.valid, key=g_key)
         turn = (state.step + 1) % options.ratio == 0
-        state = jax.lax.cond(
-            turn, lambda state: _generate(nets, options, state, c, batch.valid, g_key), lambda state: state, state
-        )
+        state = follow(state) if options.ratio == 1 else jax.lax.cond(turn, follow, lambda state: state, state)
     return dataclasses.replace(state, step=state.step + 1), scalars
 
 

@@ -23,8 +23,8 @@ def gradients(function):
     return jax.grad(lambda *qkv: jnp.sin(function(*qkv)).sum(), argnums=(0, 1, 2))
 
 
-# Whole blocks; a last block of one query, and of all but one, with fewer and more keys than queries.
-@pytest.mark.parametrize(("m", "n", "block"), [(16, 16, 8), (17, 5, 8), (15, 33, 8)])
+# Whole blocks with more keys than queries, and a last block of one query with fewer.
+@pytest.mark.parametrize(("m", "n", "block"), [(16, 33, 8), (17, 5, 8)])
 def test_blockwise_is_dense_in_value_and_gradients(m, n, block):
     qkv = inputs(m, n)
     blockwise = partial(attention.blockwise, block=block)

@@ -1,0 +1,279 @@
+"""The study of a generator on a few small phantoms: every file and figure of it, from networks that chance began."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxrjax import data, infer, manifest, phases
+from cxrjax.report import contact
+from cxrjax.studies import STUDIES, fdd, features, finished, made, synthesis, use_of_films
+from cxrjax.tasks import TASKS
+from cxrjax.train import log as logs
+from cxrjax.train import mesh as meshes
+from cxrjax.train.checkpoint import Checkpoints
+from cxrjax.types import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def module_of(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def smallest(name: str, cache: Path) -> Any:
+    """The smoke variant with networks of seconds."""
+    config = module_of(name).get_config("smoke")
+    config.data.update({"cache": str(cache), "size": 16, "num": {"train": 40, "val": 10, "test": 50}})
+    config.gan.net.update({"sizes": (8, 16), "features": 4} if name == "cgan" else {"size": 16, "features": 4})
+    config.features.net = {"name": "resnet_tiny"}
+    config.use.update({"steps": 2, "save_every": 2, "log_every": 1})
+    config.study.update({"batch": 16, "num_made": 4, "arms": ("real", "made") if name == "cgan" else ()})
+    config.fdd.update({"draws": 8, "layers": ("prob",)})
+    return config
+
+
+def begin(config: Any, workdir: Path) -> phases.Context:
+    """A context whose phases ended where they began, with their checkpoints and a manifest."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = meshes.make(1)
+    films = data.prepare(config.data)
+    states = {}
+    for name in config.phases:
+        task = TASKS[config[name].task](config[name], tuple(config.data.classes))
+        example = phases.example_batch(config, 1)
+        states[name] = jax.jit(task.init)(phases.name_key(jax.random.key(0), name), example)
+        with Checkpoints(workdir / "checkpoints" / name) as checkpoints:
+            checkpoints.save(1, states[name], {}, {}, done=True)
+    record = {"finished": True, "command": "", "config": manifest.plain(config)}
+    manifest.write_json(workdir / "manifest.json", record)
+    log = logs.Log(workdir)
+    return phases.Context(config, films, workdir, mesh, jax.random.key(0), log, states, {})
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A baseline's run, and the proposed one's beside it."""
+    folder = tmp_path_factory.mktemp("synthesis")
+    begin(smallest("cdcgan", folder / "films"), folder / "cdcgan")
+    config = smallest("cgan", folder / "films")
+    config.study.baseline_run = str(folder / "cdcgan")
+    STUDIES["synthesis"].check(config)
+    context = begin(config, folder / "cgan")
+    notes = STUDIES["synthesis"].check_films(config, context.films)
+    return SimpleNamespace(context=context, notes=notes, results=synthesis.run(context), folder=folder)
+
+
+def test_every_model_is_measured_with_the_same_films_and_the_floor(ran):
+    names = {"proposed", "cdcgan", "untrained"}
+    entry = ran.results["fdd"]["prob"]
+    assert set(entry["mean"]) == names
+    for found in entry["by_class"].values():
+        assert names < set(found)
+        assert found["floor"]["n"] == found["proposed"]["fdd"]["n"]
+        fdd_leaf = found["proposed"]["fdd"]
+        assert fdd_leaf["low"] <= fdd_leaf["value"] <= fdd_leaf["high"]
+        assert found["proposed"]["ratio"]["value"] == pytest.approx(fdd_leaf["value"] / found["floor"]["value"])
+    assert {"value", "low", "high"} <= set(entry["minus_baseline"])
+    gap = entry["mean"]["proposed"]["value"] - entry["mean"]["cdcgan"]["value"]
+    assert entry["minus_baseline"]["value"] == pytest.approx(gap)
+    # Trained for no step, the proposed generator is the untrained one but for its seed.
+    assert entry["mean"]["proposed"]["value"] == pytest.approx(entry["mean"]["untrained"]["value"], rel=0.5)
+
+
+def test_the_results_are_json_with_tables_and_a_headline(ran):
+    json.dumps(ran.results, default=str, allow_nan=False)
+    titles = [table["title"] for table in ran.results["tables"]]
+    assert titles == [
+        "FDD on probabilities", "Is the finding there?", "Copies of training films?", "What made films are good for",
+    ]  # fmt: skip
+    for table in ran.results["tables"]:
+        assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"]), table["title"]
+    assert "cDCGAN" in ran.results["headline"]
+
+
+def test_the_page_finds_its_files(ran):
+    folder = ran.context.workdir / "synthesis"
+    for name in ("shown", "scales", "interpolation", "attention", "neighbors", "blinded"):
+        assert (folder / f"{name}.npz").is_file(), name
+    shown = np.load(folder / "shown.npz")
+    assert shown["finding"][0] == "Normal"
+    assert np.isnan(shown["real_map"][0]).all()
+    assert np.isfinite(shown["made_map"][1:]).all()
+    assert shown["baseline"].shape == shown["real"].shape == shown["made"].shape
+    maps = np.load(folder / "attention.npz")["map"]
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1.0, atol=1e-5)
+    path = np.load(folder / "interpolation.npz")
+    assert (path["films"][0, -1] == path["films"][1, 0]).all()  # one walk, class to class
+
+
+def test_a_second_pass_trains_nothing_and_finds_the_same(ran):
+    log = ran.context.workdir / "metrics.jsonl"
+    before = log.read_text()
+    again = synthesis.run(ran.context)
+    assert log.read_text() == before
+    assert again["use"] == ran.results["use"]
+    assert again["fdd"] == ran.results["fdd"]
+
+
+def test_use_compares_every_arm_with_films_of_patients(ran):
+    use = ran.results["use"]
+    assert list(use) == ["real", "made"]
+    assert "minus_real" in use["made"]
+    assert "minus_real" not in use["real"]
+    assert use["made"]["pointing"]["n"] > 0
+
+
+def test_oversampling_gives_every_class_as_many_as_the_largest():
+    condition = np.array([0, 0, 0, 2, 1, 0])
+    found = use_of_films.oversampled(condition)
+    assert np.bincount(condition[found]).tolist() == [4, 4, 4]
+    assert set(found) == set(range(6))
+
+
+def test_a_stream_of_made_films_goes_on_where_it_was():
+    image, label = np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.eye(4, dtype=np.float32)
+    stream = use_of_films.Made(image, label, 6, seed=3)
+    next(stream)
+    at = stream.get_state()
+    later = next(stream)
+    other = use_of_films.Made(image, label, 6, seed=3)
+    other.set_state(json.loads(json.dumps(at)))
+    again = next(other)
+    np.testing.assert_array_equal(later.image, again.image)
+    np.testing.assert_array_equal(later.label[np.arange(6), later.index], 1.0)
+    mixed = next(use_of_films.Mixed(stream, other))
+    assert mixed.image.shape == (12, 4, 4, 1)
+
+
+def test_films_on_demand_say_that_they_are_synthetic(ran, tmp_path):
+    found = infer.synthesize(ran.context.workdir, "Mass", 5, seed=1)
+    assert found.films.shape == (5, 16, 16)
+    fewer = infer.synthesize(ran.context.workdir, "Mass", 3, seed=1)
+    np.testing.assert_allclose(fewer.films.astype(int), found.films[:3].astype(int), atol=1)
+    other = infer.synthesize(ran.context.workdir, "Effusion", 5, seed=1)
+    assert (other.films != found.films).any()
+    sheet = contact.write_films(tmp_path, found.films, found.finding, found.source, 1)
+    files = sorted(tmp_path.glob("Mass-*.png"))
+    assert len(files) == 5
+    for path in (*files, sheet):
+        with Image.open(path) as picture:
+            assert picture.text["Synthetic"] == "true"  # type: ignore[attr-defined]
+    with Image.open(files[2]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), found.films[2])
+        assert picture.text["Finding"] == "Mass"  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="did you mean 'Mass'"):
+        infer.synthesize(ran.context.workdir, "Mas", 1)
+    with pytest.raises(UserError, match="at least 1"):
+        infer.synthesize(ran.context.workdir, "Mass", 0)
+
+
+def test_another_runs_classifier_measures_too(ran):
+    """`fdd.run`: its network, its size; a phase that takes it trains nothing."""
+    network = features.another(ran.context, str(ran.folder / "cdcgan"), "")
+    assert network.classes == tuple(ran.context.config.data.classes)
+    image = np.zeros((3, 32, 32), np.uint8)  # of another side than the network's
+    found = features.extract(ran.context, network, image, 2)
+    assert found["prob"].shape == (3, 4)
+    assert found["pool"].shape[0] == 3
+    own = features.own(ran.context, "features")
+    same = features.extract(ran.context, own, image[:, :16, :16], 2)
+    np.testing.assert_allclose(same["prob"], found["prob"], atol=1e-5)  # both began by the same key
+
+    config = ran.context.config.copy_and_resolve_references()
+    config.fdd.run = config.features.run = str(ran.folder / "cdcgan")
+    context = ran.context._replace(config=config, states={})
+    phases.run(context, "features", lambda context, member: None)
+    assert not context.states
+    assert phases.origins(config)["features"] == f"run {ran.folder / 'cdcgan'}"
+
+
+def test_a_run_that_cannot_be_read_is_told(ran, tmp_path):
+    with pytest.raises(UserError, match=r"manifest\.json is missing"):
+        finished.open_run(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"finished": False, "command": "go"}))
+    with pytest.raises(UserError, match="has not ended; run its command again: go"):
+        finished.open_run(tmp_path)
+    run = finished.open_run(ran.folder / "cdcgan")
+    with pytest.raises(UserError, match="no phase 'featurs'.*did you mean 'features'"):
+        finished.phase_of(run, "classify", "featurs")
+    with pytest.raises(UserError, match="0 phases of task 'ddpm'"):
+        finished.phase_of(run, "ddpm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"study.gan_phase": "gna"}, "study.gan_phase"),
+        ({"study.gan_phase": "features"}, "has task 'classify'"),
+        ({"data.size": 32}, "largest scale of gan 16"),
+        ({"fdd.layers": ("probs",)}, "fdd.layers has 'probs'"),
+        ({"study.arms": ("made",)}, "lacks 'real'"),
+        ({"study.arms": ("real", "mad")}, "study.arms has 'mad'"),
+        ({"study.baseline_run": "/no/such/run"}, "holds no run"),
+        ({"fdd.run": "/no/such/run"}, "holds no run"),
+        ({"data.classes": ("Normal", "Mass")}, "names Normal"),
+    ],
+)
+def test_what_could_not_work_is_refused_by_name(ran, changes, message):
+    config = ran.context.config.copy_and_resolve_references()
+    for key, value in changes.items():
+        with config.ignore_type():
+            config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        synthesis.check(config)
+
+
+def test_films_of_several_findings_belong_to_the_first_by_priority(ran):
+    label = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [np.nan, 0, 0, 1]], np.float32)
+    # Cardiomegaly before Effusion, Mass before Pneumothorax; none is Normal; unknown counts as absent.
+    assert synthesis.class_of(ran.context.config, label).tolist() == [0, 2, 4, 3]
+
+
+def test_a_generator_without_normal_films_is_not_shown_any(ran):
+    config = ran.context.config.copy_and_resolve_references()
+    config.gan.normal = "drop"
+    (member,) = phases.members(config, ran.context.films, "gan")
+    label = ran.context.films.table("train")["labels"][member.keep]
+    assert (label == 1).any(axis=1).all()
+    assert len(member.keep) < ran.context.films.splits["train"]
+
+
+def test_too_few_films_for_so_many_features_give_no_distance():
+    rng = np.random.default_rng(0)
+    sets = fdd.Sets({"pool": rng.normal(size=(12, 8))}, np.repeat([0, 1], 6), np.arange(12).astype(str))
+    found, notes = fdd.by_class(sets, {"proposed": sets}, "pool", ("Mass", "Normal"), 8, 0)
+    assert found == {}
+    assert all("fewer than twice the 8 features" in note for note in notes)
+
+
+def test_the_asked_finding_is_found_where_it_is():
+    condition = np.repeat([0, 1, 2], 20)
+    prob = np.eye(3)[condition][:, :2] * 0.6 + 0.2
+    sets = fdd.Sets({"prob": prob}, condition, np.arange(60).astype(str))
+    assert fdd.asked(sets, ("A", "B", "Normal"), [0, 1], 20, 0)["macro"]["value"] == 1.0
+    assert fdd.asked(sets, ("A", "B", "Normal"), [1, 0], 20, 0)["macro"]["value"] < 0.5
+
+
+def test_a_generator_samples_the_same_film_in_any_batch(ran):
+    generator = made.own(ran.context, "gan")
+    z = made.noise(generator.options, 5, 0)
+    c = made.codes(generator.options, np.arange(5))
+    one = made.films(ran.context, generator, z, c, 5)[-1]
+    two = made.films(ran.context, generator, z, c, 2)[-1]
+    np.testing.assert_allclose(one.astype(int), two.astype(int), atol=1)
+    assert dataclasses.is_dataclass(generator.state)
