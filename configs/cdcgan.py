@@ -48,12 +48,12 @@ def _smoke(c):
 
 def _long(c):
     defaults.synthesis_of_eight(c)
-    c.gan.steps = 12_000
+    c.gan.steps = 8_000
 
 
 def _nih(c):
     defaults.synthesis_of_nih(c)
-    c.gan.update({"steps": 8_000, "augment": ("flip",)})
+    c.gan.update({"steps": 4_000, "augment": ("flip",)})
 
 
 def _paper(c):

@@ -5,6 +5,7 @@
     ...:long                                                   phantoms of all eight findings; an hour on 2 cores
     ...:nih --config.data.root=DIR                             a sample of ChestX-ray14, 16, 32 and 64 px
     ...:paper --config.data.root=DIR                           all of it at 64, 128 and 256 px; GPU and TPU
+    ...:paper_all_images --config.data.root=DIR                trained on the reference films too, as the paper's was
     ...:paper_phantom                                          the paper's networks on phantoms of 256 px; one GPU
 
 `--config.study.baseline_run=runs/cdcgan` puts a finished run of configs/cdcgan.py beside it, under one feature network,
@@ -15,7 +16,7 @@ Expected: on phantoms a classifier of real films finds the finding asked for wit
 
 from cxrjax import defaults
 
-VARIANTS = ("smoke", "long", "nih", "paper", "paper_phantom")
+VARIANTS = ("smoke", "long", "nih", "paper", "paper_all_images", "paper_phantom")
 NEEDS_ROOT = ("nih",)
 
 CHOICES = {
@@ -58,12 +59,12 @@ def _smoke(c):
 
 def _long(c):
     defaults.synthesis_of_eight(c)
-    c.gan.update({"steps": 12_000, "tau_every": 1000})
+    c.gan.update({"steps": 8_000, "tau_every": 700})
 
 
 def _nih(c):
     defaults.synthesis_of_nih(c)
-    c.gan.update({"steps": 8_000, "tau_every": 600, "augment": ("flip",)})
+    c.gan.update({"steps": 4_000, "tau_every": 300, "augment": ("flip",)})
 
 
 def _paper(c):
@@ -73,8 +74,22 @@ def _paper(c):
     c.gan.tau_every = 24_520
 
 
+def _paper_all_images(c):
+    _paper(c)
+    c.data.split, c.study.reference, c.study.arms = "none", "train", ()
+    c.gan.update({"steps": 140_160, "tau_every": 35_040, "eval_every": 7008, "save_every": 7008})
+    c.features.select = "last"
+    c.warnings = ("The generator and the feature network were trained on the reference films, as the paper's GAN was.",)
+
+
 def _paper_phantom(c):
     data = c.data.copy_and_resolve_references()
     _paper(c)
     c.data = data
     c.data.size = 256
+    c.features.update({"channels": 1, "normalize": "unit", "steps": 600})
+    c.use.update({"channels": 1, "normalize": "unit", "steps": 600})
+    # What made films of 256 px within minutes on one GPU.
+    c.gan.update({"steps": 20_000, "ratio": 2, "mismatched": True, "ema": 0.995, "tau_every": 500})
+    c.gan.optim.lr, c.gan.optim_d.lr = 4e-4, 2e-4
+    c.study.num_made = 300

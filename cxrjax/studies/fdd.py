@@ -12,6 +12,7 @@ from cxrjax.metrics.classification import auroc_per_class, macro
 
 Results = dict[str, Any]
 Features = dict[str, np.ndarray]
+ALL = "all films"
 WIDEST = 512  # features over which an interval, hundreds of distances, is not tried
 
 
@@ -29,8 +30,8 @@ class Sets(NamedTuple):
     patients: np.ndarray
 
     def of(self, layer: str, number: int) -> np.ndarray:
-        """(n', d) the features of one class's films."""
-        return self.features[layer][self.condition == number]
+        """(n', d) the features of one class's films, of all for -1."""
+        return self.features[layer] if number < 0 else self.features[layer][self.condition == number]
 
 
 def _value(value: float, n: int, unit: str = "") -> Results:
@@ -51,13 +52,13 @@ def by_class(
       seed: of the halvings.
 
     Returns:
-      {class: {"floor": leaf, model: {"fdd", "debiased", "infinity", "kid", "ratio": leaf}}}, and notes on classes that
-      have too few films for so many features.
+      {class: {"floor": leaf, model: {"fdd", "debiased", "infinity", "kid", "ratio": leaf}}}, `ALL` for the films of all
+      classes together, and notes on classes that have too few films for so many features.
     """
     out: Results = {}
     notes = []
-    for i, name in enumerate(classes):
-        own, patients = real.of(layer, i), real.patients[real.condition == i]
+    for i, name in [*enumerate(classes), (-1, ALL)]:
+        own, patients = real.of(layer, i), real.patients if i < 0 else real.patients[real.condition == i]
         n, d = own.shape
         if not frechet.enough(n, d):
             notes.append(
@@ -85,7 +86,7 @@ def by_class(
 
 def mean(table: Results, model: str, key: str) -> Results:
     """A model's mean over the classes that have a distance."""
-    values = [entry[model][key]["value"] for entry in table.values()]
+    values = [entry[model][key]["value"] for name, entry in table.items() if name != ALL]
     return _value(float(np.mean(values)), len(values), "") if values else _value(float("nan"), 0)
 
 

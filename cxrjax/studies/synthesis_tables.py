@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cxrjax.studies.fdd import ALL
 from cxrjax.studies.published import SYNTHESIS_FDD
 from cxrjax.studies.tables import Table, published, table
 from cxrjax.studies.use_of_films import ARMS
@@ -39,7 +40,7 @@ def _fdd(results: Results, layer: str, names: tuple[str, ...], films: str) -> Ta
     first = layer == "prob"
     columns += ["paper: cDCGAN", "paper: proposed"] if first else []
     rows: list[tuple[str, list[Any]]] = []
-    for finding in names:
+    for finding in (*names, ALL):
         if finding not in entry["by_class"]:
             continue
         found = entry["by_class"][finding]
@@ -53,10 +54,10 @@ def _fdd(results: Results, layer: str, names: tuple[str, ...], films: str) -> Ta
     mean: list[Any] = [None, None]
     for name in models:
         mean += [entry["mean"][name], None]
-    rows.append(("mean", [*mean, *[None] * (len(columns) - len(mean))]))
+    rows.append(("mean of the classes", [*mean, *[None] * (len(columns) - len(mean))]))
     if "minus_baseline" in entry:
         gap: list[Any] = [None, None, entry["minus_baseline"]]
-        rows.append(("mean, proposed minus cDCGAN", [*gap, *[None] * (len(columns) - len(gap))]))
+        rows.append(("mean of the classes, proposed minus cDCGAN", [*gap, *[None] * (len(columns) - len(gap))]))
     width = results["width"][layer]
     note = f"{FDD_NOTE} Ours: {films}; feature network: {results['feature_network']}, {width} {LAYER_WORDS[layer]}."
     if first:

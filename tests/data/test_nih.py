@@ -119,6 +119,21 @@ def test_official_lists_hold_out_an_eighth_of_the_patients(tree):
     assert source(tree, split="nih_official").fingerprint != found.fingerprint
 
 
+def test_a_sample_is_carved_by_patient(tree):
+    names = [f"{patient:08d}_{i:03d}.png" for patient in range(100, 164) for i in range(1 + patient % 3)]
+    for name in names:
+        (tree / "images_256" / name).touch()
+    write_table(tree, {**FINDINGS, **dict.fromkeys(names, "No Finding")})
+    carve = {"val": 0.1, "test": 0.35}
+    split = by_split(source(tree, split="carved", carve=carve))
+    patients = {name: {key[:8] for key in keys} for name, keys in split.items()}
+    assert sum(map(len, split.values())) == len(names) + len(FINDINGS)
+    assert not (patients["train"] & patients["test"] or patients["val"] & patients["test"])
+    total = sum(map(len, patients.values()))
+    assert len(patients["test"]) == pytest.approx(0.35 * total, abs=2)
+    assert by_split(source(tree, split="carved", carve=carve, seed=1))["test"] != split["test"]
+
+
 def test_all_films_present_without_lists(tree):
     (tree / "images_256/00000003_000.png").unlink()
     found = source(tree, split="none")

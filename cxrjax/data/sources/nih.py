@@ -16,7 +16,7 @@ from cxrjax.data.sources import nih_lists
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
 
-SPLITS = ("nih_official", "arnoweng", "s0_faithful", "none")
+SPLITS = ("nih_official", "arnoweng", "s0_faithful", "carved", "none")
 WHAT = "the ChestX-ray14 folder with images/ and Data_Entry_2017.csv in it"
 V2017, V2020 = "nih-2017", "nih-2017-v2020"
 NO_FINDING = "No Finding"
@@ -37,11 +37,12 @@ def source(data: Any) -> Source:
       nih_official: NIH's train_val and test lists; an eighth of the training patients becomes val.
       arnoweng: the benchmark lists (name and 14 labels a line); they carry the labels of 2017.
       s0_faithful: the same, with val and test merged and read under both names; results are "selection on test".
+      carved: all films in the folder, val and test parts of `data.carve` drawn by patient: for a sample of the set.
       none: all films in the folder, as `train`, for folds by patient.
     The published lists are recognized by their counts, names and labels unless `data.strict_lists` (True) is off. With
     `data.present_only` (False) films that are not in the folder are left out, and a warning says how many.
 
-    A patient is the first eight characters of a file name. Labels of `nih_official` and `none` come from
+    A patient is the first eight characters of a file name. Labels of `nih_official`, `carved` and `none` come from
     `Data_Entry_2017*.csv`, or `labels_14.csv` (a column for each finding; an empty cell is unknown), whose edition
     `data.label_version` may name. Boxes come from `BBox_List_2017*.csv` or `bbox_1024px.csv` where there is one.
 
@@ -62,7 +63,7 @@ def read(root: Path, data: Any) -> Source:
         assert listed is not None
         labels, version = listed, V2017
     else:
-        if split == "none":
+        if split in ("carved", "none"):
             names = sorted(films)
             given = ["train"] * len(names)
         else:
@@ -71,7 +72,9 @@ def read(root: Path, data: Any) -> Source:
         labels, version = _labels(folders, names, used, str(data.get("label_version", "") or ""))
     where = np.array(given, dtype=object)
     if split == "nih_official":
-        where = _hold_out(names, where, labels, int(data.seed))
+        where = _hold_out(names, where == "train_val", where, labels, {"val": VAL_SHARE}, int(data.seed))
+    if split == "carved":
+        where = _hold_out(names, where == "train", where, labels, dict(data.carve), int(data.seed))
     if split == "s0_faithful":
         where[where == "val"] = "test"
 
@@ -182,15 +185,17 @@ def _unknown(path: Path, film: str, name: str) -> None:
     raise UserError(f"{path}: {film} has the finding {name!r}, which is not one of ChestX-ray14{hint}")
 
 
-def _hold_out(names: list[str], given: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """An eighth of the patients, not of the films, of NIH's train_val list becomes val."""
-    pool = np.flatnonzero(given == "train_val")
+def _hold_out(
+    names: list[str], chosen: np.ndarray, given: np.ndarray, labels: np.ndarray, shares: dict[str, float], seed: int
+) -> np.ndarray:
+    """Parts of the chosen films by shares of their patients, not of the films; the rest of them becomes train."""
+    pool = np.flatnonzero(chosen)
     patients = sorted({names[i][:8] for i in pool})
     row = {patient: i for i, patient in enumerate(patients)}
     of_patient = np.full((len(patients), labels.shape[1]), np.nan, np.float32)
     at = np.array([row[names[i][:8]] for i in pool])
     np.fmax.at(of_patient, at, labels[pool])
-    side = splits.carve(patients, of_patient, {"val": VAL_SHARE}, seed=seed)
+    side = splits.carve(patients, of_patient, shares, seed=seed)
     out = given.copy()
     out[pool] = side[at]
     return out
