@@ -1,7 +1,8 @@
 """Make films: `python launch/synthesize.py --workdir=RUN --finding=Cardiomegaly --num=64 --out=DIR [--seed=0]`.
 
 RUN is the workdir of a finished configs/cgan.py or configs/cdcgan.py run. Writes an 8-bit PNG a film, marked as
-synthetic in its text chunks, and `contact_sheet.png`. Exit codes: 0 done; 2 a mistake that the message says how to mend.
+synthetic in its text chunks, and `contact_sheet.png`.
+Exit codes: 0 done; 2 a mistake that the message says how to mend.
 """
 
 from __future__ import annotations

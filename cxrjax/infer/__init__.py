@@ -1,5 +1,5 @@
 """What a finished run is used for, beside its page."""
 
-from cxrjax.infer.synthesize import synthesize
+from cxrjax.infer.synthesize import Made, synthesize
 
-__all__ = ["synthesize"]
+__all__ = ["Made", "synthesize"]

@@ -128,7 +128,8 @@ def test_a_sample_is_carved_by_patient(tree):
     split = by_split(source(tree, split="carved", carve=carve))
     patients = {name: {key[:8] for key in keys} for name, keys in split.items()}
     assert sum(map(len, split.values())) == len(names) + len(FINDINGS)
-    assert not (patients["train"] & patients["test"] or patients["val"] & patients["test"])
+    assert not (patients["train"] & patients["test"])
+    assert not (patients["val"] & patients["test"])
     total = sum(map(len, patients.values()))
     assert len(patients["test"]) == pytest.approx(0.35 * total, abs=2)
     assert by_split(source(tree, split="carved", carve=carve, seed=1))["test"] != split["test"]

@@ -209,7 +209,7 @@ def test_a_run_that_cannot_be_read_is_told(ran, tmp_path):
     with pytest.raises(UserError, match="has not ended; run its command again: go"):
         finished.open_run(tmp_path)
     run = finished.open_run(ran.folder / "cdcgan")
-    with pytest.raises(UserError, match="no phase 'featurs'.*did you mean 'features'"):
+    with pytest.raises(UserError, match=r"no phase 'featurs'.*did you mean 'features'"):
         finished.phase_of(run, "classify", "featurs")
     with pytest.raises(UserError, match="0 phases of task 'ddpm'"):
         finished.phase_of(run, "ddpm")
@@ -218,12 +218,12 @@ def test_a_run_that_cannot_be_read_is_told(ran, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"study.gan_phase": "gna"}, "study.gan_phase"),
+        ({"study.gan_phase": "gna"}, "gan_phase = 'gna'"),
         ({"study.gan_phase": "features"}, "has task 'classify'"),
         ({"data.size": 32}, "largest scale of gan 16"),
-        ({"fdd.layers": ("probs",)}, "fdd.layers has 'probs'"),
+        ({"fdd.layers": ("probs",)}, "layers has 'probs'"),
         ({"study.arms": ("made",)}, "lacks 'real'"),
-        ({"study.arms": ("real", "mad")}, "study.arms has 'mad'"),
+        ({"study.arms": ("real", "mad")}, "arms has 'mad'"),
         ({"study.baseline_run": "/no/such/run"}, "holds no run"),
         ({"fdd.run": "/no/such/run"}, "holds no run"),
         ({"data.classes": ("Normal", "Mass")}, "names Normal"),

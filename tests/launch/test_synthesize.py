@@ -1,0 +1,75 @@
+"""The front door to films on demand: mistakes in a line before jax is imported, an empty folder to write in."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from cxrjax import infer
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+
+
+@pytest.fixture
+def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(LAUNCH))
+    names = ("synthesize", "checks", "main")
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield importlib.import_module("synthesize")
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(kept)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--workdir"),
+        (["--workdir=a", "--finding=Mass", "--out=o", "--num=x"], "invalid int"),
+        (["--workdir=a", "--finding=Mass", "--out=o", "--nmu=3"], "unrecognized"),
+        (["--workdir=/no/such/run", "--finding=Mass", "--out=o"], "holds no run"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    front: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    flags: list[str], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert front.main(["synthesize.py", *flags]) == 2
+    got = capsys.readouterr()
+    assert got.out == ""
+    assert words in got.err
+    assert got.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_files_is_not_written_to(
+    front: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "note.txt").touch()
+    assert front.main(["synthesize.py", "--workdir=a", "--finding=Mass", f"--out={tmp_path}"]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_films_and_a_contact_sheet_are_written(
+    front: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def make(workdir: str, finding: str, num: int, seed: int) -> infer.Made:
+        asked.append((workdir, finding, num, seed))
+        return infer.Made(finding, np.zeros((num, 8, 8), np.uint8), workdir)
+
+    monkeypatch.setattr(infer, "synthesize", make)
+    flags = ["--workdir=run", "--finding=Mass", "--num=3", f"--out={tmp_path / 'films'}", "--seed=5"]
+    assert front.main(["synthesize.py", *flags]) == 0
+    assert asked == [("run", "Mass", 3, 5)]
+    assert len(list((tmp_path / "films").glob("Mass-*.png"))) == 3
+    assert (tmp_path / "films" / "contact_sheet.png").is_file()
+    assert "synthetic" in capsys.readouterr().out
