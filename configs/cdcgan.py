@@ -48,7 +48,7 @@ def _smoke(c):
 
 def _long(c):
     defaults.synthesis_of_eight(c)
-    c.gan.steps = 8_000
+    c.gan.steps = 6_000
 
 
 def _nih(c):

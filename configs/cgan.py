@@ -59,7 +59,7 @@ def _smoke(c):
 
 def _long(c):
     defaults.synthesis_of_eight(c)
-    c.gan.update({"steps": 8_000, "tau_every": 700})
+    c.gan.update({"steps": 6_000, "tau_every": 500})
 
 
 def _nih(c):

@@ -172,7 +172,7 @@ def synthesis_of_eight(c: ConfigDict) -> None:
     c.data.update({
         "classes": _EIGHT, "findings": _EIGHT, "normal_share": 1 / 9, "num": {"train": 5400, "val": 270, "test": 2250},
     })  # fmt: skip
-    c.features.steps = 600
+    c.features.steps = 400
 
 
 def synthesis_of_nih(c: ConfigDict) -> None:
