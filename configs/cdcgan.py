@@ -30,9 +30,7 @@ CHOICES = {
 def get_config(variant="default"):
     net = {"name": "cdcgan", "size": 64, "features": 24}
     c = defaults.synthesis(
-        defaults.gan(
-            net, 2e-4, 2000, 16, latent=32, ratio=1, mismatched=True, ema=0.99, loss="cross_entropy", together=False
-        )
+        defaults.gan(net, 2e-4, 2000, 16, latent=32, ratio=1, mismatched=True, ema=0.99, loss="cross_entropy")
     )
     c.study.arms = ()  # the last table is the proposed generator's
     if variant != "default":

@@ -120,9 +120,9 @@ def gan(net: dict[str, Any], lr: float, steps: int, batch: int, **changes: Any) 
     return _dict(
         {
             "task": "gan", "net": net, "optim": optim("adam", lr, b1=0.5), "optim_d": optim("adam", lr, b1=0.5),
-            "steps": steps, "batch": batch, "eval_batch": 64, "log_every": 20, "eval_every": 0, "save_every": 200,
+            "steps": steps, "batch": batch, "eval_batch": 64, "log_every": 20, "eval_every": 500, "save_every": 200,
             "select": "last", "metric": ("collapsed", "min"), "only": "", "carry": "", "augment": (),
-            "latent": 100, "normal": "zero_vector", "loss": "least_squares", "ratio": 5, "together": True,
+            "latent": 100, "normal": "zero_vector", "loss": "least_squares", "ratio": 5,
             "ratio_mode": "one_d_per_batch", "mismatched": False, "tau_every": 0, "ema": 0.999, "collapse": 0.1,
             "priority": ("Pneumonia", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Atelectasis",
                          "Pneumothorax"),
@@ -204,7 +204,7 @@ def synthesis_smoke(c: ConfigDict) -> None:
     """Seconds long; its numbers mean nothing."""
     c.data.update({"size": 32, "num": {"train": 64, "val": 16, "test": 60}})
     c.features.update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2})
-    c.gan.update({"steps": 8, "batch": 8, "eval_batch": 16, "save_every": 4, "log_every": 4})
+    c.gan.update({"steps": 8, "batch": 8, "eval_batch": 16, "save_every": 4, "log_every": 4, "eval_every": 0})
     c.use.update({"steps": 3, "batch": 8, "save_every": 3, "log_every": 3})
     c.fdd.update({"draws": 20, "layers": ("prob", "logit")})
     c.study.update({"batch": 20, "seeds": 1, "num_made": 8, "arms": ("real", "real_and_made", "made")})

@@ -218,6 +218,8 @@ class Discriminator(nn.Module):
         for i in range(steps_between(FIRST, self.size)):
             x = act(conv(width, 4, 2, name=f"down{i + 1}")(x))
             width *= 2
+        if self.first == FIRST:
+            raise UserError(f"the smallest scale is {FIRST} pixels: expected at least {2 * FIRST}")
         top = self.features * 2 ** (steps_between(FIRST, self.first) - 1)
         i = 0
         while x.shape[-1] > top:

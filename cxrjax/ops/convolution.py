@@ -142,6 +142,6 @@ def for_linen(
 ) -> Array:
     """`convolve` as `nn.Conv(conv_general_dilated=...)` calls it; refuses what it has no gradient for."""
     del dimension_numbers  # Linen's are those of `DIMENSIONS`
-    if feature_group_count != 1 or tuple(rhs_dilation) != (1, 1) or precision is not None:
-        raise ValueError("convolve takes no groups, no dilated kernels and no precision")
+    if feature_group_count != 1 or tuple(rhs_dilation) != (1, 1) or precision is not None or isinstance(padding, str):
+        raise ValueError("convolve takes no groups, no dilated kernels, no precision, and padding in numbers")
     return convolve(x, kernel, tuple(strides), (padding[0], padding[1]), tuple(lhs_dilation))

@@ -46,9 +46,13 @@ def scales(side: int) -> int:
 def ms_ssim(a: Array, b: Array) -> Array:
     """Multi-scale SSIM of films in [0, 1], data range 1: (b, s, s, 1) twice -> (b,) in [0, 1].
 
+    NaN for films under 11 pixels, around which no window fits.
+
     A film under 176 pixels has fewer than five scales; their weights are scaled to sum 1, so that values of different
     sides do not compare. Source: Wang et al. 2003.
     """
+    if a.shape[1] < WINDOW:
+        return jnp.full(a.shape[0], jnp.nan)
     a, b = a[..., 0].astype(jnp.float32), b[..., 0].astype(jnp.float32)
     count = scales(a.shape[1])
     weights = np.asarray(WEIGHTS[:count]) / sum(WEIGHTS[:count])

@@ -283,7 +283,10 @@ def init(nets: Networks, options: Options, key: Key, batch: Batch) -> State:
     keys = jax.random.split(key, 1 + len(nets.d))
     c = condition_of(options, jnp.asarray(batch.label))
     z = jnp.zeros((c.shape[0], options.noise))
-    films = pyramid(jnp.asarray(batch.image), [int(name.removeprefix("d")) for name in nets.d])
+    sizes = [int(name.removeprefix("d")) for name in nets.d]
+    if batch.image.shape[1] != max(sizes):
+        raise UserError(f"films of {batch.image.shape[1]} px for a largest scale of {max(sizes)}: set data.size or net")
+    films = pyramid(jnp.asarray(batch.image), sizes)
     made = dict(nets.g.init(keys[0], z, c, jnp.float32(0), train=True))
     params, stats = {"g": made.pop("params")}, {"g": made}
     for (name, net), x, k in zip(nets.d.items(), films, keys[1:], strict=True):
@@ -307,7 +310,8 @@ def options_of(config: Any, classes: Sequence[str]) -> Options:
       UserError: names the key, its value and what was expected.
     """
     values = {name: config[name] for name in Options._fields if name in config}
-    options = Options(**{**values, "classes": tuple(classes), "priority": tuple(config.priority)})
+    shared = {"classes": tuple(classes), "priority": tuple(config.priority), "together": config.net.name != "cdcgan"}
+    options = Options(**{**values, **shared})
     lookup(adversarial.ADVERSARIAL, options.loss, "the adversarial loss")
     lookup(dict.fromkeys(RATIO_MODES), options.ratio_mode, "ratio_mode")
     lookup(dict.fromkeys(conditions.NORMALS), options.normal, "normal")
