@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from cxrjax import data, weights
 from cxrjax.errors import lookup
 from cxrjax.ops import losses
-from cxrjax.studies import grid, predictions
+from cxrjax.studies import finished, grid, predictions
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import loop, optim
@@ -127,11 +127,7 @@ def bring(config: Any, earlier: State, fresh: State) -> State:
 
 def example_batch(config: Any, devices: int, channels: int = 1) -> Batch:
     """Blank films of the run's shape, one a device."""
-    size, classes = config.data.size, len(config.data.classes)
-    return Batch(
-        np.zeros((devices, size, size, channels), np.float32), np.zeros((devices, classes), np.float32),
-        np.ones(devices, np.float32), np.zeros(devices, np.int32),
-    )  # fmt: skip
+    return finished.blank(devices, config.data.size, len(config.data.classes), channels)
 
 
 def example_of(config: Any, phase: str, devices: int) -> Batch:

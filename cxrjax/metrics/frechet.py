@@ -177,8 +177,11 @@ def estimate(
 
     Both are of 95 %: the quantiles of `draws` less their mean, set on either figure. Arguments and errors as `draws`.
     """
-    value = distance(real, made)
-    found = _halved(real, (made,), draws, seed, groups)[0]
+    return from_draws(distance(real, made), _halved(real, (made,), draws, seed, groups)[0])
+
+
+def from_draws(value: float, found: np.ndarray) -> Estimate:
+    """A distance with its intervals from its `draws`, or a mean of distances from the means of theirs."""
     mean = float(found.mean())
     low, high = (float(end) - mean for end in np.quantile(found, [0.025, 0.975]))
     debiased = 2 * value - mean

@@ -178,7 +178,8 @@ FIGURES = {
     # Only for a page whose script is off; the page itself has the films.
     "strips": Plot(treatment.strips, "Films", "Treated films by rising noise level.", dpi=100, generated=True),
 }
-RESULTS = tuple(name for name in FIGURES if name not in ("losses", "strips"))
+FIRST = ("films_by_finding",)  # shown before the tables: people look before they read
+RESULTS = tuple(name for name in FIGURES if name not in ("losses", "strips", *FIRST))
 
 
 def save_all(run: Run, folder: Path) -> dict[str, Path]:

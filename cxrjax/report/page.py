@@ -80,6 +80,7 @@ def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
         span=DIFFERENCE_SPAN,
         figures={name: data_uri(path.read_bytes()) for name, path in drawn.items()},
         widths={name: _shown_width(path, figures.FIGURES[name].dpi) for name, path in drawn.items()},
+        first_figures=figures.FIRST,
         result_figures=figures.RESULTS,
         captions={name: plot.caption for name, plot in figures.FIGURES.items()},
         titles={name: plot.title for name, plot in figures.FIGURES.items()},

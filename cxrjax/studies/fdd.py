@@ -40,8 +40,8 @@ def _value(value: float, n: int, unit: str = "") -> Results:
 
 def by_class(
     real: Sets, made: Mapping[str, Sets], layer: str, classes: tuple[str, ...], draws: int, seed: int
-) -> tuple[Results, list[str]]:
-    """Every class's distance of every model to the real films, in one layer.
+) -> tuple[Results, Results, list[str]]:
+    """Every class's distance of every model to the real films, in one layer, and each model's mean over classes.
 
     Args:
       real: held-out films of patients.
@@ -53,10 +53,13 @@ def by_class(
 
     Returns:
       {class: {"floor": leaf, model: {"fdd", "debiased", "infinity", "kid", "ratio": leaf}}}, `ALL` for the films of all
-      classes together, and notes on classes that have too few films for so many features.
+      classes together; {model: leaf}, the mean over the classes that have a distance; and notes on those that have too
+      few films for so many features.
     """
     out: Results = {}
     notes = []
+    classwise: dict[str, list[frechet.Estimate]] = {model: [] for model in made}
+    drawn: dict[str, list[np.ndarray]] = {model: [] for model in made}
     for i, name in [*enumerate(classes), (-1, ALL)]:
         own, patients = real.of(layer, i), real.patients if i < 0 else real.patients[real.condition == i]
         n, d = own.shape
@@ -69,25 +72,28 @@ def by_class(
         entry: Results = {"floor": _value(floor, n)}
         for model, films in made.items():
             theirs = films.of(layer, i)
-            if d <= WIDEST:
-                found = frechet.estimate(own, theirs, draws, seed, groups=patients)
-            else:
-                found = frechet.Estimate(frechet.distance(own, theirs), *[float("nan")] * 5)
+            value = frechet.distance(own, theirs)
+            halves = frechet.draws(own, theirs, draws, seed + i + 1, patients) if d <= WIDEST else np.full(2, np.nan)
+            found = frechet.from_draws(value, halves)
+            if i >= 0:
+                classwise[model].append(found)
+                drawn[model].append(halves)
             entry[model] = {
                 "fdd": bootstrap.leaf(found.value, found.low, found.high, n=n),
                 "debiased": bootstrap.leaf(found.debiased, found.debiased_low, found.debiased_high, n=n),
                 "infinity": _value(frechet.to_infinity(own, theirs, seed=seed), n),
                 "kid": bootstrap.leaf(*generative.kid_interval(own, theirs), n=n),
-                "ratio": _value(found.value / floor, n, "times the floor"),
+                "ratio": _value(found.value / floor, n, "1"),
             }
         out[name] = entry
-    return out, notes
-
-
-def mean(table: Results, model: str, key: str) -> Results:
-    """A model's mean over the classes that have a distance."""
-    values = [entry[model][key]["value"] for name, entry in table.items() if name != ALL]
-    return _value(float(np.mean(values)), len(values), "") if values else _value(float("nan"), 0)
+    means = {}
+    for model, some in classwise.items():
+        if not some:
+            means[model] = _value(float("nan"), 0)
+            continue
+        overall = frechet.from_draws(float(np.mean([e.value for e in some])), np.mean(drawn[model], axis=0))
+        means[model] = bootstrap.leaf(overall.value, overall.low, overall.high, n=len(some))
+    return out, means, notes
 
 
 def mean_difference(

@@ -14,7 +14,7 @@ from cxrjax.studies import finished, localization
 from cxrjax.studies.sweep import in_chunks
 from cxrjax.tasks import classify
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, Batch, PyTree, UserError
+from cxrjax.types import Array, PyTree, UserError
 
 Features = dict[str, np.ndarray]
 # Probabilities of the findings (the paper's), their logits, and the pooled last map.
@@ -74,11 +74,7 @@ def another(context: Any, run: str, phase: str) -> Network:
     other = finished.open_run(run)
     name = finished.phase_of(other, "classify", phase)
     config, size = other.config[name], other.config.data.size
-    devices = context.mesh.size
-    example = Batch(
-        np.zeros((devices, size, size, 1), np.float32), np.zeros((devices, len(other.classes)), np.float32),
-        np.ones(devices, np.float32), np.zeros(devices, np.int32),
-    )  # fmt: skip
+    example = finished.blank(context.mesh.size, size, len(other.classes))
     state = finished.state_of(other, name, example, context.mesh)
     options = classify.options_of(config)
     net = classify.network(config, len(other.classes))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -32,6 +33,14 @@ class Finished(NamedTuple):
     def classes(self) -> tuple[str, ...]:
         """The classes of its films."""
         return tuple(self.config.data.classes)
+
+
+def blank(devices: int, size: int, classes: int, channels: int = 1) -> Batch:
+    """Blank films of a run's shape, one a device."""
+    return Batch(
+        np.zeros((devices, size, size, channels), np.float32), np.zeros((devices, classes), np.float32),
+        np.ones(devices, np.float32), np.zeros(devices, np.int32),
+    )  # fmt: skip
 
 
 def _tuples(value: Any) -> Any:

@@ -15,7 +15,7 @@ from cxrjax.studies import finished
 from cxrjax.studies.sweep import in_chunks
 from cxrjax.tasks import gan
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, Batch, State
+from cxrjax.types import Array, State
 
 TITLES = {"cgan": "proposed", "cdcgan": "cdcgan"}
 UNTRAINED = "untrained"
@@ -44,14 +44,6 @@ class Generator(NamedTuple):
         return (*self.options.classes, NORMAL)
 
 
-def blank(devices: int, size: int, classes: int) -> Batch:
-    """Blank films of a run's shape, one a device."""
-    return Batch(
-        np.zeros((devices, size, size, 1), np.float32), np.zeros((devices, classes), np.float32),
-        np.ones(devices, np.float32), np.zeros(devices, np.int32),
-    )  # fmt: skip
-
-
 def own(context: Any, phase: str) -> Generator:
     """The generator of a phase of this run."""
     config, classes = context.config[phase], tuple(context.config.data.classes)
@@ -63,7 +55,7 @@ def untrained(context: Any, phase: str) -> Generator:
     """The same generator as chance begins it."""
     config, classes = context.config[phase], tuple(context.config.data.classes)
     nets, options = gan.networks(config), gan.options_of(config, classes)
-    example = blank(context.mesh.size, context.config.data.size, len(classes))
+    example = finished.blank(context.mesh.size, context.config.data.size, len(classes))
     state = jax.jit(partial(gan.init, nets, options))(jax.random.key(context.config.seed), example)
     return Generator(UNTRAINED, nets, options, meshes.replicate(context.mesh, state))
 
@@ -73,7 +65,7 @@ def another(context: Any, workdir: str) -> Generator:
     run = finished.open_run(workdir)
     phase = finished.phase_of(run, "gan")
     config = run.config[phase]
-    example = blank(context.mesh.size, run.config.data.size, len(run.classes))
+    example = finished.blank(context.mesh.size, run.config.data.size, len(run.classes))
     state = finished.state_of(run, phase, example, context.mesh)
     return Generator(TITLES[config.net.name], gan.networks(config), gan.options_of(config, run.classes), state)
 

@@ -179,8 +179,8 @@ def _measure(
     label = data.labels.select(table["labels"], context.films.columns, classes)[real.place]
     out: Results = {"fdd": {}, "notes": [], "width": {}}
     for layer in config.fdd.layers:
-        found, notes = fdd.by_class(real_sets, sets, layer, names, draws, seed)
-        entry: Results = {"by_class": found, "mean": {name: fdd.mean(found, name, "fdd") for name in sets}}
+        found, means, notes = fdd.by_class(real_sets, sets, layer, names, draws, seed)
+        entry: Results = {"by_class": found, "mean": means}
         if baseline:
             entry["minus_baseline"] = fdd.mean_difference(
                 real_sets, sets[own], sets[baseline], layer, names, draws, seed

@@ -13,7 +13,7 @@ import numpy as np
 from cxrjax import data
 from cxrjax.metrics import bootstrap, localization
 from cxrjax.ops.conditions import NORMAL
-from cxrjax.studies import made, predictions, scoring
+from cxrjax.studies import finished, made, predictions, scoring
 from cxrjax.studies.localization import LEVEL, class_map
 from cxrjax.studies.sweep import in_chunks, write_arrays
 from cxrjax.tasks import classify
@@ -187,7 +187,7 @@ def _one(
     classes = tuple(context.config.data.classes)
     state = loop.fit(
         task, phase, stream=_stream(context, arm, films, condition, number), evals=None,
-        example=made.blank(mesh.size, context.config.data.size, len(classes)), workdir=context.workdir, mesh=mesh,
+        example=finished.blank(mesh.size, context.config.data.size, len(classes)), workdir=context.workdir, mesh=mesh,
         key=jax.random.fold_in(context.key, number), log=context.log,
         shard_rules=tuple(tuple(rule) for rule in context.config.mesh.shard),
     )  # fmt: skip

@@ -256,8 +256,9 @@ def test_a_generator_without_normal_films_is_not_shown_any(ran):
 def test_too_few_films_for_so_many_features_give_no_distance():
     rng = np.random.default_rng(0)
     sets = fdd.Sets({"pool": rng.normal(size=(12, 8))}, np.repeat([0, 1], 6), np.arange(12).astype(str))
-    found, notes = fdd.by_class(sets, {"proposed": sets}, "pool", ("Mass", "Normal"), 8, 0)
+    found, means, notes = fdd.by_class(sets, {"proposed": sets}, "pool", ("Mass", "Normal"), 8, 0)
     assert found == {}
+    assert means["proposed"]["value"] is None
     assert all("fewer than twice the 8 features" in note for note in notes)
 
 
