@@ -319,7 +319,7 @@ def main(argv: list[str]) -> int:
         return fail(error)
     if request.list:
         for name, case in CASES.items():
-            print(f"{name:<8}{(case.__doc__ or '').splitlines()[0]}")
+            print(f"{name:<10} {(case.__doc__ or '').splitlines()[0]}")
         return 0
     if importlib.util.find_spec("cxrjax") is None:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e .")

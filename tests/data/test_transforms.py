@@ -69,7 +69,20 @@ def test_compose_applies_in_order(film):
     np.testing.assert_array_equal(compose(("flip", "rotate"))(film, np.random.default_rng(0)), expected)
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+def test_brightness_multiplies_all_of_a_film_by_one_factor_within_a_fifth(film):
+    factors = []
+    for seed in range(40):
+        stacked = TRANSFORMS["brightness"](np.stack([film // 2, film // 2], -1), np.random.default_rng(seed))
+        np.testing.assert_array_equal(stacked[..., 0], stacked[..., 1])
+        factors.append(stacked.sum() / (2 * (film // 2).sum()))
+        expected = np.clip(film // 2 * factors[-1], 0, 255)
+        np.testing.assert_allclose(stacked[..., 0].astype(float), expected, atol=1)
+    assert 0.79 < min(factors) < 0.85
+    assert 1.15 < max(factors) < 1.21
+    assert TRANSFORMS["brightness"](np.full((4, 4), 255, np.uint8), np.random.default_rng(0)).max() <= 255
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "brightness"])
 def test_three_channels_move_together(film, name):
     out = TRANSFORMS[name](np.stack([film, 255 - film, film], -1), np.random.default_rng(2))
     assert out.shape == (56, 56, 3)
