@@ -135,12 +135,17 @@ def headline(results: Results) -> str:
     mean = entry["mean"]
     asked = results["asked"][own]["macro"]
     ((_, scored),) = results["classifier"].items()
-    parts = [
-        f"Films made by the {WORDS[own]} generator are at a mean FDD of {mean[own]['value']:.3g} from held-out films, "
-        f"against {mean['untrained']['value']:.3g} of the same generator untrained."
-    ]
-    if "minus_baseline" in entry:
-        gap = entry["minus_baseline"]
+    parts = []
+    if mean[own]["value"] is None:
+        parts.append("No class has films enough for a distance between held-out and made films.")
+    else:
+        ours, untrained = mean[own]["value"], mean["untrained"]["value"]
+        parts.append(
+            f"Films made by the {WORDS[own]} generator are at a mean FDD of {ours:.3g} from held-out films, against "
+            f"{untrained:.3g} of the same generator untrained."
+        )
+    gap = entry.get("minus_baseline")
+    if gap and gap["value"] is not None:
         ends = f"[{gap['low']:.3g}, {gap['high']:.3g}]" if gap["low"] is not None else "(no interval)"
         verdict = "not distinguishable from"
         if gap["low"] is not None and gap["high"] < 0:

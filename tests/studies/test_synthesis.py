@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxrjax import data, infer, manifest, phases
 from cxrjax.report import contact
-from cxrjax.studies import STUDIES, fdd, features, finished, made, synthesis, use_of_films
+from cxrjax.studies import STUDIES, fdd, features, finished, made, synthesis, synthesis_tables, use_of_films
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -260,6 +260,18 @@ def test_too_few_films_for_so_many_features_give_no_distance():
     assert found == {}
     assert means["proposed"]["value"] is None
     assert all("fewer than twice the 8 features" in note for note in notes)
+
+
+def test_a_headline_without_distances_says_so(ran):
+    results = json.loads(json.dumps(ran.results, default=str))
+    entry = results["fdd"]["prob"]
+    nothing = {"value": None, "low": None, "high": None, "n": 0, "unit": ""}
+    entry["mean"] = dict.fromkeys(entry["mean"], nothing)
+    entry["minus_baseline"] = nothing
+    sentence = synthesis_tables.headline(results)
+    assert sentence.startswith("No class has films enough")
+    assert "macro AUROC" in sentence
+    assert "difference" not in sentence
 
 
 def test_the_asked_finding_is_found_where_it_is():
