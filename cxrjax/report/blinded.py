@@ -9,16 +9,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
 from cxrjax.errors import UserError
+from cxrjax.report import templates
 from cxrjax.report.strips import data_uri
 from cxrjax.report.synthetic import NOTICE, gray_to_uint8
 
-_HERE = Path(__file__).parent
 _SLACK = 1e-3  # by how much a resampled gray value may leave [0, 1]
 
 
@@ -113,16 +112,10 @@ def _encode(pixels: np.ndarray) -> bytes:
 
 
 def _render(title: str, pngs: list[bytes], key: bytes, share: float) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment()
 
     def text(*names: str) -> Markup:
-        return Markup("".join((_HERE / name).read_text(encoding="utf-8") for name in names))
+        return Markup("".join((templates.HERE / name).read_text(encoding="utf-8") for name in names))
 
     digest = hashlib.sha256(key + b"".join(pngs)).hexdigest()[:16]
     return environment.get_template("blinded.html.j2").render(

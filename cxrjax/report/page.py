@@ -7,17 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from cxrjax.report import figures, papers, strips, summary, synthesis
+from cxrjax.report import figures, papers, strips, summary, synthesis, templates
 from cxrjax.report.read import Run, is_number, read_run
 from cxrjax.report.strips import DIFFERENCE_SPAN, data_uri
 from cxrjax.report.style import color_of
 from cxrjax.report.synthetic import NOTICE
-
-_HERE = Path(__file__).parent
 
 
 def write(workdir: Path) -> Path:
@@ -42,13 +39,7 @@ def write(workdir: Path) -> Path:
 
 
 def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment()
     environment.filters.update(
         number=summary.number,
         value=summary.value,
@@ -90,8 +81,8 @@ def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
         config=flat(run.manifest.get("config") or {}),
         rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+        css=Markup((templates.HERE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((templates.HERE / "page.js").read_text(encoding="utf-8")),
     )
 
 

@@ -89,11 +89,21 @@ def of(context: Any) -> Network:
     return another(context, fdd.run, fdd.phase) if fdd.run else own(context, fdd.own_phase)
 
 
+# The network is static: films of every set and finding share one compilation.
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _look(net: nn.Module, options: classify.Options, size: int, variables: PyTree, image: Array) -> dict[str, Array]:
     x = fitted(image, size)
     logits, endpoints = net.apply(variables, classify.shown(options, classify.middle(options, x)), train=False)
     prob = jax.nn.softmax(logits) if options.exclusive else jax.nn.sigmoid(logits)
     return {"prob": prob, "logit": logits, "pool": endpoints["pooled"].astype(jnp.float32)}
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _heat(
+    net: nn.Module, options: classify.Options, size: int, variables: PyTree, column: Array, image: Array
+) -> Array:
+    found, _ = localization.class_map(net, options, variables, fitted(image, size), column)
+    return jax.image.resize(found, image.shape[:3], "bilinear")
 
 
 def fitted(image: Array, size: int) -> Array:
@@ -104,21 +114,17 @@ def fitted(image: Array, size: int) -> Array:
 
 def extract(context: Any, network: Network, image: np.ndarray, batch: int) -> Features:
     """`prob`, `logit` (n, k) and `pool` (n, d) float32 of films (n, h, w) uint8."""
-    look = jax.jit(partial(_look, network.net, network.options, network.size))
-    films = (image[..., None] / np.float32(255)).astype(np.float32)
-    return in_chunks(context.mesh, batch, partial(look, network.variables), films)
+    look = partial(_look, network.net, network.options, network.size, network.variables)
+    return in_chunks(context.mesh, batch, look, _as_float(image))
 
 
 def maps(context: Any, network: Network, image: np.ndarray, finding: str, batch: int) -> np.ndarray:
     """Where the network sees a finding in films (n, h, w) uint8: (n, h, w) in [0, 1]."""
-    column = network.column(finding)
+    column = jnp.int32(network.column(finding))
+    heat = partial(_heat, network.net, network.options, network.size, network.variables, column)
+    return in_chunks(context.mesh, batch, heat, _as_float(image))
 
-    @jax.jit
-    def heat(variables: PyTree, x: Array) -> Array:
-        found, _ = localization.class_map(
-            network.net, network.options, variables, fitted(x, network.size), jnp.int32(column)
-        )
-        return jax.image.resize(found, x.shape[:3], "bilinear")
 
-    films = (image[..., None] / np.float32(255)).astype(np.float32)
-    return in_chunks(context.mesh, batch, partial(heat, network.variables), films)
+def _as_float(image: np.ndarray) -> np.ndarray:
+    """Films (n, h, w) uint8 -> (n, h, w, 1) float32 in [0, 1]."""
+    return (image[..., None] / np.float32(255)).astype(np.float32)

@@ -215,17 +215,17 @@ def _maps(context: Any, state: State, split: str) -> dict[str, np.ndarray]:
     variables = meshes.replicate(context.mesh, classify.variables_of(options, state))
     label = data.labels.select(context.films.table(split)["labels"], context.films.columns, classes)
     pointing, iou, patients = [], [], []
+
+    @jax.jit
+    def heat(variables: Any, number: Any, x: Any) -> Any:
+        return class_map(net, options, variables, x, number)[0]
+
     for c, name in enumerate(classes):
         place = np.flatnonzero(label[:, c] == 1)[: MOST_MAPS // len(classes)]
         if name == NORMAL or not len(place):
             continue
         films = data.films(context.films, split, place)
-
-        @jax.jit
-        def heat(variables: Any, x: Any, c: int = c) -> Any:
-            return class_map(net, options, variables, x, jax.numpy.int32(c))[0]
-
-        maps = in_chunks(context.mesh, config.eval_batch, partial(heat, variables), films["image"])
+        maps = in_chunks(context.mesh, config.eval_batch, partial(heat, variables, jax.numpy.int32(c)), films["image"])
         pointing.append(localization.pointing(maps, films["masks"][name]))
         iou.append(localization.overlap(maps, films["masks"][name], LEVEL).iou)
         patients.append(films["patient"])
