@@ -2,7 +2,8 @@
 
     python launch/main.py --config=configs/ddpm_cam.py              phantoms, 64 px, tiny networks; minutes on 2 cores
     python launch/main.py --config=configs/ddpm_cam.py:smoke        the same path in seconds; its numbers mean nothing
-    python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    real pediatric films, 64 px
+    python launch/main.py --config=configs/ddpm_cam.py:study        phantoms, every mode, mask source and solver
+    python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    the same on real films
     python launch/main.py --config=configs/ddpm_cam.py:paper --config.data.name=... --config.data.root=DIR
         256 px, DenseNet-121 with the 2048-wide head, the full AnoDDPM U-Net, T = 1000, ancestral; for GPU and TPU
 
@@ -14,13 +15,24 @@ from ml_collections import ConfigDict
 
 from cxrjax import defaults
 
-VARIANTS = ("smoke", "kermany", "paper")
+VARIANTS = ("smoke", "study", "study_smoke", "kermany", "paper")
 # Data sets that are nothing without --config.data.root.
 NEEDS_ROOT = ("kermany",)
 
 # Every value that the deck and Wyatt et al. 2022 leave open: its alternatives, and why it is what it is.
 CHOICES = {
-    "study.guidance.source": (("gradcam", "cam"), "the deck shows both; CAM needs a linear head"),
+    "study.guidance.source": (
+        ("gradcam", "cam", "fcn_map", "anomaly", "latent_gradcam"),
+        "the deck shows CAM and Grad-CAM; CAM needs a linear head, fcn_map a fully convolutional one; anomaly is the "
+        "deck's unsupervised wish: the residual of a uniform pass",
+    ),
+    "study.guidance.lungs": ((False, True), "ours: the mask within the lungs only, found by classical segmentation"),
+    "study.guidance.every": ((0, 3, ...), "used times after which the map is taken anew of the estimate; 0 keeps it"),
+    "study.guidance.anomaly_lambda": ((200, 250, ...), "Wyatt et al. 2022: 250; their code: 200"),
+    "study.solvers.names": (
+        ("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m", "ddim_quadratic", ...), "Wyatt et al. 2022: ancestral",
+    ),
+    "study.sampler.spacing": (("even", "quadratic"), "Wyatt et al. 2022: every time; quadratic: Song et al. 2021"),
     "study.guidance.target": (("difference", "class"), "the deck says CAM only; one logit ignores a shift of both"),
     "study.guidance.blur": ((0.0, 4.0, ...), "pixels; ours: upsampled maps are blocky"),
     "study.guidance.power": ((0.5, 1.0, ...), "ours: below 1 treats more and keeps less"),
@@ -31,9 +43,11 @@ CHOICES = {
         "the deck applies a matrix to the noise: noise_matrix literally, time_gated as the network was trained",
     ),
     "study.judge_phase": (("judge", "classifier"), "the deck names one network for both, which is circular"),
-    "study.sampler.name": (("ancestral", "ddim"), "Wyatt et al. 2022: ancestral"),
+    "study.sampler.name": (("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m"), "Wyatt et al. 2022: ancestral"),
     "study.sampler.variance": (("large", "small"), "Wyatt et al. 2022: large, with unit strides"),
     "study.sampler.resamples": ((1, 2, ...), "RePaint jumps; 1 is off"),
+    "diffusion.noise": (("gaussian", "simplex"), "Wyatt et al. 2022: simplex; the deck's algorithm: Gaussian"),
+    "diffusion.time": (("scalar", "map"), "map: for per_pixel_time"),
     "diffusion.prediction": (("epsilon", "v"), "Wyatt et al. 2022 and the deck: epsilon"),
     "diffusion.t_max": ((0, 800, ...), "0 is T; the reference draws times below 800"),
     "diffusion.schedule": (("linear", "cosine"), "Wyatt et al. 2022: linear"),
@@ -80,41 +94,71 @@ def get_config(variant="default"):
     # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a lesion
     # that the diffusion only smoothed for a healed one.
     c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 120, noise=0.1, blur=1.5)
-    c.diffusion = ConfigDict({
-        "task": "ddpm",
-        "net": {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"},
-        "optim": _optim(2e-3, warmup=50), "steps": 600, "batch": 16,
-        "eval_batch": 64, "log_every": 20, "eval_every": 300, "save_every": 100, "select": "last",
-        "metric": ("loss", "min"), "only": "Normal", "carry": "", "augment": (),
-        "schedule": "linear", "num_timesteps": 1000,
-        # v, not the papers' noise: a small network must only draw the film, not carry the noise through.
-        "prediction": "v", "t_max": 700, "ema": 0.995,
-    })  # fmt: skip
-
-    c.study = ConfigDict({
-        "name": "progress", "cam_phase": "classifier", "judge_phase": "judge", "diffusion_phase": "diffusion",
-        "num_diseased": 64, "num_controls": 24, "batch": 88, "penalties": (0.01,),
-        "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"),
-        "lambdas": (50, 100, 200, 400, 500, 600),
-        "guidance": {
-            "source": "gradcam", "target": "difference", "blur": 2.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
-        },
-        "sampler": {
-            "name": "ancestral", "stride": 40, "variance": "small", "eta": 0.0, "clip": 1.0, "resamples": 1,
-        },
-    })  # fmt: skip
+    # v, not the papers' noise: a small network must only draw the film, not carry the noise through.
+    c.diffusion = defaults.diffusion(
+        {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"},
+        _optim(2e-3, warmup=50), 600, 16, prediction="v", t_max=700, ema=0.995,
+    )  # fmt: skip
+    c.study = defaults.treatment()
     return globals()[f"_{variant}"](c) if variant != "default" else c
 
 
+# Beside the modes themselves, each with what it changes.
+_ARMS = {
+    "time_gated_strong": {"mode": "time_gated", "power": 0.5},
+    "time_gated_wide": {"mode": "time_gated", "hard": True, "threshold": 0.15},
+    "time_gated_lungs": {"mode": "time_gated", "hard": True, "lungs": True},
+    "time_gated_repaint": {"mode": "time_gated", "hard": True, "resamples": 2},
+    "time_gated_renewed": {"mode": "time_gated", "hard": True, "every": 3},
+    "time_gated_cam": {"mode": "time_gated", "hard": True, "source": "cam", "map_phase": "linear"},
+    "time_gated_fcn": {"mode": "time_gated", "hard": True, "source": "fcn_map", "map_phase": "locator"},
+    "time_gated_anomaly": {"mode": "time_gated", "hard": True, "source": "anomaly"},
+    "per_pixel_time": {"mode": "per_pixel_time", "diffusion_phase": "diffusion_map"},
+    "per_pixel_time_hard": {"mode": "per_pixel_time", "hard": True, "diffusion_phase": "diffusion_map"},
+    "anoddpm_simplex": {"mode": "uniform", "diffusion_phase": "diffusion_simplex"},
+}
+
+
+def _study(c):
+    """Every mode, source and solver: more classifiers for their maps, more diffusions for their times and noises."""
+    c.data.num.update({"train": 1500, "val": 120, "test": 512})
+    c.phases = (
+        "classifier", "judge", "linear", "locator", "diffusion", "diffusion_map", "diffusion_simplex",
+    )  # fmt: skip
+    c.linear = _classify({"name": "densenet_tiny"}, 2e-3, 120, warp=4)
+    c.locator = _classify({"name": "fcn_densenet_tiny"}, 2e-3, 120, warp=4)
+    # Both go on with the weights of `diffusion`, whose network is theirs.
+    for name, change in (("diffusion_map", {"time": "map"}), ("diffusion_simplex", {"noise": "simplex"})):
+        c[name] = c.diffusion.copy_and_resolve_references()
+        c[name].update({"carry": "diffusion", "steps": 300, "eval_every": 300, **change})
+        c[name].optim.lr = 1e-3
+    c.diffusion_simplex.simplex.wavelength = 16.0  # a quarter of the film, as 64 is of 256 px
+    with c.unlocked():
+        c.study.arms = ConfigDict(_ARMS)
+    c.study.modes = (*c.study.modes, "noise_matrix_hard", *_ARMS)
+    c.study.solvers.evaluations = (5, 10, 20, 50)
+    return c
+
+
 def _smoke(c):
+    """The default's path in seconds."""
     c.data.size = 32
     c.data.num.update({"train": 96, "val": 16, "test": 32})
-    c.classifier.update({"steps": 6, "batch": 16, "save_every": 3, "log_every": 2})
-    c.judge.update({"steps": 6, "batch": 16, "save_every": 3, "log_every": 2})
-    c.diffusion.update({"steps": 8, "batch": 8, "save_every": 4, "log_every": 2, "eval_every": 4})
+    for name in c.phases:
+        c[name].update({"batch": 16, "save_every": 3, "log_every": 2, "steps": 6})
+        if c[name].task == "ddpm":
+            c[name].update({"batch": 8, "eval_every": 3})
     c.study.update({"num_diseased": 6, "num_controls": 2, "batch": 8, "lambdas": (200, 400)})
     c.study.sampler.stride = 100
+    c.study.solvers["lambda"] = 400
     c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
+    return c
+
+
+def _study_smoke(c):
+    """Every arm in a minute or two, most of it compilation."""
+    c = _smoke(_study(c))
+    c.study.solvers.update({"evaluations": (2, 4), "reference": 8})
     return c
 
 
@@ -125,16 +169,20 @@ def _kermany(c):
         "regression on 32x32 films scores high (see logreg32). Children of 1 to 5 years.",
     )
     # A third block on 8x8 maps: real films want a larger field of view than phantoms.
-    c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 800})
-    c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 600})
-    c.diffusion.net.update({"base": 32, "mults": (1, 2, 3)})
-    c.diffusion.update({"steps": 2400, "save_every": 200, "eval_every": 800, "ema": 0.998})
+    c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
+    c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
+    c.diffusion.net.update({"base": 24, "mults": (1, 2, 3)})
+    c.diffusion.update({"steps": 1600, "save_every": 200, "eval_every": 800, "ema": 0.998, "t_max": 800})
     c.diffusion.optim.lr = 1.5e-3
+    c = _study(c)
+    for name, net in (("linear", "densenet_tiny"), ("locator", "fcn_densenet_tiny")):
+        c[name].update({"net": {"name": net, "blocks": (1, 6, 8)}, "steps": 300})
     c.study.update({
         "num_controls": 32, "batch": 96, "penalties": (0.0001, 0.001, 0.01, 0.1),
-        "lambdas": (50, 100, 200, 300, 400, 500, 600),
+        "lambdas": (100, 200, 300, 450, 600, 750),
     })  # fmt: skip
-    c.study.sampler.stride = 20
+    c.study.sampler.stride = 30
+    c.study.solvers.update({"lambda": 450, "reference": 450})
     return c
 
 

@@ -73,10 +73,69 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
             "task": "classify", "net": net, "optim": optimizer, "steps": steps, "batch": batch, "eval_batch": 128,
             "log_every": 20, "eval_every": 0, "save_every": 200, "select": "last", "metric": ("loss", "min"),
             "only": "", "carry": "", "carry_opt": False, "augment": (), "balance": False, "seeds": 1, "folds": 0,
-            "weights": "", "weights_head": False, "optim_from": "",
+            "weights": "", "weights_head": False, "optim_from": "", "from_run": "",
             "loss": "softmax", "class_weight": (), "label_smoothing": 0.0, "focal_gamma": 2.0, "ema": 0.0,
             "input": "cxr", "channels": 1, "normalize": "film", "crop": 0, "ten_crop": False, "border": 0.0,
             "warp": 0, "optical_limit": 0.3, "noise": 0.0, "blur": 0.0,
+        },
+        changes,
+    )  # fmt: skip
+
+
+def diffusion(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int, **changes: Any) -> ConfigDict:
+    """The keys of a diffusion phase, see `tasks.ddpm.Options` and `run.train_phase`: of normal films, noise linear."""
+    return _dict(
+        {
+            "task": "ddpm", "net": net, "optim": optimizer, "steps": steps, "batch": batch, "eval_batch": 64,
+            "log_every": 20, "eval_every": 300, "save_every": 100, "select": "last", "metric": ("loss", "min"),
+            "only": "Normal", "carry": "", "carry_opt": False, "augment": (), "from_run": "", "given": (),
+            "schedule": "linear", "num_timesteps": 1000, "prediction": "epsilon", "t_max": 0, "ema": 0.9999,
+            "noise": "gaussian", "time": "scalar",
+            # Wyatt et al. 2022: the noise is not of unit variance.
+            "simplex": {"octaves": 6, "persistence": 0.8, "wavelength": 64.0, "norm": "none"},
+        },
+        changes,
+    )  # fmt: skip
+
+
+def autoencoder(
+    net: dict[str, Any], optimizer: ConfigDict, optimizer_d: ConfigDict, steps: int, batch: int, **changes: Any
+) -> ConfigDict:
+    """The keys of an autoencoder phase, see `tasks.autoencoder.Options`; the weights are Pinaya et al.'s (2023)."""
+    return _dict(
+        {
+            "task": "autoencoder", "net": net, "optim": optimizer, "optim_d": optimizer_d, "steps": steps,
+            "batch": batch, "eval_batch": 64, "log_every": 20, "eval_every": 0, "save_every": 100, "select": "last",
+            "metric": ("loss", "min"), "only": "", "carry": "", "carry_opt": False, "augment": (), "from_run": "",
+            "given": (("classifier", "classifier"),),
+            "perceptual": 0.002, "adversarial": 0.005, "kl": 1e-8, "adversarial_from": 0, "ema": 0.0,
+        },
+        changes,
+    )  # fmt: skip
+
+
+def treatment(**changes: Any) -> ConfigDict:
+    """The keys of the treatment-progress study, see `studies.treatment.run` and, for `arms`, `studies.arms.Arm`."""
+    return _dict(
+        {
+            "name": "progress", "cam_phase": "classifier", "judge_phase": "judge", "diffusion_phase": "diffusion",
+            "num_diseased": 64, "num_controls": 24, "batch": 88, "penalties": (0.01,),
+            "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"), "arms": {},
+            "lambdas": (50, 100, 200, 400, 500, 600),
+            "guidance": {
+                "source": "gradcam", "target": "difference", "blur": 2.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
+                "lungs": False, "every": 0, "anomaly_lambda": 200, "paste": False, "pool": "max",
+            },
+            "sampler": {
+                "name": "ancestral", "stride": 40, "spacing": "even", "variance": "small", "eta": 0.0, "clip": 1.0,
+                "resamples": 1,
+            },
+            # Quality against the number of network evaluations; empty evaluations leave it out.
+            "solvers": {
+                "mode": "time_gated_hard", "lambda": 500, "evaluations": (), "reference": 500,
+                "names": ("ancestral", "ddim", "dpmpp_2m", "ddim_quadratic", "dpmpp_2m_quadratic"),
+            },
+            "pixel_run": "",
         },
         changes,
     )  # fmt: skip
@@ -88,7 +147,7 @@ def grid(
     """The keys of a grid phase, see `studies.grid.train`: optimizer x learning rate x momentum x depth."""
     keys = classify({"name": depths[0]["name"]}, optim("sgd", 0.0), steps, batch)
     out = ConfigDict({
-        **{key: keys[key] for key in keys if not key.startswith(("carry", "weights", "optim_from"))},
+        **{key: keys[key] for key in keys if not key.startswith(("carry", "weights", "optim_from", "from_run"))},
         "task": "grid", "depths": tuple(ConfigDict(d) for d in depths), "optimizers": ("sgd", "nag", "adam"),
         "lrs": lrs, "momenta": (0.3, 0.9), "strategy": "auto", "halving": {"eta": 0, "rungs": ()},
         "metric": ("accuracy", "max"),

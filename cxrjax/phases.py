@@ -18,7 +18,7 @@ from cxrjax import data, weights
 from cxrjax.errors import lookup
 from cxrjax.ops import losses
 from cxrjax.studies import finished, grid, predictions
-from cxrjax.tasks import TASKS
+from cxrjax.tasks import TASKS, autoencoder, classify
 from cxrjax.train import log as logs
 from cxrjax.train import loop, optim
 from cxrjax.train import mesh as meshes
@@ -156,6 +156,10 @@ def check(config: Any, mesh: Mesh) -> None:
                 raise UserError("folds and seeds are both set; one phase repeats one way")
             if phase.carry:
                 _check_carry(phase, lookup({name: config[name] for name in earlier}, phase.carry, "carry"))
+            for given, source in phase.get("given", ()):
+                lookup({other: config[other] for other in earlier}, source, f"given ({given}: phase)")
+            if phase.get("from_run", ""):
+                finished.check_same(phase.from_run, name, config)
             if phase.get("crop", 0) > config.data.size:
                 raise UserError(f"crop is {phase.crop}, larger than data.size, {config.data.size}")
             balanced = tuple(phase.get("class_weight", ())) == ("balanced",)
@@ -241,9 +245,31 @@ def train(context: Context, member: Member, config: Any, task: Task) -> State:
     )  # fmt: skip
     return loop.fit(
         task, phase, stream=stream, evals=evals, example=example, workdir=context.workdir, mesh=mesh, key=key,
-        log=context.log, carry=_carry(context, config, member),
+        log=context.log, carry=_begin(context, config, member),
         shard_rules=tuple(tuple(r) for r in context.config.mesh.shard),
     )  # fmt: skip
+
+
+def _begin(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
+    """What a member begins with instead of chance, and what it reads of earlier phases."""
+    carry = _carry(context, config, member)
+    if not config.get("given", ()):
+        return carry
+    frozen = {name: _variables(context, phase) for name, phase in config.given}
+
+    def begin(fresh: State) -> State:
+        state = carry(fresh) if carry else fresh
+        return dataclasses.replace(state, frozen={**state.frozen, **frozen})
+
+    return begin
+
+
+def _variables(context: Context, phase: str) -> Any:
+    """What a finished phase's network is applied to."""
+    config, state = context.config[phase], context.states[phase]
+    if config.task == "autoencoder":
+        return autoencoder.variables_of(state)
+    return classify.variables_of(classify.options_of(config), state)
 
 
 def _carry(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
@@ -262,7 +288,7 @@ def origins(config: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in config.phases:
         carry, path = config[name].get("carry", ""), config[name].get("weights", "")
-        taken = config[name].get("run", "")
+        taken = config[name].get("run", "") or config[name].get("from_run", "")
         out[name] = (
             f"run {taken}"
             if taken
@@ -293,6 +319,12 @@ def run(context: Context, phase: str, after: Callable[[Context, Member], None]) 
     """
     if context.config[phase].get("run", ""):
         context.log.say(f"{phase}: taken from {context.config[phase].run}")
+        return
+    if context.config[phase].get("from_run", ""):
+        other = finished.open_run(context.config[phase].from_run)
+        example = example_of(context.config, phase, context.mesh.size)
+        context.states[phase] = finished.state_of(other, phase, example, context.mesh)
+        context.log.say(f"{phase}: taken from {other.workdir}")
         return
     if context.config[phase].task == "grid":
         context.found[phase] = grid.train(context, phase)

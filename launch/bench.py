@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import checks
+from bench_diffusion import simplex
 from checks import UsageError
 from main import fail
 
@@ -244,6 +245,7 @@ def frechet(repeats: int, *, films: int = 5859, features: int = 1024) -> list[Ro
 # name -> a function of the number of rounds; it imports what it measures only when it is called.
 CASES: dict[str, Callable[[int], list[Row]]] = {
     "enh": enh, "lwpa": lwpa, "grid": grid, "attention": attention, "cond": cond, "gan": gan, "frechet": frechet,
+    "simplex": simplex,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import pytest
 from cxrjax import data, manifest, phases
 from cxrjax.data import labels
 from cxrjax.ops import guidance
-from cxrjax.studies import STUDIES, sweep
+from cxrjax.studies import STUDIES, arms
 from cxrjax.tasks import TASKS, classify, ddpm
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -57,7 +57,7 @@ def test_a_variant_names_only_what_there_is(variant):
     for name in config.phases:
         task = TASKS[config[name].task](config[name], tuple(config.data.classes))  # raises where an option is unknown
         assert callable(task.step)
-    assert {sweep.base_mode(mode)[0] for mode in config.study.modes} <= set(guidance.MODES)
+    assert {arm.mode for arm in arms.of(config.study)} <= set(guidance.MODES)
     assert config.data.classes[0] == labels.NORMAL
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from cxrjax.models import cgan, dcgan, densenet, inception, resnet, unet, vgg
+from cxrjax.models import autoencoder, cgan, dcgan, densenet, inception, resnet, unet, vgg
+from cxrjax.models.autoencoder import Autoencoder, PatchDiscriminator
 from cxrjax.models.classifier import Classifier, ConvHead, Head
 from cxrjax.models.inception import AuxHead
 from cxrjax.models.sequence import LstmHead
@@ -19,17 +20,21 @@ from cxrjax.models.unet import unet_options
 from cxrjax.types import UserError
 
 __all__ = [
+    "AUTOENCODERS",
     "BACKBONES",
     "DENOISERS",
     "HEADS",
     "PRESETS",
+    "Autoencoder",
     "AuxHead",
     "Classifier",
     "ConvHead",
     "Head",
     "LstmHead",
+    "PatchDiscriminator",
     "Preset",
     "build",
+    "build_autoencoder",
     "build_gan",
     "unet_options",
 ]
@@ -54,6 +59,11 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 }
 HEADS: dict[str, Callable[..., nn.Module]] = {"pool": Head, "conv": ConvHead, "lstm": LstmHead}
 DENOISERS: dict[str, Callable[..., nn.Module]] = {"unet": unet.unet, "unet_tiny": unet.unet_tiny}
+# Each with its discriminator.
+AUTOENCODERS: dict[str, tuple[Callable[..., Autoencoder], Callable[..., PatchDiscriminator]]] = {
+    "autoencoder": (Autoencoder, PatchDiscriminator),
+    "autoencoder_tiny": (autoencoder.autoencoder_tiny, autoencoder.patch_tiny),
+}
 
 
 class Preset(NamedTuple):
@@ -167,6 +177,26 @@ def build_gan(name: str, **options: Any) -> tuple[nn.Module, dict[str, nn.Module
     if family is dcgan:
         return g, {f"d{g.size}": dcgan.Discriminator(g.size, features, g.dtype)}
     return g, {f"d{size}": cgan.Discriminator(size, g.sizes[0], features, g.dtype) for size in g.sizes}
+
+
+def build_autoencoder(name: str, **options: Any) -> tuple[Autoencoder, PatchDiscriminator]:
+    """An autoencoder and the discriminator of its reconstructions, unbound.
+
+    Args:
+      name: a key of `AUTOENCODERS`.
+      **options: fields of `Autoencoder`, of which both read `groups` and `dtype`; `d_features` and `d_layers` of the
+        discriminator.
+
+    Raises:
+      UserError: an unknown name, option or value.
+    """
+    if name not in AUTOENCODERS:
+        raise UserError(_unknown("autoencoder", name, AUTOENCODERS))
+    make, make_patch = AUTOENCODERS[name]
+    given = _checked(name, options, [make], ["d_features", "d_layers"])
+    net = make(**{key: value for key, value in given.items() if not key.startswith("d_")})
+    own = {key.removeprefix("d_"): value for key, value in given.items() if key.startswith("d_")}
+    return net, make_patch(groups=net.groups, dtype=net.dtype, **own)
 
 
 def _class(make: Callable[..., nn.Module]) -> Any:

@@ -13,6 +13,7 @@ from cxrjax.nn.attention import AttentionBlock
 from cxrjax.nn.conv import TORCH_UNIFORM, ZEROS, conv, double, halve
 from cxrjax.nn.embedding import TimeEmbedding
 from cxrjax.nn.norm import group_norm
+from cxrjax.ops import timemap
 from cxrjax.types import UserError
 
 Array = jax.Array
@@ -44,7 +45,7 @@ class ResBlock(nn.Module):
             x, y = resize(x), resize(y)
         y = cv(3, init=TORCH_UNIFORM, name="conv1")(y)
         shift = nn.Dense(self.features, kernel_init=TORCH_UNIFORM, dtype=self.dtype, name="time")(nn.silu(emb))
-        y = y + shift[:, None, None, :]
+        y = y + (shift if shift.ndim == 4 else shift[:, None, None, :])
         y = nn.silu(norm(name="norm2")(y))
         y = nn.Dropout(self.dropout)(y, deterministic=not train)
         y = cv(3, init=ZEROS, name="conv2")(y)
@@ -104,7 +105,8 @@ class UNet(nn.Module):
 
         Args:
           x: (b, h, w, c); h and w divisible by patch * 2 ** (levels - 1).
-          t: (b,) 0-based timestep, integer or real.
+          t: (b,) 0-based timestep, integer or real; or (b, h, w), one a pixel, by the same parameters. A network that
+            was trained on one form answers nonsense to the other, but for maps that are constant.
           train: dropout is on.
 
         Returns:
@@ -120,7 +122,10 @@ class UNet(nn.Module):
         block_class: Any = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
         block = partial(block_class, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
         attend = partial(AttentionBlock, heads=self.heads, groups=self.groups, dtype=self.dtype)
-        emb = TimeEmbedding(self.base, name="time")(t)  # (b, 4 base)
+        embed = TimeEmbedding(self.base, name="time")
+        sides = [x.shape[2] >> i for i in range(len(widths))]
+        # One time a film, or a map of them, which each level sees at its own side.
+        embs = [embed(t)] * len(widths) if t.ndim == 1 else [embed(timemap.pooled(t, side)) for side in sides]
         last = len(widths) - 1
         blocks = self.updown == "block"
 
@@ -128,27 +133,27 @@ class UNet(nn.Module):
         skips = [h]
         for i, width in enumerate(widths):
             for j in range(self.num_res_blocks):
-                h = block(width, name=f"down{i}_{j}")(h, emb, train)
+                h = block(width, name=f"down{i}_{j}")(h, embs[i], train)
                 if h.shape[1] in self.attention:
                     h = attend(name=f"down{i}_{j}_attention")(h)
                 skips.append(h)
             if i < last:
-                h = block(width, "down", name=f"down{i}_halve")(h, emb, train) if blocks else halve(h)
+                h = block(width, "down", name=f"down{i}_halve")(h, embs[i + 1], train) if blocks else halve(h)
                 skips.append(h)
 
-        h = block(widths[-1], name="middle_0")(h, emb, train)
+        h = block(widths[-1], name="middle_0")(h, embs[-1], train)
         h = attend(name="middle_attention")(h)
-        h = block(widths[-1], name="middle_1")(h, emb, train)
+        h = block(widths[-1], name="middle_1")(h, embs[-1], train)
         endpoints = {"middle": h}
 
         for i, width in reversed(list(enumerate(widths))):
             for j in range(self.num_res_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(width, name=f"up{i}_{j}")(h, emb, train)
+                h = block(width, name=f"up{i}_{j}")(h, embs[i], train)
                 if h.shape[1] in self.attention:
                     h = attend(name=f"up{i}_{j}_attention")(h)
             if i > 0:
-                h = block(width, "up", name=f"up{i}_double")(h, emb, train) if blocks else double(h)
+                h = block(width, "up", name=f"up{i}_double")(h, embs[i - 1], train) if blocks else double(h)
 
         h = nn.silu(group_norm(self.groups, name="norm_last")(h))
         return unfold(conv(channels * self.patch**2, 3, bias=True, init=ZEROS, name="out")(h), self.patch), endpoints

@@ -15,6 +15,7 @@ import numpy as np
 
 Prediction = Literal["epsilon", "v"]
 Variance = Literal["large", "small"]
+Spacing = Literal["even", "quadratic"]
 
 
 class Schedule(NamedTuple):
@@ -43,13 +44,20 @@ def linear(num_steps: int = 1000) -> Schedule:
     return _from_betas(np.linspace(scale * 1e-4, min(scale * 2e-2, 0.999), num_steps, dtype=np.float64))
 
 
+def scaled_linear(num_steps: int = 1000) -> Schedule:
+    """The schedule of latent diffusion: sqrt(beta) evenly from beta = 0.0015 to 0.0205 (Pinaya et al. 2023)."""
+    scale = 1000 / num_steps
+    ends = np.sqrt(scale * 0.0015), np.sqrt(min(scale * 0.0205, 0.999))
+    return _from_betas(np.linspace(*ends, num_steps, dtype=np.float64) ** 2)
+
+
 def cosine(num_steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
     """The cosine schedule (Nichol and Dhariwal 2021, eq. 17)."""
     at = np.cos((np.arange(num_steps + 1, dtype=np.float64) / num_steps + offset) / (1 + offset) * np.pi / 2) ** 2
     return _from_betas(np.minimum(1 - at[1:] / at[:-1], max_beta))
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine}
+SCHEDULES = {"linear": linear, "scaled_linear": scaled_linear, "cosine": cosine}
 
 
 def _like(value: jax.Array, x: jax.Array) -> jax.Array:
@@ -132,7 +140,8 @@ def ancestral_step(
 ) -> jax.Array:
     """One reverse step x_t -> x_s given an estimate of the film; no noise on the last step, s = 0.
 
-    `large` is the reference's choice for unit steps (Wyatt et al. 2022); over long strides only `small` is sound.
+    `large` is the reference's choice for unit steps (Wyatt et al. 2022). With an exact denoiser of Gaussian films,
+    strides of 25 leave about 0.7 of the variance under `small` and 1.04 of it under `large`.
     """
     post = posterior(schedule, x0, x, t, s)
     spread = jnp.sqrt(post.large if variance == "large" else post.small)
@@ -151,11 +160,21 @@ def ddim_step(
     return signal(schedule, s, x) * x0 + direction * epsilon + spread * noise
 
 
-def num_evaluations(lam: jax.Array | int, stride: int) -> jax.Array:
+def num_evaluations(lam: jax.Array | int, stride: int | jax.Array) -> jax.Array:
     """How many network evaluations a walk from distance `lam` to 0 takes: ceil(lam / stride)."""
     return (jnp.asarray(lam) + stride - 1) // stride
 
 
-def used_time(lam: jax.Array, i: jax.Array, n: jax.Array) -> jax.Array:
-    """The i-th of the n + 1 used times 0 ... lam, evenly spaced and rounded down."""
-    return (lam * i) // jnp.maximum(n, 1)
+def used_time(lam: jax.Array, i: jax.Array, n: jax.Array, spacing: Spacing = "even") -> jax.Array:
+    """The i-th of the n + 1 used times 0 ... lam, rounded down.
+
+    Args:
+      lam: a distance; n: how many steps there are.
+      i: 0 ... n.
+      spacing: `even`, or `quadratic`, lam (i / n)^2 (Song et al. 2021, appendix D.2): the steps near the film, whose
+        errors stay, become the short ones. Times are distinct where lam >= n.
+    """
+    n = jnp.maximum(n, 1)
+    if spacing == "even":
+        return (lam * i) // n
+    return jnp.minimum(jnp.maximum(i, (lam * i // n) * i // n), lam)  # in this order int32 holds it

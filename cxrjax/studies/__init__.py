@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cxrjax.studies import comparison, phase_loss, pneumonia, predictions, synthesis, treatment
+from cxrjax.studies import anomaly, comparison, phase_loss, pneumonia, predictions, synthesis, treatment
 
 
 class Study(NamedTuple):
@@ -26,6 +26,7 @@ class Study(NamedTuple):
 
 STUDIES: dict[str, Study] = {
     "progress": Study(treatment.check, treatment.check_films, treatment.run),
+    "anomaly": Study(anomaly.check, anomaly.check_films, anomaly.run),
     "comparison": Study(comparison.check, comparison.check_films, comparison.run, predictions.write),
     "phase_loss": Study(phase_loss.check, comparison.check_films, phase_loss.run, predictions.write),
     "synthesis": Study(synthesis.check, synthesis.check_films, synthesis.run),

@@ -9,8 +9,8 @@ import numpy as np
 from cxrjax import data
 from cxrjax.errors import UserError, lookup
 from cxrjax.studies import floor, localization, predictions, scoring, tables
+from cxrjax.studies.chunks import write_arrays
 from cxrjax.studies.published import PAPERS
-from cxrjax.studies.sweep import write_arrays
 from cxrjax.tasks import classify
 
 Results = dict[str, Any]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cxrjax.studies import finished, localization
-from cxrjax.studies.sweep import in_chunks
+from cxrjax.studies.chunks import in_chunks
 from cxrjax.tasks import classify
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, PyTree, UserError

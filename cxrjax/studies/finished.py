@@ -84,6 +84,32 @@ def phase_of(run: Finished, task: str, phase: str = "") -> str:
     return names[0]
 
 
+def check_same(workdir: str, phase: str, config: Any) -> None:
+    """Refuses a phase of a finished run that is not the one that this run's config asks for.
+
+    Raises:
+      UserError: the run has no such phase, or its films, classes, task or network differ; names what differs.
+    """
+    run = open_run(workdir)
+    if phase not in run.config.phases:
+        raise UserError(f"from_run = {workdir}: it has no phase {phase!r}{did_you_mean(phase, run.config.phases)}")
+    ours, theirs = config[phase], run.config[phase]
+    for name, a, b in (
+        ("data.name", config.data.name, run.config.data.name),
+        ("data.size", config.data.size, run.config.data.size),
+        ("data.classes", tuple(config.data.classes), run.classes),
+        ("task", ours.task, theirs.task),
+        ("net", ours.net.to_dict(), theirs.net.to_dict()),
+        *(
+            (key, ours[key], theirs.get(key))
+            for key in ("prediction", "schedule", "t_max", "noise", "time")
+            if key in ours
+        ),
+    ):
+        if a != b:
+            raise UserError(f"from_run = {workdir}: {name} is {b!r} there and {a!r} here; the phase cannot be taken")
+
+
 def state_of(run: Finished, phase: str, example: Batch, mesh: Mesh) -> State:
     """The state that a phase ended with, on every device.
 

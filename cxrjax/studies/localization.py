@@ -15,7 +15,7 @@ from cxrjax.metrics import bootstrap
 from cxrjax.metrics import localization as metrics
 from cxrjax.ops import cam, enhance
 from cxrjax.studies import predictions
-from cxrjax.studies.sweep import write_arrays
+from cxrjax.studies.chunks import write_arrays
 from cxrjax.tasks import classify
 from cxrjax.types import Array
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cxrjax.ops.conditions import NORMAL
 from cxrjax.studies import finished
-from cxrjax.studies.sweep import in_chunks
+from cxrjax.studies.chunks import in_chunks
 from cxrjax.tasks import gan
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, State

@@ -12,8 +12,8 @@ from jax.experimental import multihost_utils
 
 from cxrjax import data
 from cxrjax.data import splits
+from cxrjax.studies.chunks import write_arrays
 from cxrjax.studies.floor import small
-from cxrjax.studies.sweep import write_arrays
 from cxrjax.tasks import classify
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes

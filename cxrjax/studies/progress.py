@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.metrics import bootstrap, similarity
+from cxrjax.metrics import bootstrap, identity, similarity
+from cxrjax.studies import realism
 
 Results = dict[str, Any]
 
@@ -30,12 +31,26 @@ def rate_leaf(normal: np.ndarray) -> Results:
     return bootstrap.leaf(*bootstrap.wilson(int(normal.sum()), len(normal)), n=len(normal), unit="fraction")
 
 
-def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Per-film likeness to the own film in and out of the mask, and to the twin, if any, in and out of the lesion."""
-    image, mask = films["image"], films["cam"] > 0.5
-    out = {}
+def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Per-film likeness to the own film in and out of the mask, and to the twin, if any, in and out of the lesion.
+
+    Args:
+      films: of `films.npz`, with the judge's features `pooled` of the untreated films.
+      run: `image` (n, h, w), and its `pooled` features.
+
+    Returns:
+      By measure and region, (n,). The mask is the same for every arm, the soft map of the first CAM above 0.5, so that
+      arms of other masks are judged on the same pixels.
+    """
+    image, treated, mask = films["image"], run["image"], films["cam"] > 0.5
+    out: dict[str, dict[str, np.ndarray]] = {}
     for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr), ("ssim", similarity.ssim)):
-        out[name] = {"inside": function(image, treated, mask), "outside": function(image, treated, ~mask)}
+        out[name] = {
+            "inside": function(image, treated, mask), "outside": function(image, treated, ~mask),
+            "whole": function(image, treated),
+        }  # fmt: skip
+    out["cosine"] = {"features": identity.cosine(films["pooled"], run["pooled"])}
+    out["reidentified"] = {"first": (identity.ranks(treated, image) == 1).astype(np.float64)}
     if "twin" in films:
         lesion, twin = films["lesion"], films["twin"]
         out["twin_error"] = {
@@ -45,8 +60,18 @@ def measures(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dic
     return out
 
 
+def seconds_leaf(run: dict[str, np.ndarray]) -> Results:
+    """Seconds a film of a result's sampling, compilation left out."""
+    return bootstrap.leaf(float(run["seconds"]), float("nan"), float("nan"), n=len(run["image"]), unit="s")
+
+
 # Gray levels are shares of the range from black to white; "1" is a pure number.
-UNITS = {"mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level"}
+UNITS = {
+    "mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level", "cosine": "1",
+    "reidentified": "fraction",
+}  # fmt: skip
+PIXEL = "pixel_"  # before the name of an arm: the same by the diffusion of a pixel run
+LEVELS = (0.5, 0.8)  # normal rates at which arms are compared
 
 
 def crossing(rates: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,7 +116,7 @@ def at_rate(normal: np.ndarray, error: np.ndarray, level: float, draws: np.ndarr
 def equal_rate(
     normal: dict[str, np.ndarray], errors: dict[str, np.ndarray], level: float, unit: str, seed: int = 0
 ) -> Results:
-    """Each mode's error at one normal rate, and the paired difference to `uniform`, with bootstrap intervals.
+    """Each mode's error at one normal rate, and the paired differences to `uniform` and to its pixel counterpart.
 
     A draw resamples the films, finds both modes' lambda of that rate anew and compares, so that the interval holds
     the uncertainty of the rates too. A mode that misses the rate in over 5 % of the draws has no interval, and one
@@ -119,11 +144,27 @@ def equal_rate(
         out[mode] = {"value": leaf(value, unit)}
         if mode != "uniform" and "uniform" in values:
             out[mode]["difference"] = leaf(value - values["uniform"], unit)
+        if PIXEL + mode in values:
+            out[mode]["minus_pixel"] = leaf(value - values[PIXEL + mode], unit)
     return out
 
 
-def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], judges: tuple[str, ...]) -> Results:
-    """Every figure of the study, from the files of a finished sweep; the diseased films and the controls apart."""
+def results(
+    workdir: Path,
+    modes: tuple[str, ...],
+    lambdas: tuple[int, ...],
+    judges: tuple[str, ...],
+    healthy: realism.Reference | None = None,
+) -> Results:
+    """Every figure of the study, from the files of a finished sweep; the diseased films and the controls apart.
+
+    Args:
+      workdir: of the run.
+      modes: the arms.
+      lambdas: at which they were run.
+      judges: by whom, the first one's features are in the files.
+      healthy: what treated films are compared with; None leaves the distances out.
+    """
     folder = workdir / "progress"
     with np.load(folder / "films.npz") as file:
         films = dict(file)
@@ -137,13 +178,16 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
         return run[f"normal_probability_{judge}"] > 0.5
 
     untreated = load("untreated")
-    before = measures(films, films["image"])
+    films["pooled"] = untreated["pooled"]
+    before = measures(films, untreated)
 
     def rates_of(run: dict[str, np.ndarray], which: np.ndarray) -> Results:
         return {j: rate_leaf(called_normal(run, j)[which]) for j in judges}
 
     progress: Results = {"untreated": {"normal_rate": rates_of(untreated, sick)}}
     control: Results = {"untreated": {"normal_rate": rates_of(untreated, ~sick)}}
+    if healthy is not None:
+        progress["untreated"]["fdd"] = realism.distance(healthy, untreated["pooled"][sick])
     if "twin_error" in before:
         progress["untreated"]["twin_error"] = {
             where: mean_leaf(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
@@ -154,12 +198,16 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
         progress[mode], control[mode] = {}, {}
         for lam in lambdas:
             run = load(f"{mode}_{lam:04d}")
-            after = measures(films, run["image"])
+            after = measures(films, run)
             change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
-            progress[mode][str(lam)] = {"normal_rate": rates_of(run, sick)} | {
-                name: {where: mean_leaf(v[sick], UNITS[name]) for where, v in parts.items()}
-                for name, parts in after.items()
-            }
+            progress[mode][str(lam)] = (
+                {"seconds_a_film": seconds_leaf(run)}
+                | {"normal_rate": rates_of(run, sick)}
+                | {
+                    name: {where: mean_leaf(v[sick], UNITS[name]) for where, v in parts.items()}
+                    for name, parts in after.items()
+                }
+            )
             control[mode][str(lam)] = {
                 "normal_rate": rates_of(run, ~sick),
                 "change": mean_leaf(change[~sick], UNITS["mae"]),
@@ -167,6 +215,8 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
             if "twin_error" in after:
                 gain = after["twin_error"]["inside"] - before["twin_error"]["inside"]
                 progress[mode][str(lam)]["twin_error"]["inside_minus_untreated"] = mean_leaf(gain[sick], UNITS["mae"])
+            if healthy is not None:
+                progress[mode][str(lam)]["fdd"] = realism.distance(healthy, run["pooled"][sick])
             for j in judges:
                 normal[j][mode].append(called_normal(run, j)[sick])
             for name, parts in after.items():
@@ -175,7 +225,7 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
     equal: Results = {}
     for j in judges:
         rates = {m: np.stack(v) for m, v in normal[j].items()}
-        for level in (0.5, 0.8):
+        for level in LEVELS:
             for (name, where), by_mode in errors.items():
                 if name == "psnr":  # infinite where nothing changed
                     continue
@@ -184,4 +234,7 @@ def results(workdir: Path, modes: tuple[str, ...], lambdas: tuple[int, ...], jud
                     equal.setdefault(j, {}).setdefault(str(level), {}).setdefault(m, {}).setdefault(name, {})[where] = (
                         entry
                     )
-    return {"progress": progress, "control": control, "equal_rate": equal}
+    out = {"progress": progress, "control": control, "equal_rate": equal}
+    if healthy is not None:
+        out["realism"] = {"floor": bootstrap.leaf(healthy.floor, float("nan"), float("nan"), n=len(healthy.features))}
+    return out

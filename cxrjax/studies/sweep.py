@@ -1,232 +1,235 @@
-"""Treats films at every lambda under every mode; each result is a file at once, so that a kill costs one of them."""
+"""Treats films at every lambda in every arm; each result is a file at once, so that a kill costs one of them.
+
+Arms that share a diffusion and a sampler are one program: films, lambdas and modes are its data, in whole batches over
+every device.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from cxrjax.ops import cam, diffusion, guidance
-from cxrjax.tasks import classify, ddpm
+from cxrjax.ops import guidance
+from cxrjax.studies import judges, masks, systems
+from cxrjax.studies.arms import Arm, Mask
+from cxrjax.studies.chunks import chunk, in_chunks, read_arrays, write_arrays
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, PyTree, State, UserError
+from cxrjax.types import Array, PyTree
 
 
-class Judge(NamedTuple):
-    """A classifier that says how normal a film looks.
+class Sweep(NamedTuple):
+    """What every treatment of a study shares.
 
     Attributes:
-      net: the network.
-      variables: its weights and statistics.
-      normal: the column of the class Normal.
-      disease: the column that the map should explain.
+      image: (n, h, w, 1) films in [0, 1].
+      systems: diffusions by phase, and `looking`, classifiers by phase; their variables on every device.
+      scoring: the classifiers that score every result, by role; the first one's features are kept.
+      folder: where files go.
+      mesh: every device.
+      batch: rows at once.
+      keys: (n, ...) PRNG key data, one a film, shared by every arm.
+      console: where progress is shown.
     """
 
-    net: nn.Module
-    variables: PyTree
-    normal: int
-    disease: int
+    image: np.ndarray
+    systems: Mapping[str, systems.System]
+    looking: Mapping[str, judges.Judge]
+    scoring: Mapping[str, judges.Judge]
+    folder: Path
+    mesh: Mesh
+    batch: int
+    keys: np.ndarray
+    console: Any
 
 
-def check_judge(config: Any, classes: tuple[str, ...]) -> None:
-    """Raises UserError unless a classification phase tells Normal from exactly one other class."""
-    if config.task != "classify" or len(classes) != 2 or "Normal" not in classes or config.loss != "softmax":
-        raise UserError(
-            f"the progress study needs classifiers of two exclusive classes, one of them 'Normal' (loss softmax); "
-            f"data.classes is {classes}, a judge's task {config.task!r}"
-        )
+def keys_of(seed: int, n: int) -> np.ndarray:
+    """Key data of n films."""
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+    return np.asarray(jax.random.key_data(keys))
 
 
-def judge_of(config: Any, state: State, classes: tuple[str, ...]) -> Judge:
-    """A judge from a finished classification phase."""
-    check_judge(config, classes)
-    normal = classes.index("Normal")
-    net = classify.network(config, len(classes))
-    return Judge(net, {"params": state.params["net"], **state.stats["net"]}, normal, 1 - normal)
+def scorer(sweep: Sweep) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """`films (n, h, w, 1) -> normal_probability_<role> (n,)` of every judge, and `pooled` (n, d) of the first."""
+
+    @jax.jit
+    def score(variables: PyTree, image: Array) -> dict[str, Array]:
+        out = {}
+        for role, judge in sweep.scoring.items():
+            out[f"normal_probability_{role}"], pooled = judges.look(judge._replace(variables=variables[role]), image)
+            out.setdefault("pooled", pooled)
+        return out
+
+    variables = {role: judge.variables for role, judge in sweep.scoring.items()}
+    return lambda image: in_chunks(sweep.mesh, sweep.batch, partial(score, variables), image)
 
 
-def normal_probability(net: nn.Module, normal: int, variables: PyTree, image: Array) -> Array:
-    """(b, h, w, 1) in [0, 1] -> (b,), the softmax share of Normal."""
-    logits, _ = net.apply(variables, classify.normalize(image), train=False)
-    return jax.nn.softmax(logits, axis=-1)[:, normal]
+class Program(NamedTuple):
+    """What rows must share to run together; everything else of them is data."""
+
+    diffusion: str
+    sampler: guidance.Sampler
+    by_pixel: bool
+    pool: str
+    paste: bool
+    every: int
+    renewed: Mask | None
 
 
-def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
-    """The map of the disease score, (b, h', w'), non-negative.
+def program_of(arm: Arm) -> Program:
+    """An arm's program."""
+    return Program(
+        arm.diffusion, arm.sampler._replace(stride=0), arm.mode == "per_pixel_time", arm.pool, arm.paste, arm.every,
+        arm.mask if arm.every else None,
+    )  # fmt: skip
+
+
+def compiled(sweep: Sweep, program: Program) -> Callable[..., Array]:
+    """`(films, masks, lungs, lambdas, strides, modes, key data) -> treated films`, by rows, in one program."""
+    system = sweep.systems[program.diffusion]
+    judge = sweep.looking[program.renewed.phase] if program.renewed else None
+
+    @jax.jit
+    def walk(
+        variables: PyTree, seen: PyTree, image: Array, mask: Array, lung: Array, lam: Array, stride: Array, mode: Array,
+        keys: Array,
+    ) -> Array:  # fmt: skip
+        remask = None
+        if program.renewed and judge is not None:
+            remask = partial(masks.renewed, program.renewed, judge._replace(variables=seen), lung)
+        return systems.treat(
+            system._replace(variables=variables), image, mask, lam, jax.random.wrap_key_data(keys),
+            mode="per_pixel_time" if program.by_pixel else mode, sampler=program.sampler._replace(stride=stride),
+            pool=program.pool, paste=program.paste, remask=remask, every=program.every,
+        )  # fmt: skip
+
+    return partial(walk, system.variables, judge.variables if judge else ())
+
+
+class Job(NamedTuple):
+    """One arm at one lambda, and the file that it becomes; `stride` 0 is the arm's own."""
+
+    arm: Arm
+    lam: int
+    path: Path
+    stride: int = 0
+
+
+def run_jobs(
+    sweep: Sweep, jobs: list[Job], mask_of: Mapping[Mask, np.ndarray], finish: Callable[[Job, np.ndarray, float], None],
+    title: str,
+) -> None:  # fmt: skip
+    """Treats every film in every job whose file is missing, program by program, by rising number of evaluations.
 
     Args:
-      judge: the network to explain.
-      source: `gradcam`, or `cam` where the head is a pool and one linear layer.
-      target: `difference` explains y_disease - y_normal: with two logits the disease score alone ignores a shift of
-        both; `class` explains y_disease.
-      image: (b, h, w, 1) in [0, 1].
-
-    Raises:
-      UserError: `cam` of a head with hidden layers.
+      sweep: what they share.
+      jobs: the work.
+      mask_of: the masks of the arms.
+      finish: `(job, treated (n, h, w, 1), seconds a film)`, called when a job is whole.
+      title: of the progress bar.
     """
-    net, variables, normal, disease = judge
-    _, endpoints = net.apply(variables, classify.normalize(image), train=False)
-
-    def head(features: Array) -> Array:
-        logits: Any = net.apply(variables, features, method="head_from")
-        return logits
-
-    def score(logits: Array) -> Array:
-        return logits[:, disease] - (logits[:, normal] if target == "difference" else 0.0)
-
-    if source == "gradcam":
-        return cam.grad_cam(endpoints["features"], head, score)
-    if "map" not in endpoints:
-        raise UserError("study.guidance.source = 'cam' needs a head without hidden layers; use 'gradcam', or hidden=()")
-    maps = endpoints["map"]  # (b, h', w', classes), the linear layer at every position
-    maps = maps.astype(jnp.float32)
-    return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])
-
-
-def masks(config: Any, judge: Judge, image: Array) -> tuple[Array, Array]:
-    """The soft and the thresholded mask, both (b, h, w, 1), from one heat map.
-
-    Args:
-      config: `study.guidance`: `source`, `target`, `blur`, `power`, `floor`, `threshold`.
-    """
-    maps = heat(judge, config.source, config.target, image)
-    size = (image.shape[1], image.shape[2])
-    soft = cam.to_mask(maps, size, blur_std=config.blur, power=config.power, floor=config.floor)
-    hard = cam.to_mask(maps, size, blur_std=config.blur, threshold=config.threshold)
-    return soft, hard
-
-
-def base_mode(mode: str) -> tuple[str, bool]:
-    """`time_gated_hard` -> (`time_gated`, True): the sampler's mode, and whether the mask is thresholded."""
-    return mode.removesuffix("_hard"), mode.endswith("_hard")
-
-
-def in_chunks(mesh: Mesh, size: int, function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-    """Applies a jitted function to rows `size` at a time, the last chunk padded by its first row; one compilation.
-
-    Every process holds all rows, hands its share to its devices, and gets the whole answer back.
-    """
-    size = meshes.whole_batch(mesh, size)
-    share = size // jax.process_count()
-    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-    parts = []
-    for start in range(0, len(arrays[0]), size):
-        chunk = [a[start : start + size] for a in arrays]
-        real = len(chunk[0])
-        padded = [np.concatenate([c, np.repeat(c[:1], size - real, axis=0)]) for c in chunk]
-        out = function(*meshes.put(mesh, tuple(p[mine] for p in padded)))
-        if jax.process_count() > 1:
-            out = multihost_utils.process_allgather(out, tiled=True)
-        parts.append(jax.tree.map(lambda x, n=real: np.asarray(x)[:n], out))
-    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    todo = [job for job in jobs if not job.path.exists()]
+    programs = list(dict.fromkeys(program_of(job.arm) for job in todo))
+    n = len(sweep.image)
+    with logs.progress(sweep.console) as bar:
+        task_id = bar.add_task(title, total=len(jobs), completed=len(jobs) - len(todo), note="")
+        for program in programs:
+            own = sorted((job for job in todo if program_of(job.arm) == program), key=_evaluations)
+            walk = compiled(sweep, program)
+            lung = np.ones_like(sweep.image)
+            if program.renewed and program.renewed.lungs:
+                lung = masks.lung_fields(sweep.image)[0]
+            rows = [(k, film) for k in range(len(own)) for film in range(n)]
+            made: dict[int, list[np.ndarray]] = {k: [] for k in range(len(own))}
+            seconds: dict[int, float] = dict.fromkeys(range(len(own)), 0.0)
+            size = _rows_at_once(sweep, len(own))
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                job_of, film = np.array([k for k, _ in part]), np.array([f for _, f in part])
+                bar.update(task_id, note=f"{own[part[0][0]].arm.name}, lambda {own[part[0][0]].lam}")
+                mask = np.stack([mask_of[own[k].arm.mask][f] for k, f in part])
+                lam = np.array([own[k].lam for k in job_of], np.int32)
+                stride = np.array([own[k].stride or own[k].arm.sampler.stride for k in job_of], np.int32)
+                mode = np.array([guidance.code(own[k].arm.mode) for k in job_of], np.int32)
+                arrays = (sweep.image[film], mask, lung[film], lam, stride, mode, sweep.keys[film])
+                if not start:  # compiled before the clock runs
+                    chunk(sweep.mesh, size, walk, *(a[:size] if i != 3 else 0 * a for i, a in enumerate(arrays)))
+                begun = time.perf_counter()
+                treated = chunk(sweep.mesh, size, walk, *arrays)
+                each = (time.perf_counter() - begun) / len(part)
+                for k in dict.fromkeys(job_of.tolist()):
+                    made[k].append(treated[job_of == k])
+                    seconds[k] += each * int((job_of == k).sum())
+                    if sum(map(len, made[k])) == n:
+                        finish(own[k], np.concatenate(made.pop(k)), seconds[k] / n)
+                        bar.advance(task_id)
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes a compressed .npz whole or not at all, by the first process; the others wait for it."""
-    if jax.process_index() == 0:
-        _write(path, arrays)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(str(path))
+def _evaluations(job: Job) -> int:
+    return -(-job.lam // int(job.stride or job.arm.sampler.stride))
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.partial")
-    with partial_path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    partial_path.replace(path)
+def _rows_at_once(sweep: Sweep, jobs: int) -> int:
+    """A multiple of the devices near `batch` that seldom parts a job: rows together walk as far as the farthest."""
+    n, most = len(sweep.image), meshes.whole_batch(sweep.mesh, sweep.batch)
+    rows = n * min(most // n, jobs) if n <= most else -(-n // -(-n // most))
+    return min(-(-rows // sweep.mesh.size) * sweep.mesh.size, most)
 
 
 def run(
-    config: Any,
-    *,
-    image: np.ndarray,
-    unet: tuple[nn.Module, diffusion.Schedule, diffusion.Prediction, PyTree],
-    judges: Mapping[str, Judge],
-    workdir: Path,
-    mesh: Mesh,
-    seed: int,
-    log: logs.Log,
-) -> None:
-    """Writes `progress/<mode>_<lambda>.npz` with `image` (n, h, w) and `normal_probability_<judge>` (n,).
+    sweep: Sweep, arms: tuple[Arm, ...], lambdas: tuple[int, ...], listed: str = "masks.npz"
+) -> dict[str, np.ndarray]:
+    """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled` and `seconds` a film.
 
-    Args:
-      config: `study`: `modes`, `lambdas`, `batch`, `guidance`, `sampler`.
-      image: (n, h, w, 1) films in [0, 1].
-      unet: network, schedule, prediction and the weights that sample.
-      judges: `cam_network` makes the masks; every judge scores every result.
+    Also `untreated.npz`, and under the name `listed` every arm's mask.
+
+    Returns:
+      the masks (n, h, w) by arm.
     """
-    net, schedule, prediction, weights = unet
-    weights = meshes.replicate(mesh, weights)
-    judges = {k: j._replace(variables=meshes.replicate(mesh, j.variables)) for k, j in judges.items()}
-    options = config.sampler
+    score = scorer(sweep)
 
-    film_keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(len(image)))
-    keys = np.asarray(jax.random.key_data(film_keys))
+    def finish(job: Job, treated: np.ndarray, seconds: float) -> None:
+        write_arrays(job.path, image=treated[..., 0], seconds=np.asarray(seconds), **score(treated))
 
-    @jax.jit
-    def make_masks(variables: PyTree, x: Array) -> tuple[Array, Array]:
-        return masks(config.guidance, judges["cam_network"]._replace(variables=variables), x)
+    def residual(lam: int) -> np.ndarray:
+        """|x - x'| of a uniform pass by the first arm's diffusion."""
+        first = next(arm for arm in arms if arm.mask.source == "anomaly" and arm.mask.anomaly_lambda == lam)
+        path = sweep.folder / "passes" / f"{first.diffusion}_{lam:04d}.npz"
+        job = Job(first._replace(name="uniform", mode="uniform", every=0, paste=False), lam, path)
+        run_jobs(
+            sweep, [job], {first.mask: np.zeros_like(sweep.image)},
+            lambda job, treated, _: write_arrays(job.path, image=treated[..., 0]), "a uniform pass",
+        )  # fmt: skip
+        return np.abs(read_arrays(path)["image"] - sweep.image[..., 0])
 
-    soft, hard = in_chunks(mesh, config.batch, partial(make_masks, judges["cam_network"].variables), image)
+    write_arrays(sweep.folder / "untreated.npz", image=sweep.image[..., 0], **score(sweep.image))
+    wanted = tuple(dict.fromkeys(arm.mask for arm in arms))
+    mask_of = masks.make(wanted, sweep.looking, sweep.image, residual, sweep.mesh, sweep.batch)
+    write_arrays(sweep.folder / listed, **{arm.name: mask_of[arm.mask][..., 0] for arm in arms})
 
-    @partial(jax.jit, static_argnames="mode")
-    def treat(mode: str, weights: PyTree, lam: Array, image: Array, mask: Array, keys: Array) -> Array:
-        return guidance.treat(
-            ddpm.noise_predictor(net, schedule, prediction, weights),
-            schedule,
-            image,
-            mask,
-            lam,
-            jax.random.wrap_key_data(keys),
-            mode=mode,  # type: ignore[arg-type]
-            stride=options.stride,
-            sampler=options.name,
-            variance=options.variance,
-            eta=options.eta,
-            clip=options.clip,
-            resamples=options.resamples,
-        )
-
-    score = {k: jax.jit(partial(normal_probability, j.net, j.normal)) for k, j in judges.items()}
-
-    def finish(path: Path, treated: np.ndarray) -> None:
-        normal = {
-            f"normal_probability_{k}": in_chunks(mesh, config.batch, partial(score[k], j.variables), treated)
-            for k, j in judges.items()
-        }
-        write_arrays(path, image=treated[..., 0], **normal)
-
-    folder = workdir / "progress"
-    finish(folder / "untreated.npz", image)
-    write_arrays(folder / "masks.npz", soft=soft[..., 0], hard=hard[..., 0])
-    pairs = [(mode, lam) for mode in config.modes for lam in config.lambdas]
-    with logs.progress(log.console) as bar:
-        task_id = bar.add_task("progress", total=len(pairs), note="")
-        for mode, lam in pairs:
-            path = folder / f"{mode}_{lam:04d}.npz"
-            bar.update(task_id, note=f"{mode}, lambda {lam}")
-            if not path.exists():
-                base, thresholded = base_mode(mode)
-                mask = hard if thresholded else soft
-                uniform = folder / f"uniform_{lam:04d}.npz"
-                if base == "mask_blend" and uniform.exists():  # the same walk, pasted: no need to walk again
-                    treated = np.asarray(
-                        guidance.blend(
-                            jnp.asarray(image), jnp.asarray(np.load(uniform)["image"][..., None]), jnp.asarray(mask)
-                        )
-                    )
-                else:
-                    walk = partial(treat, base, weights, jnp.int32(lam))
-                    treated = in_chunks(mesh, config.batch, walk, image, mask, keys)
-                finish(path, treated)
-            bar.advance(task_id)
+    jobs = [Job(arm, lam, sweep.folder / f"{arm.name}_{lam:04d}.npz") for arm in arms for lam in lambdas]
+    # The same walk, pasted: what `uniform` has made need not be made again.
+    walked = {
+        (program_of(arm), arm.sampler.stride): arm.name for arm in arms if arm.mode == "uniform" and not arm.paste
+    }
+    pasted = [
+        job for job in jobs if job.arm.mode == "mask_blend" and (program_of(job.arm), job.arm.sampler.stride) in walked
+    ]
+    run_jobs(sweep, [job for job in jobs if job not in pasted], mask_of, finish, "progress")
+    for job in pasted:
+        if not job.path.exists():
+            source = walked[program_of(job.arm), job.arm.sampler.stride]
+            uniform = read_arrays(sweep.folder / f"{source}_{job.lam:04d}.npz")
+            blended = guidance.blend(
+                jnp.asarray(sweep.image), jnp.asarray(uniform["image"][..., None]), jnp.asarray(mask_of[job.arm.mask])
+            )
+            finish(job, np.asarray(blended), float(uniform["seconds"]))
+    return {arm.name: mask_of[arm.mask][..., 0] for arm in arms}

@@ -13,7 +13,7 @@ from cxrjax import data
 from cxrjax.metrics import bootstrap
 from cxrjax.ops import conditions
 from cxrjax.studies import fdd, features, finished, floor, made, predictions, scoring, synthesis_tables, use_of_films
-from cxrjax.studies.sweep import write_arrays
+from cxrjax.studies.chunks import write_arrays
 from cxrjax.tasks import gan
 from cxrjax.types import UserError
 

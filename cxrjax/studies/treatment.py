@@ -2,56 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from cxrjax import data
-from cxrjax.errors import did_you_mean
-from cxrjax.metrics import bootstrap
-from cxrjax.ops import guidance
-from cxrjax.studies import classification, predictions, progress, sweep
+from cxrjax.metrics import bootstrap, similarity
+from cxrjax.studies import (
+    arms,
+    classification,
+    judges,
+    masks,
+    pixels,
+    predictions,
+    progress,
+    ranking,
+    realism,
+    solvers,
+    sweep,
+    systems,
+)  # fmt: skip
+from cxrjax.studies.chunks import in_chunks, read_arrays, write_arrays
 from cxrjax.studies.predictions import held_out as held_out
-from cxrjax.tasks import classify, ddpm
+from cxrjax.tasks import TASKS, classify
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 from cxrjax.types import UserError
 
 Results = dict[str, Any]
+# Who scores treated films; the first one's features are kept.
+_ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
 
 
 def check(config: Any) -> None:
     """Refuses before any training what the sweep could not do.
 
     Raises:
-      UserError: a lambda that the diffusion was not trained for, an unknown mode, a missing phase, or classifiers that
-        are no judges of Normal against one disease.
+      UserError: a missing phase, classifiers that are no judges of Normal against one disease, an arm that could not be
+        run, or a pixel run of other films.
     """
     study = config.study
     for key in ("cam_phase", "judge_phase", "diffusion_phase"):
         if study[key] not in config.phases:
             raise UserError(f"study.{key} = {study[key]!r} is none of the phases {', '.join(config.phases)}")
     for key in ("cam_phase", "judge_phase"):
-        sweep.check_judge(config[study[key]], tuple(config.data.classes))
-    if study.guidance.source == "cam" and config[study.cam_phase].net.get("hidden"):
-        raise UserError(
-            f"study.guidance.source = 'cam' needs a head without hidden layers, and {study.cam_phase}.net.hidden is "
-            f"{tuple(config[study.cam_phase].net.hidden)}; use gradcam"
-        )
-    diffusion = config[study.diffusion_phase]
-    top = diffusion.t_max or diffusion.num_timesteps
-    if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
-        raise UserError(
-            f"study.lambdas = {tuple(study.lambdas)}: each must lie in 1 ... {top}, the times that "
-            f"{study.diffusion_phase} is trained for; change them, or {study.diffusion_phase}.t_max"
-        )
-    for mode in study.modes:
-        if sweep.base_mode(mode)[0] not in guidance.MODES:
-            hint = did_you_mean(mode, guidance.MODES)
-            raise UserError(
-                f"study.modes has {mode!r}: expected {', '.join(guidance.MODES)}, or one of them + _hard{hint}"
-            )
+        judges.check(config[study[key]], tuple(config.data.classes))
+    arms.check(config)
+    solvers.check(config)
+    if study.pixel_run:
+        pixels.check(config)
 
 
 def held_out_labels(config: Any, films: data.Prepared) -> tuple[str, np.ndarray, np.ndarray]:
@@ -110,79 +112,134 @@ def choose(
     return np.concatenate(out)
 
 
-def score_classifiers(context: Any, judges: dict[str, tuple[str, sweep.Judge]]) -> Results:
+def score_classifiers(context: Any, phases: tuple[str, ...], disease: int) -> Results:
     """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
     config, films = context.config, context.films
     classes, split = tuple(config.data.classes), held_out(films)
     shard = (jax.process_index(), jax.process_count())
     table = films.table(split)
     label = data.labels.select(table["labels"], films.columns, classes)
-    disease = next(iter(judges.values()))[1].disease
+    single = (label == 1).sum(axis=1) == 1  # a film of another finding is neither Normal nor diseased
+    label, patient = label[single], table["patient"][single]
     out: Results = {}
     probability = {}
-    for name, judge in judges.values():
-        task = classify.make(config[name], len(classes))
+    for name in phases:
+        task = TASKS[config[name].task](config[name], classes)
         size = meshes.whole_batch(context.mesh, config.study.batch)
         batches = data.eval_batches(films, split, classes=classes, batch_size=size, shard=shard)
         state = meshes.replicate(context.mesh, context.states[name])
         rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)
-        probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])
-        out[name] = {split: classification.score(label, probability[name], table["patient"], judge.disease)}
+        probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])[single]
+        out[name] = {split: classification.score(label, probability[name], patient, disease)}
     train, train_label = predictions.films_of(context, "train")
     test, _ = predictions.films_of(context, split)
     patients = films.table("train")["patient"]
-    floor = classification.logreg32(train, train_label, test, config.seed, config.study.penalties, patients=patients)
-    out["logreg32"] = {split: classification.score(label, floor, table["patient"], disease)}
+    known = (train_label == 1).sum(axis=1) == 1
+    floor = classification.logreg32(
+        train[known], train_label[known], test[single], config.seed, config.study.penalties, patients=patients[known]
+    )
+    out["logreg32"] = {split: classification.score(label, floor, patient, disease)}
     for name in probability:
-        out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, table["patient"], disease)
+        out[name]["minus_logreg32"] = classification.compare(label, probability[name], floor, patient, disease)
     return out
+
+
+def _healthy(context: Any, score: Callable[[np.ndarray], dict[str, np.ndarray]], keep: np.ndarray) -> np.ndarray:
+    """Features (n, d) of the held-out healthy films that are not treated."""
+    config, films = context.config, context.films
+    split, label = held_out(films), _labels(context)
+    normal = tuple(config.data.classes).index("Normal")
+    rest = np.setdiff1d(np.flatnonzero(label[:, normal] == 1), keep)
+    return score(data.films(films, split, rest)["image"])["pooled"] if len(rest) else np.zeros((0, 1), np.float32)
+
+
+def _labels(context: Any) -> np.ndarray:
+    films = context.films
+    table = films.table(held_out(films))
+    return data.labels.select(table["labels"], films.columns, tuple(context.config.data.classes))
+
+
+def shared(context: Any, image: np.ndarray) -> sweep.Sweep:
+    """What every treatment of the run's films shares."""
+    config, states = context.config, context.states
+    study, classes = config.study, tuple(config.data.classes)
+
+    def placed(item: Any) -> Any:
+        return item._replace(variables=meshes.replicate(context.mesh, item.variables))
+
+    seen = [name for name in config.phases if config[name].task in judges.TASKS]
+    looking = {name: placed(judges.of(config[name], states[name], classes)) for name in seen}
+    trained = [name for name in config.phases if config[name].task in arms.DIFFUSIONS]
+    return sweep.Sweep(
+        image, {name: placed(systems.of(config[name], states[name])) for name in trained}, looking,
+        {role: looking[study[key]] for role, key in _ROLES.items() if study[key] in looking},
+        context.workdir / "progress", context.mesh, study.batch, sweep.keys_of(config.seed, len(image)),
+        context.log.console,
+    )  # fmt: skip
+
+
+def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
+    """What the autoencoder alone does to the diseased films, where the diffusion is of latents."""
+    system = whole.systems[study.diffusion_phase]
+    if system.codec is None:
+        return {}
+
+    @jax.jit
+    def through(variables: Any, image: Any) -> Any:
+        return systems.round_trip(system._replace(variables=variables), image)
+
+    image = whole.image[sick]
+    back = in_chunks(whole.mesh, whole.batch, partial(through, system.variables), image)
+    same = {"mae": similarity.mae, "ssim": similarity.ssim, "psnr": similarity.psnr}
+    leaves = {k: progress.mean_leaf(f(image[..., 0], back[..., 0]), progress.UNITS[k]) for k, f in same.items()}
+    return {"round_trip": leaves}
 
 
 def run(context: Any) -> Results:
     """Scores, sweep and figures; the films and every treated film go to `progress/*.npz`."""
-    config, films = context.config, context.films
+    config, films, workdir = context.config, context.films, context.workdir
     study, classes = config.study, tuple(config.data.classes)
-    roles = {"cam_network": study.cam_phase, "independent": study.judge_phase}
-    judges = {
-        role: (phase, sweep.judge_of(config[phase], context.states[phase], classes)) for role, phase in roles.items()
-    }
-    out = score_classifiers(context, judges)
-
     split, label, keep = held_out_labels(config, films)
-    normal = judges["cam_network"][1].normal
     chosen = data.films(films, split, keep)
-    unet_config = config[study.diffusion_phase]
-    unet = (
-        ddpm.network(unet_config),
-        ddpm.schedule_of(unet_config),
-        unet_config.prediction,
-        context.states[study.diffusion_phase].ema["unet"],
-    )
-    sweep.run(
-        study, image=chosen["image"], unet=unet, judges={k: j for k, (_, j) in judges.items()},
-        workdir=context.workdir, mesh=context.mesh, seed=config.seed, log=context.log,
-    )  # fmt: skip
-    with np.load(context.workdir / "progress" / "masks.npz") as file:
-        soft = file["soft"]
-    with np.load(context.workdir / "progress" / "untreated.npz") as file:
-        before = {name: value for name, value in file.items() if name.startswith("normal_probability_")}
+    sick = label[keep, classes.index("Normal")] != 1
+    whole = shared(context, chosen["image"])
+    out = score_classifiers(context, tuple(whole.looking), 1 - classes.index("Normal"))
+
+    listed = arms.of(study)
+    made = sweep.run(whole, listed, tuple(study.lambdas))
+    cam = masks.base(whole, study)
     truth = {}
     if chosen["twin"] is not None:
         lesion = np.any(np.stack(list(chosen["masks"].values())), axis=0)
         truth = {"twin": chosen["twin"][..., 0], "lesion": lesion}
-    sweep.write_arrays(
-        context.workdir / "progress" / "films.npz",
-        key=np.asarray(chosen["key"], dtype=str), disease=label[keep, normal] != 1, severity=chosen["severity"],
-        image=chosen["image"][..., 0], cam=soft, **before, **truth,
+    untreated = read_arrays(workdir / "progress" / "untreated.npz")
+    before = {name: value for name, value in untreated.items() if name.startswith("normal_probability_")}
+    write_arrays(
+        workdir / "progress" / "films.npz", key=np.asarray(chosen["key"], dtype=str), disease=sick,
+        severity=chosen["severity"], image=chosen["image"][..., 0], cam=cam, **before, **truth,
     )  # fmt: skip
+
+    names, roles = tuple(study.modes), tuple(whole.scoring)
+    if study.pixel_run:
+        names += pixels.run(context, whole)
+    healthy = realism.reference(_healthy(context, sweep.scorer(whole), keep), int(sick.sum()))
+    out |= progress.results(workdir, names, tuple(study.lambdas), roles, healthy)
+    lost = (cam.reshape(len(cam), -1).max(axis=1) == 0)[sick]
+    out["progress"]["untreated"]["empty_mask"] = progress.rate_leaf(lost)
+    out["tables"] = ranking.tables(out, names, "independent", progress.LEVELS, bool(truth))
+    if study.pixel_run:
+        out["tables"] += pixels.tables(out, names, "independent", progress.LEVELS)
+    out |= _round_trip(whole, study, sick)
+    if study.solvers.evaluations:
+        only = {name: value[sick] for name, value in truth.items()}
+        part = whole._replace(image=whole.image[sick], keys=whole.keys[sick])
+        out |= solvers.run(part, study, {"cam": cam[sick], **{k: v[sick] for k, v in made.items()}}, only)
+        out["tables"] += solvers.tables(out, study)
     severities = {
         str(key): bootstrap.leaf(float(value), float("nan"), float("nan"), n=1, unit="severity (0 to 1)")
-        for key, value, sick in zip(chosen["key"], chosen["severity"], label[keep, normal] != 1, strict=True)
-        if sick and np.isfinite(value)
+        for key, value, ill in zip(chosen["key"], chosen["severity"], sick, strict=True)
+        if ill and np.isfinite(value)
     }
-    out |= progress.results(context.workdir, tuple(study.modes), tuple(study.lambdas), tuple(roles))
-    lost = (soft.reshape(len(soft), -1).max(axis=1) == 0)[label[keep, normal] != 1]
-    out["progress"]["untreated"]["empty_mask"] = progress.rate_leaf(lost)
     if severities:
         out["severity"] = severities
     return out

@@ -14,8 +14,8 @@ from cxrjax import data
 from cxrjax.metrics import bootstrap, localization
 from cxrjax.ops.conditions import NORMAL
 from cxrjax.studies import finished, made, predictions, scoring
+from cxrjax.studies.chunks import in_chunks, write_arrays
 from cxrjax.studies.localization import LEVEL, class_map
-from cxrjax.studies.sweep import in_chunks, write_arrays
 from cxrjax.tasks import classify
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cxrjax.tasks import classify, ddpm, gan
+from cxrjax.tasks import autoencoder, classify, ddpm, gan, latent
 from cxrjax.types import Task
 
 TASKS: dict[str, Callable[[Any, Sequence[str]], Task]] = {
+    "autoencoder": autoencoder.make,
     "classify": lambda config, classes: classify.make(config, len(classes)),
     "ddpm": lambda config, classes: ddpm.make(config),
     "gan": gan.make,
+    "latent_classify": latent.classifier,
+    "latent_ddpm": lambda config, classes: latent.make(config, TASKS["ddpm"](config, classes)),
 }

@@ -1,4 +1,7 @@
-"""Denoising diffusion of films: noise (or v) prediction with a plain mean squared error, and a moving average."""
+"""Denoising diffusion of films: noise (or v) prediction with a plain mean squared error, and a moving average.
+
+A network is told one time a film, or, for the guidance mode `per_pixel_time`, a map of times.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,12 @@ import optax
 
 from cxrjax import models
 from cxrjax.errors import lookup
-from cxrjax.ops import diffusion, losses
+from cxrjax.ops import diffusion, losses, timemap
+from cxrjax.ops import noise as noises
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
+
+TIMES = ("scalar", "map")
 
 
 class Options(NamedTuple):
@@ -27,11 +33,16 @@ class Options(NamedTuple):
       prediction: `epsilon` or `v`.
       t_max: times are drawn from 1 ... t_max; only those up to the largest lambda are ever needed.
       ema: decay of the moving average that samples.
+      noise: what is added to films.
+      time: `scalar`, or `map`: the drawn time is multiplied by a random map of blobs, and the loss is taken where the
+        product is above 0 (RAD: Kim et al. 2025).
     """
 
     prediction: diffusion.Prediction = "epsilon"
     t_max: int = 1000
     ema: float = 0.9999
+    noise: noises.Draw = noises.gaussian
+    time: str = "scalar"
 
 
 def _loss(
@@ -39,11 +50,18 @@ def _loss(
     train: bool,
 ) -> Array:  # fmt: skip
     """Mean squared error per film, (b,)."""
-    noise_key, dropout_key = jax.random.split(key)
-    noise = jax.random.normal(noise_key, x0.shape)
+    noise_key, dropout_key, map_key = jax.random.split(key, 3)
+    b, shape = x0.shape[0], x0.shape[1:]
+    noise = noises.draw(options.noise, jax.random.split(noise_key, b), t, shape)
+    counts = jnp.ones(x0.shape)
+    if options.time == "map":
+        maps = jax.vmap(partial(timemap.blobs, shape=shape[:2]))(jax.random.split(map_key, b))  # (b, h, w)
+        t = jnp.round(t[:, None, None] * maps).astype(jnp.int32)
+        counts = jnp.broadcast_to((t > 0)[..., None], x0.shape).astype(x0.dtype)
     x = diffusion.q_sample(schedule, x0, t, noise)
     output, _ = net.apply({"params": params}, x, t - 1, train=train, rngs={"dropout": dropout_key})
-    return jnp.square(output - diffusion.target(schedule, x0, t, noise, options.prediction)).mean(axis=(1, 2, 3))
+    error = jnp.square(output - diffusion.target(schedule, x0, t, noise, options.prediction))
+    return (counts * error).sum(axis=(1, 2, 3)) / jnp.maximum(counts.sum(axis=(1, 2, 3)), 1.0)
 
 
 def step(
@@ -125,11 +143,25 @@ def network(config: Any) -> nn.Module:
 
 
 def noise_predictor(
-    net: nn.Module, schedule: diffusion.Schedule, prediction: diffusion.Prediction, params: PyTree
+    net: nn.Module, schedule: diffusion.Schedule, prediction: diffusion.Prediction, params: PyTree, time: str = "scalar"
 ) -> Callable[[Array, Array], Array]:
-    """`(x, index) -> epsilon` of a trained network, as `ops.guidance.treat` wants it."""
+    """`(x, index) -> epsilon` of a trained network, as `ops.guidance.treat` wants it.
+
+    Args:
+      net, schedule, prediction, params: of a finished phase.
+      time: what the network was trained to be told.
+
+    Raises:
+      UserError: when called with the other kind of time, whose answer would be wrong without a sign of it.
+    """
 
     def epsilon(x: Array, index: Array) -> Array:
+        asked = "map" if index.ndim > 1 else "scalar"
+        if asked != time:
+            raise UserError(
+                f"this diffusion was trained with time = {time!r} and is asked with {asked!r}: per_pixel_time needs a "
+                "phase with time = 'map', every other mode one with 'scalar'"
+            )
         output, _ = net.apply({"params": params}, x, index, train=False)
         return diffusion.to_epsilon(schedule, x, index + 1, output, prediction)
 
@@ -141,12 +173,24 @@ def schedule_of(config: Any) -> diffusion.Schedule:
     return lookup(diffusion.SCHEDULES, config.schedule, "the noise schedule")(config.num_timesteps)
 
 
+def noise_of(config: Any) -> noises.Draw:
+    """The phase's noise."""
+    return noises.of(config.noise, config.simplex)
+
+
 def make(config: Any) -> Task:
-    """Binds a phase's configuration: `net`, `optim`, `steps`, `schedule`, `num_timesteps`, `prediction`, `t_max`."""
+    """Binds a phase's configuration: `net`, `optim`, `steps`, `schedule`, `num_timesteps`, and the keys of `Options`.
+
+    Raises:
+      UserError: names the key, its value and what was expected.
+    """
     net, tx, schedule = network(config), optim.make(config.optim, config.steps), schedule_of(config)
     if config.prediction not in get_args(diffusion.Prediction):
         raise UserError(f"prediction is {config.prediction!r}: expected epsilon or v")
-    options = Options(config.prediction, config.t_max or config.num_timesteps, config.ema)
+    lookup(dict.fromkeys(TIMES), config.time, "time")
+    options = Options(
+        config.prediction, config.t_max or config.num_timesteps, config.ema, noise_of(config), config.time
+    )
     return Task(
         init=partial(init, net, tx),
         step=partial(step, net, tx, schedule, options),

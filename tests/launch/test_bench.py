@@ -16,7 +16,7 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("bench", "checks", "main")
+    names = ("bench", "bench_diffusion", "checks", "main")
     kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     yield importlib.import_module("bench")
     for name in names:
@@ -63,12 +63,13 @@ def test_the_list_names_every_case(bench: ModuleType, capsys: pytest.CaptureFixt
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(bench.CASES)
 
 
-def test_a_missing_phasepack_is_told(
-    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("case", "package"), [("lwpa", "phasepack"), ("simplex", "opensimplex")])
+def test_a_missing_package_is_told(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str, package: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "phasepack", None)
-    assert bench.main(["bench.py", "--only=lwpa"]) == 2
-    assert "pip install phasepack" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, package, None)
+    assert bench.main(["bench.py", f"--only={case}"]) == 2
+    assert f"pip install {package}" in capsys.readouterr().err
 
 
 def test_rates_are_medians_of_rounds_in_turn_without_the_warm_up(
@@ -105,6 +106,7 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
         ("attention", {"positions": 256, "batch": 1}, ["dense,", "blockwise,"]),
         ("cond", {"side": 8, "channels": 4, "batch": 2}, ["jax.lax:", "cxrjax:"]),
         ("frechet", {"films": 40, "features": 4}, ["scipy", "cxrjax,"]),
+        ("simplex", {"side": 16, "octaves": 2}, ["opensimplex", "cxrjax,"]),
         pytest.param(  # two compilations of a whole batch
             "gan", {"size": 32, "features": 8, "batch": 2}, ["float32:", "bfloat16:"], marks=pytest.mark.slow
         ),

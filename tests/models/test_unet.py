@@ -126,3 +126,17 @@ def test_sides_and_groups_that_do_not_divide_are_told() -> None:
         models.build("unet_tiny").init(jax.random.key(0), jnp.zeros((1, 30, 32, 1)), t)
     with pytest.raises(UserError, match="groups"):
         models.build("unet_tiny", base=20, groups=8).init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), t)
+
+
+@pytest.mark.parametrize("updown", ["plain", "block"])
+def test_a_constant_map_of_times_is_one_time(updown: str) -> None:
+    net = models.build("unet_tiny", **OPTIONS, patch=2, updown=updown)
+    x, t = jax.random.normal(jax.random.key(3), (2, 16, 16, 1)), jnp.array([3, 999])
+    variables = jax.jit(net.init)(jax.random.key(0), x, t)
+    variables = jax.tree.map(lambda p: p + 0.02, variables)
+    apply = jax.jit(net.apply)
+    eps, _ = apply(variables, x, t)
+    spread, _ = apply(variables, x, jnp.broadcast_to(t[:, None, None], (2, 16, 16)))
+    np.testing.assert_allclose(spread, eps, atol=1e-5)
+    half = jnp.broadcast_to(t[:, None, None], (2, 16, 16)).at[:, :, 8:].set(500)
+    assert float(jnp.abs(apply(variables, x, half)[0] - eps).max()) > 1e-4

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,3 +109,16 @@ def test_used_times_run_from_zero_to_lambda_and_never_stand_still(lam, stride):
     assert n == -(-lam // stride)
     assert (np.diff(times) > 0).all()
     assert max(np.diff(times), default=0) <= stride
+
+
+@pytest.mark.parametrize("spacing", ["even", "quadratic"])
+@pytest.mark.parametrize(("lam", "n"), [(1000, 1000), (1000, 50), (600, 7), (50, 50), (37, 5), (1, 1), (0, 0)])
+def test_used_times_rise_from_the_film_to_lambda_one_after_the_other(lam, n, spacing):
+    at = partial(diffusion.used_time, jnp.int32(lam), n=jnp.int32(n), spacing=spacing)
+    times = np.asarray([int(at(jnp.int32(i))) for i in range(n + 1)])
+    assert times[0] == 0
+    assert times[-1] == lam
+    assert (np.diff(times) > 0).all()
+    if spacing == "quadratic" and n > 2 and lam > 10 * n:
+        assert (np.diff(times)[1:] >= np.diff(times)[:-1] - 1).all()  # the steps next to the film are the shortest
+        assert times[1] < lam / n

@@ -153,10 +153,18 @@ def fake_films(n: int = 6, size: int = 8) -> dict[str, np.ndarray]:
     return {"image": image, "twin": twin, "cam": cam, "lesion": lesion, "disease": disease}
 
 
+def measured(films: dict[str, np.ndarray], image: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Of films whose features are their pixels."""
+    films = {**films, "pooled": films["image"].reshape(len(image), -1)}
+    return progress.measures(films, {"image": image, "pooled": image.reshape(len(image), -1)})
+
+
 def test_measures_of_an_untouched_film():
     films = fake_films()
-    out = progress.measures(films, films["image"])
-    for where in ("inside", "outside"):
+    out = measured(films, films["image"])
+    np.testing.assert_allclose(out["cosine"]["features"], 1.0)
+    assert (out["reidentified"]["first"] == 1).all()
+    for where in ("inside", "outside", "whole"):
         assert (out["mae"][where] == 0).all()
         assert np.isposinf(out["psnr"][where]).all()
         np.testing.assert_allclose(out["ssim"][where], 1.0, atol=1e-9)
@@ -169,7 +177,7 @@ def test_measures_keep_inside_and_outside_apart():
     films = fake_films()
     inside = films["image"] + 0.1 * (films["cam"] > 0.5)
     outside = films["image"] + 0.1 * (films["cam"] <= 0.5)
-    changed_in, changed_out = progress.measures(films, inside), progress.measures(films, outside)
+    changed_in, changed_out = measured(films, inside), measured(films, outside)
     np.testing.assert_allclose(changed_in["mae"]["inside"], 0.1, atol=1e-6)
     assert (changed_in["mae"]["outside"] == 0).all()
     np.testing.assert_allclose(changed_in["psnr"]["inside"], 20.0, atol=1e-4)
@@ -179,10 +187,10 @@ def test_measures_keep_inside_and_outside_apart():
 
 def test_twin_error_is_zero_for_a_perfect_cure_and_follows_the_lesion_not_the_map():
     films = fake_films()
-    cured = progress.measures(films, films["twin"])["twin_error"]
+    cured = measured(films, films["twin"])["twin_error"]
     assert all((cured[where] == 0).all() for where in ("inside", "outside"))
     away = ~films["lesion"]
-    harmed = progress.measures(films, np.where(away, films["twin"] + 0.2, films["twin"]))["twin_error"]
+    harmed = measured(films, np.where(away, films["twin"] + 0.2, films["twin"]))["twin_error"]
     np.testing.assert_allclose(harmed["outside"], 0.2, atol=1e-6)
     assert (harmed["inside"] == 0).all()
 
@@ -197,7 +205,8 @@ def write_sweep(workdir: Path, films: dict[str, np.ndarray]) -> None:
 
     def write(name: str, image: np.ndarray, normal: np.ndarray) -> None:
         judged: dict[str, Any] = {f"normal_probability_{j}": normal.astype(np.float32) for j in JUDGES}
-        np.savez(folder / f"{name}.npz", image=image, **judged)
+        pooled = image.reshape(n, -1)
+        np.savez(folder / f"{name}.npz", image=image, pooled=pooled, seconds=np.asarray(0.5), **judged)
 
     write("untreated", films["image"], np.where(films["disease"], 0.1, 0.9))
     cure = films.get("twin", films["image"])

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cxrjax import models
-from cxrjax.ops import diffusion, guidance
-from cxrjax.studies import sweep
+from cxrjax import defaults, models
+from cxrjax.ops import cam, diffusion, guidance, noise
+from cxrjax.studies import arms, chunks, judges, sweep, systems
+from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.train import optim
@@ -34,8 +35,8 @@ UNET = models.build("unet_tiny", base=8, mults=(1,), groups=4, patch=2, updown="
         ("uniform", ("uniform", False)),
     ],
 )
-def test_base_mode(mode, expected):
-    assert sweep.base_mode(mode) == expected
+def test_a_name_is_split_into_mode_and_mask(mode, expected):
+    assert arms.split(mode) == expected
     assert expected[0] in guidance.MODES
 
 
@@ -52,7 +53,7 @@ def test_chunks_keep_every_row_in_order_and_compile_once(size, n):
         return {"sum": x + y[:, None], "first": x[:, 0]}
 
     x, y = np.arange(3.0 * n, dtype=np.float32).reshape(n, 3), np.arange(n, dtype=np.float32)
-    out = sweep.in_chunks(mesh, size, function, x, y)
+    out = chunks.in_chunks(mesh, size, function, x, y)
     np.testing.assert_array_equal(out["sum"], x + y[:, None])
     np.testing.assert_array_equal(out["first"], x[:, 0])
     assert len(traces) == 1
@@ -69,15 +70,15 @@ def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path):
     path = tmp_path / "new" / "a.npz"
     bad: Any = Broken()
     with pytest.raises(RuntimeError, match="no space"):
-        sweep.write_arrays(path, good=np.ones(4), bad=bad)
+        chunks.write_arrays(path, good=np.ones(4), bad=bad)
     assert not path.exists()
     assert not list(path.parent.glob("*.npz"))
-    sweep.write_arrays(path, good=np.ones(4))
+    chunks.write_arrays(path, good=np.ones(4))
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match="no space"):
-        sweep.write_arrays(path, good=np.zeros(4), bad=bad)
+        chunks.write_arrays(path, good=np.zeros(4), bad=bad)
     assert path.read_bytes() == before
-    sweep.write_arrays(path, good=np.zeros(4))
+    chunks.write_arrays(path, good=np.zeros(4))
     assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
     np.testing.assert_array_equal(np.load(path)["good"], np.zeros(4))
 
@@ -96,38 +97,43 @@ def weights(net: Any, seed: int, *args: Any) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def judge(seed: int) -> sweep.Judge:
-    return sweep.Judge(CLASSIFIER, weights(CLASSIFIER, seed, np.zeros((1, 16, 16, 1), np.float32)), 0, 1)
+def judge(seed: int, net: Any = CLASSIFIER) -> judges.Judge:
+    variables = weights(net, seed, np.zeros((1, 16, 16, 1), np.float32))
+    return judges.Judge(net, classify.Options(), {"net": variables}, 0, 1)
 
 
-def denoiser() -> Any:
+def denoiser() -> systems.System:
     """A network that answers something: a freshly initialized one says 0 everywhere."""
     args = np.zeros((1, 16, 16, 1), np.float32), np.zeros(1, np.int32)
-    return UNET, diffusion.linear(1000), "epsilon", weights(UNET, 0, *args)["params"]
+    return systems.System(
+        UNET, diffusion.linear(1000), "epsilon", "scalar", noise.gaussian, {"unet": weights(UNET, 0, *args)["params"]}
+    )
 
 
 def films(n: int = 4) -> np.ndarray:
     return np.random.default_rng(0).uniform(0.1, 0.9, (n, 16, 16, 1)).astype(np.float32)
 
 
-def config() -> ConfigDict:
-    return ConfigDict({
-        "modes": MODES, "lambdas": LAMBDAS, "batch": 4,
-        "guidance": {
-            "source": "gradcam", "target": "difference", "blur": 0.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
-        },
-        "sampler": {
-            "name": "ancestral", "stride": 20, "variance": "small", "eta": 0.0, "clip": 1.0, "resamples": 1,
-        },
-    })  # fmt: skip
+def study(**changes: Any) -> ConfigDict:
+    return defaults.treatment(
+        modes=MODES, lambdas=LAMBDAS, batch=4, guidance={"blur": 0.0}, sampler={"stride": 20}, **changes
+    )
+
+
+def shared(workdir: Path, log: logs.Log, devices: int = 2) -> sweep.Sweep:
+    mesh = meshes.make(devices)
+    image = films()
+    looking = {"classifier": judge(0), "judge": judge(2)}
+    return sweep.Sweep(
+        image, {"diffusion": denoiser()}, looking,
+        {"independent": looking["judge"], "cam_network": looking["classifier"]}, workdir / "progress", mesh, 4,
+        sweep.keys_of(0, len(image)), log.console,
+    )  # fmt: skip
 
 
 def run(workdir: Path) -> None:
     with logs.Log(workdir) as log:
-        sweep.run(
-            config(), image=films(), unet=denoiser(), judges={"cam_network": judge(0), "independent": judge(2)},
-            workdir=workdir, mesh=meshes.make(2), seed=0, log=log,
-        )  # fmt: skip
+        sweep.run(shared(workdir, log), arms.of(study()), LAMBDAS)
 
 
 def arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
@@ -147,7 +153,8 @@ def test_every_mode_at_every_lambda_is_a_file(finished: Path):
     assert names == {"untreated.npz", "masks.npz", *(f"{m}_{lam:04d}.npz" for m in MODES for lam in LAMBDAS)}
     for name in names - {"masks.npz"}:
         found = arrays(finished, name.removesuffix(".npz"))
-        assert set(found) == {"image", "normal_probability_cam_network", "normal_probability_independent"}
+        scores = {"normal_probability_cam_network", "normal_probability_independent", "pooled"}
+        assert set(found) - {"seconds"} == {"image", *scores}
         assert found["image"].shape == (4, 16, 16)
         assert 0 <= found["image"].min() <= found["image"].max() <= 1
         for j in ("cam_network", "independent"):
@@ -158,16 +165,19 @@ def test_every_mode_at_every_lambda_is_a_file(finished: Path):
 def test_each_judge_scores_with_its_own_weights(finished: Path):
     found = arrays(finished, "uniform_0060")
     for name, j in (("cam_network", judge(0)), ("independent", judge(2))):
-        expected = sweep.normal_probability(j.net, j.normal, j.variables, jnp.asarray(found["image"])[..., None])
+        expected, pooled = judges.look(j, jnp.asarray(found["image"])[..., None])
         np.testing.assert_allclose(found[f"normal_probability_{name}"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["pooled"], pooled, atol=1e-4)  # the independent judge's
 
 
 def test_masks_are_the_cam_networks_and_modes_obey_them(finished: Path):
     masks = arrays(finished, "masks")
-    soft, hard = sweep.masks(config().guidance, judge(0), jnp.asarray(films()))
-    np.testing.assert_allclose(masks["soft"], soft[..., 0], atol=1e-5)
+    heat = judges.heat(judge(0), "gradcam", "difference", jnp.asarray(films()))
+    soft, hard = (cam.to_mask(heat, (16, 16), threshold=threshold)[..., 0] for threshold in (None, 0.3))
+    np.testing.assert_allclose(masks["time_gated"], soft, atol=1e-5)
+    masks["hard"] = masks["time_gated_hard"]
     assert set(np.unique(masks["hard"])) == {0.0, 1.0}  # so that the next lines say something
-    np.testing.assert_array_equal(masks["hard"], hard[..., 0])
+    np.testing.assert_array_equal(masks["hard"], hard)
     image, treated = films()[..., 0], arrays(finished, "time_gated_hard_0060")["image"]
     np.testing.assert_array_equal(treated[masks["hard"] == 0], image[masks["hard"] == 0])
     assert (treated[masks["hard"] == 1] != image[masks["hard"] == 1]).mean() > 0.9
@@ -175,7 +185,7 @@ def test_masks_are_the_cam_networks_and_modes_obey_them(finished: Path):
 
 
 def test_mask_blend_is_the_uniform_film_pasted_through_the_mask(finished: Path):
-    soft = arrays(finished, "masks")["soft"]
+    soft = arrays(finished, "masks")["mask_blend"]
     for lam in LAMBDAS:
         uniform = arrays(finished, f"uniform_{lam:04d}")["image"]
         expected = guidance.blend(jnp.asarray(films()[..., 0]), jnp.asarray(uniform), jnp.asarray(soft))
@@ -191,17 +201,19 @@ def test_a_second_call_redoes_only_the_missing_file_and_identically(finished: Pa
     rewritten = {name for name, time in times.items() if (finished / name).stat().st_mtime_ns != time}
     assert rewritten == {"time_gated_0060.npz"}
     for name, value in arrays(finished, "time_gated_0060").items():
+        if name == "seconds":  # a clock's
+            continue
         assert value.tobytes() == before["time_gated_0060"][name].tobytes(), name
 
 
 def test_the_difference_ignores_a_shift_common_to_both_logits():
     plain = judge(3)
-    kernel = plain.variables["params"]["head"]["classes"]["kernel"]
+    kernel = plain.variables["net"]["params"]["head"]["classes"]["kernel"]
     common = np.random.default_rng(9).standard_normal((len(kernel), 1), np.float32)
     shifted = jax.tree_util.tree_map_with_path(lambda path, x: x + common if x is kernel else x, plain.variables)
 
     def heat(target: str, variables: Any) -> np.ndarray:
-        return np.asarray(sweep.heat(plain._replace(variables=variables), "gradcam", target, jnp.asarray(films())))
+        return np.asarray(judges.heat(plain._replace(variables=variables), "gradcam", target, jnp.asarray(films())))
 
     difference = heat("difference", plain.variables)
     assert difference.shape == (4, 4, 4)
@@ -214,16 +226,74 @@ def test_the_difference_ignores_a_shift_common_to_both_logits():
 def test_cam_and_gradcam_agree_up_to_the_bias_and_the_area(target: str):
     # Without bias, Grad-CAM of a pool and one linear layer is ReLU(CAM) / area.
     one = judge(3)
-    bias = one.variables["params"]["head"]["classes"]["bias"]
+    bias = one.variables["net"]["params"]["head"]["classes"]["bias"]
     variables = jax.tree.map(lambda x: np.zeros_like(x) if x is bias else x, one.variables)
     one, image = one._replace(variables=variables), jnp.asarray(films())
-    plain, grad = (np.asarray(sweep.heat(one, source, target, image)) for source in ("cam", "gradcam"))
+    plain, grad = (np.asarray(judges.heat(one, source, target, image)) for source in ("cam", "gradcam"))
     np.testing.assert_allclose(grad * plain[0].size, plain, atol=1e-5)
     assert plain.max() > 0
 
 
 def test_cam_behind_hidden_layers_is_refused():
     net = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), hidden=(8,))
-    wide = sweep.Judge(net, weights(net, 0, np.zeros((1, 16, 16, 1), np.float32)), 0, 1)
+    wide = judge(0, net)
     with pytest.raises(UserError, match="hidden"):
-        sweep.heat(wide, "cam", "difference", jnp.asarray(films()))
+        judges.heat(wide, "cam", "difference", jnp.asarray(films()))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which programs were made."""
+    made: list[str] = []
+    plain = sweep.compiled
+
+    def compiled(shared: sweep.Sweep, program: sweep.Program) -> Any:
+        made.append(program.sampler.name)
+        return plain(shared, program)
+
+    monkeypatch.setattr(sweep, "compiled", compiled)
+    return made
+
+
+def test_every_mode_and_lambda_is_one_program_and_rows_of_several_fill_a_batch(tmp_path, monkeypatch, finished):
+    made = counted(monkeypatch)
+    with logs.Log(tmp_path) as log:
+        # Seven rows at once, of films in fours: most batches hold films of two arms or lambdas.
+        wide = shared(tmp_path, log, devices=1)._replace(batch=7)
+        sweep.run(wide, arms.of(study()), LAMBDAS)
+    assert made == ["ancestral"]
+    for mode in MODES:
+        for lam in LAMBDAS:
+            one, other = (arrays(f, f"{mode}_{lam:04d}")["image"] for f in (finished, tmp_path / "progress"))
+            np.testing.assert_allclose(one, other, atol=1e-4, err_msg=f"{mode} at {lam}")
+
+
+def test_arms_change_what_they_say_and_keep_the_rest():
+    found = arms.of(study(arms={"lit": {"mode": "time_gated", "power": 0.5, "resamples": 2, "hard": True}}))
+    assert [arm.name for arm in found] == list(MODES)
+    config = study(arms={"lit": {"mode": "time_gated", "power": 0.5, "resamples": 2, "hard": True}})
+    config.modes = ("uniform", "lit")
+    plain, lit = arms.of(config)
+    assert (lit.mode, lit.mask.hard, lit.mask.power, lit.sampler.resamples) == ("time_gated", True, 0.5, 2)
+    assert lit._replace(name="uniform", mode="uniform", mask=plain.mask, sampler=plain.sampler) == plain
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [({"mode": "time_gatd"}, "time_gatd"), ({"mode": "time_gated", "treshold": 0.3}, "treshold"), ({}, "None")],
+)
+def test_an_arm_that_is_misspelled_is_refused_by_name(arm, words):
+    config = study(arms={"odd": arm})
+    config.modes = ("odd",)
+    with pytest.raises(UserError, match=words):
+        arms.of(config)
+
+
+def test_an_anomaly_mask_is_where_a_uniform_pass_changed_the_film(tmp_path):
+    config = study(arms={"seen": {"mode": "time_gated", "source": "anomaly", "anomaly_lambda": 40}})
+    config.modes = ("seen",)
+    with logs.Log(tmp_path) as log:
+        found = sweep.run(shared(tmp_path, log), arms.of(config), (20,))["seen"]
+    treated = arrays(tmp_path / "progress" / "passes", "diffusion_0040")["image"]
+    expected = cam.to_mask(jnp.abs(treated - films()[..., 0]), (16, 16))[..., 0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.max() == 1.0

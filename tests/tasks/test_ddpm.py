@@ -9,7 +9,7 @@ import pytest
 from cxrjax import models
 from cxrjax.ops import diffusion
 from cxrjax.tasks import ddpm
-from cxrjax.types import Batch
+from cxrjax.types import Batch, UserError
 
 NET = models.build("unet_tiny", base=8, mults=(1, 2), groups=4, patch=2, updown="plain")
 TX = optax.adam(2e-3)
@@ -102,3 +102,49 @@ def test_the_predictor_hands_the_network_the_index_and_gives_noise():
     np.testing.assert_allclose(epsilon, direct, atol=1e-6)
     from_v = ddpm.noise_predictor(NET, schedule, "v", variables)(x, jnp.asarray([4, 4]))
     np.testing.assert_allclose(from_v, diffusion.to_epsilon(schedule, x, jnp.int32(5), direct, "v"), atol=1e-6)
+
+
+def test_the_predictor_refuses_times_of_the_other_kind():
+    x = jnp.zeros((2, 16, 16, 1))
+    for time, index in (("scalar", jnp.zeros((2, 16, 16), jnp.int32)), ("map", jnp.zeros(2, jnp.int32))):
+        with pytest.raises(UserError, match=f"trained with time = '{time}'"):
+            ddpm.noise_predictor(NET, SCHEDULE, "v", {}, time)(x, index)
+
+
+def test_a_map_of_times_is_told_to_the_network_and_clean_pixels_cost_nothing():
+    seen = []
+
+    class Spy:
+        def apply(self, variables, x, t, train, rngs=None):
+            seen.append((np.asarray(x), np.asarray(t)))
+            return jnp.full_like(x, 3.0), {}
+
+    options = ddpm.Options(t_max=500, time="map", noise=lambda key, t, shape: jnp.zeros(shape))
+    x0 = 2 * jnp.asarray(batch(32).image) - 1
+    loss = ddpm._loss(Spy(), SCHEDULE, options, {}, x0, jnp.full(32, 400), jax.random.key(0), True)
+    x, index = seen[0]
+    t = index + 1
+    assert t.shape == (32, 16, 16)
+    assert t.min() == 0
+    assert t.max() == 400
+    assert len(np.unique(t)) > 50  # there are soft edges
+    np.testing.assert_array_equal(x[t == 0], np.asarray(x0)[t == 0])
+    expected = np.where(t > 0, 9.0, 0.0)  # the answer is 3 everywhere, and epsilon's target the noise, 0
+    counts = (t > 0).sum(axis=(1, 2))
+    np.testing.assert_allclose(loss, expected.sum(axis=(1, 2)) / np.maximum(counts, 1), rtol=1e-5)
+
+
+def test_simplex_noise_is_one_field_a_film_at_its_own_time():
+    seen = []
+
+    def drawn(key, t, shape):
+        jax.debug.callback(lambda t: seen.append(int(t)), t)
+        return jnp.zeros(shape)
+
+    options = ddpm.Options(noise=drawn, t_max=50)
+    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    out = ddpm.step(NET, TX, SCHEDULE, options, state, batch(), jax.random.key(0))
+    jax.block_until_ready(out)
+    jax.effects_barrier()
+    times = jax.random.randint(jax.random.split(jax.random.key(0))[0], (8,), 1, 51)
+    assert sorted(seen) == sorted(np.asarray(times).tolist())

@@ -1,0 +1,49 @@
+"""Whether a treated film is still this patient's: likeness of features, and which film of many is nearest to it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cxrjax.types import UserError
+
+
+def cosine(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Cosine of the angle between rows of features (n, d), (n,) in [-1, 1]; NaN where a row is all zeros.
+
+    Raises:
+      UserError: shapes differ.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or a.shape != b.shape:
+        raise UserError(f"cosine: features {a.shape} and {b.shape}; expected one shape (n, d) for both")
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.divide((a * b).sum(axis=1), lengths, out=np.full(len(a), np.nan), where=lengths > 0)
+
+
+def ranks(treated: ArrayLike, films: ArrayLike) -> np.ndarray:
+    """The rank of its own film among all films, by correlation of pixels; 1 is re-identified.
+
+    Args:
+      treated: (n, h, w), the i-th made of the i-th film.
+      films: (n, h, w), the gallery.
+
+    Returns:
+      (n,) int in 1 ... n; films that are as near as the own one do not count before it.
+
+    Raises:
+      UserError: shapes differ.
+    """
+    a, b = np.asarray(treated, np.float64), np.asarray(films, np.float64)
+    if a.ndim != 3 or a.shape != b.shape:
+        raise UserError(f"ranks: films {a.shape} and {b.shape}; expected one shape (n, h, w) for both")
+    like = _standardized(a) @ _standardized(b).T  # (n, n)
+    return 1 + (like > np.diag(like)[:, None]).sum(axis=1)
+
+
+def _standardized(x: np.ndarray) -> np.ndarray:
+    """Rows (n, h w) of mean 0 and length 1; a blank film is zeros."""
+    flat = x.reshape(len(x), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)

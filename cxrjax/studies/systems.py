@@ -1,0 +1,112 @@
+"""Trained diffusions that treat films: in the films' own space, or in the latents of an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from cxrjax import models
+from cxrjax.ops import diffusion, guidance, noise
+from cxrjax.tasks import autoencoder, ddpm, latent
+from cxrjax.types import Array, PyTree, State
+
+
+class System(NamedTuple):
+    """A diffusion phase that has ended; `variables` apart, everything is static.
+
+    Attributes:
+      net, schedule, prediction, time, noise: of the phase, see `tasks.ddpm`.
+      variables: `unet`, the weights that sample; in latent space also `autoencoder` and `scale`.
+      codec: the autoencoder; None where the diffusion is of films.
+    """
+
+    net: nn.Module
+    schedule: diffusion.Schedule
+    prediction: diffusion.Prediction
+    time: str
+    noise: noise.Draw
+    variables: PyTree
+    codec: models.Autoencoder | None = None
+
+
+def of(config: Any, state: State) -> System:
+    """The system of a finished phase of task `ddpm` or `latent_ddpm`."""
+    variables: dict[str, Any] = {"unet": state.ema["unet"]}
+    codec = None
+    if config.task == "latent_ddpm":
+        codec = autoencoder.network(config.autoencoder)
+        variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
+    return System(
+        ddpm.network(config), ddpm.schedule_of(config), config.prediction, config.time, ddpm.noise_of(config),
+        variables, codec,
+    )  # fmt: skip
+
+
+def to_grid(mask: Array, side: int, pool: str) -> Array:
+    """A mask (b, h, w, 1) on a latent grid of `side` columns.
+
+    Args:
+      pool: `max` keeps what is small; `mean` is the share of the square.
+    """
+    b, h, w, _ = mask.shape
+    factor = w // side
+    squares = mask.reshape(b, h // factor, factor, side, factor)
+    return (squares.max(axis=(2, 4)) if pool == "max" else squares.mean(axis=(2, 4)))[..., None]
+
+
+def treat(
+    system: System,
+    image: Array,
+    mask: Array,
+    lam: Array,
+    keys: Array,
+    *,
+    mode: Any,
+    sampler: guidance.Sampler,
+    pool: str = "max",
+    paste: bool = False,
+    remask: Callable[[Array], Array] | None = None,
+    every: int = 0,
+) -> Array:
+    """`guidance.treat` by a system, which in latent space diffuses latents under the same modes.
+
+    Args:
+      system: films' or latents'.
+      image, mask, lam, keys, mode, sampler: as in `guidance.treat`; the noise is the system's.
+      pool: see `to_grid`.
+      paste: known pixels are pasted back through the mask, since a decoder does not return them.
+      remask: `films -> masks`, both (b, h, w, 1) in [0, 1].
+      every: see `guidance.treat`.
+
+    Returns:
+      (b, h, w, 1) in [0, 1]. A latent film is decoded even where nothing was treated, unless it is pasted.
+    """
+    variables = system.variables
+    sampler = sampler._replace(noise=system.noise)
+    epsilon = ddpm.noise_predictor(system.net, system.schedule, system.prediction, variables["unet"], system.time)
+    if system.codec is None:
+        return guidance.treat(
+            epsilon, system.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every
+        )
+    codec = (system.codec, variables["autoencoder"], variables["scale"])
+    z = latent.to_latent(*codec, image)  # (b, h', w', c)
+    side = z.shape[2]
+    renew = None if remask is None else lambda x: to_grid(remask(latent.from_latent(*codec, x)), side, pool)
+    x, _, _ = guidance.sample(
+        epsilon, system.schedule, z, to_grid(mask, side, pool), lam, keys, mode=mode, sampler=sampler, remask=renew,
+        every=every,
+    )  # fmt: skip
+    made = latent.from_latent(*codec, x)
+    pasted = guidance.blend(image, made, mask)
+    blends = jnp.asarray(paste) | guidance.is_mode(mode, "mask_blend", image)
+    return jnp.where(blends, pasted, made)
+
+
+def round_trip(system: System, image: Array) -> Array:
+    """Films through the autoencoder and back: what latent space costs before anything is treated."""
+    assert system.codec is not None
+    codec = (system.codec, system.variables["autoencoder"], system.variables["scale"])
+    return latent.from_latent(*codec, latent.to_latent(*codec, image))
