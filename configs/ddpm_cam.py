@@ -28,6 +28,7 @@ CHOICES = {
     ),
     "study.guidance.lungs": ((False, True), "ours: the mask within the lungs only, found by classical segmentation"),
     "study.guidance.every": ((0, 3, ...), "used times after which the map is taken anew of the estimate; 0 keeps it"),
+    "study.guidance.widens": ((False, True), "ours: a map taken anew is added to the mask instead of taking its place"),
     "study.guidance.anomaly_lambda": ((200, 250, ...), "Wyatt et al. 2022: 250; their code: 200"),
     "study.solvers.names": (
         ("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m", "ddim_quadratic", ...), "Wyatt et al. 2022: ancestral",
@@ -110,6 +111,7 @@ _ARMS = {
     "time_gated_lungs": {"mode": "time_gated", "hard": True, "lungs": True},
     "time_gated_repaint": {"mode": "time_gated", "hard": True, "resamples": 2},
     "time_gated_renewed": {"mode": "time_gated", "hard": True, "every": 3},
+    "time_gated_widened": {"mode": "time_gated", "hard": True, "every": 3, "widens": True},
     "time_gated_cam": {"mode": "time_gated", "hard": True, "source": "cam", "map_phase": "linear"},
     "time_gated_fcn": {"mode": "time_gated", "hard": True, "source": "fcn_map", "map_phase": "locator"},
     "time_gated_anomaly": {"mode": "time_gated", "hard": True, "source": "anomaly"},

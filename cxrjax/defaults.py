@@ -124,7 +124,7 @@ def treatment(**changes: Any) -> ConfigDict:
             "lambdas": (50, 100, 200, 400, 500, 600),
             "guidance": {
                 "source": "gradcam", "target": "difference", "blur": 2.0, "power": 1.0, "floor": 0.0, "threshold": 0.3,
-                "lungs": False, "every": 0, "anomaly_lambda": 200, "paste": False, "pool": "max",
+                "lungs": False, "every": 0, "widens": False, "anomaly_lambda": 200, "paste": False, "pool": "max",
             },
             "sampler": {
                 "name": "ancestral", "stride": 40, "spacing": "even", "variance": "small", "eta": 0.0, "clip": 1.0,
@@ -133,7 +133,7 @@ def treatment(**changes: Any) -> ConfigDict:
             # Quality against the number of network evaluations; empty evaluations leave it out.
             "solvers": {
                 "mode": "time_gated_hard", "lambda": 500, "evaluations": (), "reference": 500,
-                "names": ("ancestral", "ddim", "dpmpp_2m", "ddim_quadratic", "dpmpp_2m_quadratic"),
+                "names": ("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m", "sde_dpmpp_2m_quadratic"),
             },
             "pixel_run": "",
         },

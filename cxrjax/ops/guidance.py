@@ -114,7 +114,7 @@ def treat(
     *,
     mode: Mode | jax.Array = "time_gated",
     sampler: Sampler = ANCESTRAL,
-    remask: Callable[[jax.Array], jax.Array] | None = None,
+    remask: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     every: int = 0,
 ) -> jax.Array:
     """Diffuses films to distance `lam` under a mask and denoises them back.
@@ -127,7 +127,7 @@ def treat(
       keys: (b,) PRNG keys, one a film.
       mode: a name, or (b,) int32 of `code`, none of them `per_pixel_time`.
       sampler: see `Sampler`.
-      remask: `estimated film (b, h, w, 1) in [0, 1] -> mask`, asked anew at every `every`-th used time.
+      remask: `(estimated film (b, h, w, 1) in [0, 1], mask) -> mask`, asked anew at every `every`-th used time.
       every: 0 keeps the mask.
 
     Returns:
@@ -136,7 +136,7 @@ def treat(
     Raises:
       ValueError: an unknown mode or sampler.
     """
-    renew = None if remask is None else lambda estimate: remask(jnp.clip((estimate + 1.0) / 2.0, 0.0, 1.0))
+    renew = None if remask is None else lambda x, m: remask(jnp.clip((x + 1.0) / 2.0, 0.0, 1.0), m)
     x, touched, mask = sample(
         epsilon, schedule, 2.0 * image - 1.0, mask, lam, keys, mode=mode, sampler=sampler, remask=renew, every=every
     )
@@ -161,7 +161,7 @@ def sample(
     *,
     mode: Mode | jax.Array = "time_gated",
     sampler: Sampler = ANCESTRAL,
-    remask: Callable[[jax.Array], jax.Array] | None = None,
+    remask: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     every: int = 0,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`treat` in the model's own space: films in [-1, 1], or latents of unit variance.
@@ -169,7 +169,7 @@ def sample(
     Args:
       x0: (b, h, w, c) in the model's units.
       mask: (b, h, w, 1) in [0, 1].
-      remask: of an estimate (b, h, w, c).
+      remask: of an estimate (b, h, w, c) and the mask.
       epsilon, schedule, lam, keys, mode, sampler, every: as in `treat`. `mask_blend` is `uniform` here: its pasting is
         left to the caller.
 
@@ -225,7 +225,7 @@ def sample(
                 x = jnp.where(going, again, x)
         if remask is not None and every:
             due = (j + 1) % every == 0
-            mask = jax.lax.cond(due, lambda: jnp.where(going, remask(estimate), mask), lambda: mask)
+            mask = jax.lax.cond(due, lambda: jnp.where(going, remask(estimate, mask), mask), lambda: mask)
         last = (estimate, used(lam, i, n)) if history else last
         return jnp.where(going, new, x), mask, last, jnp.where(going, mine, touched)
 

@@ -46,6 +46,7 @@ class Arm(NamedTuple):
       diffusion: the phase whose network generates.
       sampler: how, its noise left to the diffusion.
       every: used times after which the mask is made anew; 0 keeps it.
+      widens: a mask made anew is added to the old one.
       paste: in latent space, known pixels are pasted back through the mask.
       pool: how a mask comes to the latent grid: `max` or `mean`.
     """
@@ -56,6 +57,7 @@ class Arm(NamedTuple):
     diffusion: str
     sampler: guidance.Sampler
     every: int
+    widens: bool
     paste: bool
     pool: str
 
@@ -107,8 +109,9 @@ def _arm(study: Any, name: str) -> Arm:
     mask = Mask(phase=given.get("map_phase", study.cam_phase), hard=given.get("hard", False), **own)
     phase = given.get("diffusion_phase", study.diffusion_phase)
     return Arm(
-        name, given["mode"], mask, phase, sampler_of(study.sampler, **changes), g["every"], g["paste"], g["pool"]
-    )
+        name, given["mode"], mask, phase, sampler_of(study.sampler, **changes), g["every"], g["widens"], g["paste"],
+        g["pool"],
+    )  # fmt: skip
 
 
 def check(config: Any) -> None:

@@ -25,10 +25,15 @@ def of_heat(mask: Mask, heat: Array, size: tuple[int, int]) -> Array:
     return cam.to_mask(heat, size, blur_std=mask.blur, power=mask.power, floor=mask.floor, threshold=threshold)
 
 
-def renewed(mask: Mask, judge: judges.Judge, lung: Array, image: Array) -> Array:
-    """The mask of an estimated film (b, h, w, 1), within `lung` (b, h, w, 1)."""
+def renewed(mask: Mask, widens: bool, judge: judges.Judge, lung: Array, image: Array, old: Array) -> Array:
+    """The mask of an estimated film (b, h, w, 1), within `lung` (b, h, w, 1).
+
+    With `widens` it is added to the old one (b, h, w, 1); else it takes its place, and what leaves the mask is the
+    patient's own film again, lesion and all.
+    """
     size = (image.shape[1], image.shape[2])
-    return of_heat(mask, judges.heat(judge, mask.source, mask.target, image), size) * lung
+    new = of_heat(mask, judges.heat(judge, mask.source, mask.target, image), size) * lung
+    return jnp.maximum(old, new) if widens else new
 
 
 def lung_fields(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -81,6 +81,7 @@ class Program(NamedTuple):
     pool: str
     paste: bool
     every: int
+    widens: bool
     renewed: Mask | None
 
 
@@ -88,7 +89,7 @@ def program_of(arm: Arm) -> Program:
     """An arm's program."""
     return Program(
         arm.diffusion, arm.sampler._replace(stride=0), arm.mode == "per_pixel_time", arm.pool, arm.paste, arm.every,
-        arm.mask if arm.every else None,
+        arm.widens, arm.mask if arm.every else None,
     )  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def compiled(sweep: Sweep, program: Program) -> Callable[..., Array]:
     ) -> Array:  # fmt: skip
         remask = None
         if program.renewed and judge is not None:
-            remask = partial(masks.renewed, program.renewed, judge._replace(variables=seen), lung)
+            remask = partial(masks.renewed, program.renewed, program.widens, judge._replace(variables=seen), lung)
         return systems.treat(
             system._replace(variables=variables), image, mask, lam, jax.random.wrap_key_data(keys),
             mode="per_pixel_time" if program.by_pixel else mode, sampler=program.sampler._replace(stride=stride),

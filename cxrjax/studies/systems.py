@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from cxrjax import models
@@ -68,7 +69,7 @@ def treat(
     sampler: guidance.Sampler,
     pool: str = "max",
     paste: bool = False,
-    remask: Callable[[Array], Array] | None = None,
+    remask: Callable[[Array, Array], Array] | None = None,
     every: int = 0,
 ) -> Array:
     """`guidance.treat` by a system, which in latent space diffuses latents under the same modes.
@@ -78,7 +79,8 @@ def treat(
       image, mask, lam, keys, mode, sampler: as in `guidance.treat`; the noise is the system's.
       pool: see `to_grid`.
       paste: known pixels are pasted back through the mask, since a decoder does not return them.
-      remask: `films -> masks`, both (b, h, w, 1) in [0, 1].
+      remask: `(films, masks) -> masks`, all (b, h, w, 1) in [0, 1]; in latent space it is told the mask on the grid,
+        enlarged.
       every: see `guidance.treat`.
 
     Returns:
@@ -94,10 +96,15 @@ def treat(
     codec = (system.codec, variables["autoencoder"], variables["scale"])
     z = latent.to_latent(*codec, image)  # (b, h', w', c)
     side = z.shape[2]
-    renew = None if remask is None else lambda x: to_grid(remask(latent.from_latent(*codec, x)), side, pool)
+
+    def renew(x: Array, small: Array) -> Array:
+        assert remask is not None
+        big = jax.image.resize(small, mask.shape, "nearest")
+        return to_grid(remask(latent.from_latent(*codec, x), big), side, pool)
+
     x, _, _ = guidance.sample(
-        epsilon, system.schedule, z, to_grid(mask, side, pool), lam, keys, mode=mode, sampler=sampler, remask=renew,
-        every=every,
+        epsilon, system.schedule, z, to_grid(mask, side, pool), lam, keys, mode=mode, sampler=sampler,
+        remask=renew if remask else None, every=every,
     )  # fmt: skip
     made = latent.from_latent(*codec, x)
     pasted = guidance.blend(image, made, mask)

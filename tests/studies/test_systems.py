@@ -143,12 +143,12 @@ def test_a_pixel_run_of_other_films_is_refused_by_key(tmp_path: Path, monkeypatc
 
     ours = config(64, str(tmp_path))
     write(32)
-    with pytest.raises(UserError, match="data.size is 32 there and 64 here"):
+    with pytest.raises(UserError, match=r"data\.size is 32 there and 64 here"):
         pixels.check(ours)
     write(64)
     pixels.check(ours)
     ours.study.lambdas = (100, 600)
-    with pytest.raises(UserError, match="600.*1 ... 500"):
+    with pytest.raises(UserError, match=r"600.*1 \.\.\. 500"):
         pixels.check(ours)
     ours.diffusion.net.base = 32
     with pytest.raises(UserError, match="net is"):
