@@ -1,0 +1,75 @@
+"""The localization study: which films have a place, which lambda counts, what is said of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from cxrjax.metrics import bootstrap
+from cxrjax.studies import anomaly
+from cxrjax.types import UserError
+
+
+def leaf(value: float) -> dict[str, Any]:
+    return bootstrap.leaf(value, value - 0.02, value + 0.02, n=5, unit="1")
+
+
+STUDY = ConfigDict({"threshold": 0.5, "against": "gaussian", "modes": ("simplex", "gaussian"), "lambdas": (100, 200)})
+FOUND = {
+    name: {"pixel_auroc": leaf(value), "pixel_average_precision": leaf(0.3)}
+    for name, value in (
+        ("simplex, lambda 100", 0.7), ("simplex, lambda 200", 0.8), ("gaussian, lambda 100", 0.75),
+        ("gaussian, lambda 200", 0.6), ("map of time_gated", 0.9),
+    )
+}  # fmt: skip
+
+
+def test_the_best_lambda_of_each_arm_is_that_of_its_highest_auroc():
+    best = {mode: anomaly._best(FOUND, mode, (100, 200)) for mode in STUDY.modes}
+    assert best == {"simplex": "simplex, lambda 200", "gaussian": "gaussian, lambda 100"}
+    said = anomaly._headline(FOUND, best, STUDY)
+    assert "0.800 [0.780, 0.820] for simplex, lambda 200" in said
+    assert "gaussian, lambda 100: 0.750" in said
+
+
+def test_the_table_has_every_row_and_says_what_guessing_gives():
+    table = anomaly._table(FOUND, {}, STUDY, 0.125, truth=False)
+    assert [row["name"] for row in table["rows"]] == list(FOUND)
+    assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"])
+    assert "12.5%" in table["note"]
+    assert "boxes" in table["note"]
+
+
+def films(boxes: dict[int, Any]) -> Any:
+    labels = np.array([[1.0], [0.0], [1.0], [1.0]])
+    return SimpleNamespace(
+        splits={"test": 4}, has_truth=False, columns=("Pneumonia",), boxes=lambda split: boxes,
+        table=lambda split: {"labels": labels},
+    )  # fmt: skip
+
+
+CONFIG = ConfigDict({"data": {"classes": ("Normal", "Pneumonia"), "size": 8}, "study": {"num_diseased": 10}})
+
+
+def test_boxes_become_masks_of_the_films_that_have_one():
+    split, keep, truth = anomaly.located(
+        CONFIG, films({2: [("Pneumonia", 0.5, 0.0, 1.0, 0.5)], 0: [("Mass", 0.0, 0.5, 0.25, 1.0)], 3: []})
+    )
+    assert (split, keep.tolist()) == ("test", [0, 2])
+    assert truth.shape == (2, 8, 8)
+    assert truth[1, :4, 4:].all()
+    assert truth[1].sum() == 16
+    assert truth[0].sum() == 8
+
+
+def test_too_few_located_films_are_told_and_none_are_refused():
+    assert (
+        "2 located films"
+        in anomaly.check_films(CONFIG, films({0: [("Mass", 0, 0, 1, 1)], 2: [("Mass", 0, 0, 1, 1)]}))[0]
+    )
+    with pytest.raises(UserError, match="no film of the test part has a mask or a box"):
+        anomaly.located(CONFIG, films({}))
