@@ -86,7 +86,7 @@ def _nih(c):
     })  # fmt: skip
     for name in ("gaussian", "simplex"):
         c[name].net.update({"base": 24, "mults": (1, 2, 3)})
-        c[name].update({"steps": 1200, "eval_every": 400, "save_every": 200, "augment": ("flip",), "ema": 0.998})
+        c[name].update({"steps": 800, "eval_every": 400, "save_every": 200, "augment": ("flip",), "ema": 0.998})
     return c
 
 

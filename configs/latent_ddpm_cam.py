@@ -122,10 +122,10 @@ def _kermany(c):
     )
     c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
     c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
-    c.autoencoder.update({"steps": 1200, "adversarial_from": 600})
-    c.latent_classifier.update({"steps": 400})
-    c.diffusion.update({"steps": 2500, "save_every": 250, "eval_every": 1250, "ema": 0.998, "t_max": 800})
-    c.diffusion_map = _mapped(c.diffusion, 500)
+    c.autoencoder.update({"steps": 800, "adversarial_from": 400})
+    c.latent_classifier.update({"steps": 300})
+    c.diffusion.update({"steps": 1600, "save_every": 200, "eval_every": 800, "ema": 0.998, "t_max": 800})
+    c.diffusion_map = _mapped(c.diffusion, 400)
     c.study.update({
         "num_controls": 32, "batch": 96, "penalties": (0.0001, 0.001, 0.01, 0.1),
         "lambdas": (100, 200, 300, 450, 600, 750),

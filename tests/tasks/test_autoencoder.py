@@ -193,7 +193,8 @@ def test_rows_are_those_of_the_average_and_of_the_mean_latent(start):
     np.testing.assert_allclose(rows["l1"], np.abs(error).mean(axis=(1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(rows["psnr"], -10 * np.log10((error**2).mean(axis=(1, 2, 3))), rtol=1e-4)
     assert rows["kl"].shape == (8,)
-    summary = TASK.summarize(jax.tree.map(np.asarray, rows))
+    summary = TASK.summarize({**jax.tree.map(np.asarray, rows), "index": np.arange(8)})
+    assert set(summary) == {"loss", "l1", "psnr", "kl"}
     assert summary["loss"] == summary["l1"] == pytest.approx(float(np.abs(error).mean()), rel=1e-4)
 
 

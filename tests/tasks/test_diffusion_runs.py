@@ -129,5 +129,5 @@ def test_bfloat16_trains_to_the_losses_of_float32(kind):
             state, scalars = step(state, batch(seed=i), jax.random.key(i))
             losses.append(scalars["loss"])
         mean[dtype] = np.asarray(losses).reshape(4, 50).mean(axis=1)
-    assert mean["float32"][-1] < 0.8 * mean["float32"][0]
+    assert mean["float32"][-1] < 0.9 * mean["float32"][0]  # it learns at all
     np.testing.assert_allclose(mean["bfloat16"], mean["float32"], rtol=0.01)

@@ -132,7 +132,7 @@ def latent_config(phase):
 
 def test_a_diffusion_of_latents_trains_and_its_codec_stands():
     optimizer = defaults.optim("adam", 1e-2)
-    net = {"name": "unet_tiny", "base": 8, "mults": (1, 2), "groups": 4, "updown": "plain"}
+    net = {"name": "unet_tiny", "base": 8, "mults": (1,), "groups": 4}
     task = TASKS["latent_ddpm"](
         latent_config(defaults.diffusion(net, optimizer, 20, 8, prediction="v", ema=0.5)), CLASSES
     )
