@@ -33,8 +33,9 @@ _APEX = ((0.82, 0.0), (0.95, 0.04), (0.99, 0.15), (1.0, 0.4))
 _BASE = ((0.55, 0.83), (0.3, 0.865), (0.12, 0.93), (0.03, 1.0))
 _WALL = ((0.0, 0.93), (0.0, 0.72), (0.03, 0.55), (0.11, 0.39), (0.24, 0.24), (0.4, 0.12), (0.6, 0.04))
 _LIKELY = 200  # outlines of each side that are tried in pairs
-# An alignment of 1 is an ideal outline; films turned by 90 degrees, negatives and smooth noise seldom reach these.
-_LEAST, _LEAST_OF_BOTH = 0.2, 0.75
+# An alignment of 1 is an ideal outline. Of 120 fields of smooth noise 4 reached these, of 120 films turned by a quarter
+# one; of 120 negatives and of 120 films upside down 14 and 15 did: this is no check of how a film was read.
+_LEAST, _LEAST_OF_BOTH = 0.2, 0.8
 
 
 class Lungs(NamedTuple):
@@ -76,7 +77,9 @@ class _Half(NamedTuple):
 def lungs(image: ArrayLike) -> Lungs:
     """Finds both lungs of frontal films; opacities within the outline stay in.
 
-    The mask is a little wide of the aerated lung and leaves out what lies behind the heart and below the diaphragm.
+    The mask is a little wide of the aerated lung and leaves out most of what lies behind the heart and below the
+    diaphragm. Of the phantoms' lesions it keeps 99 % of the pixels of pneumonia, of an opaque lobe about 80 %, and less
+    than half of a large effusion, whose upper edge it takes for the diaphragm.
 
     Args:
       image: (n, h, w) in [0, 1], bone white; at least 32 pixels a side.
@@ -131,11 +134,14 @@ def _grown(film: np.ndarray, boxes: list[np.ndarray]) -> np.ndarray:
     """Both outlines filled, each grown into the dark pixels that touch it nearby, smoothed and widened: (h, w) bool."""
     fine = cv2.GaussianBlur(_resized(film, _FINE, _FINE), (0, 0), 1.5)
     both = np.zeros((_FINE, _FINE), bool)
-    for side, box in enumerate(boxes):
-        x, y, _, _ = _points(box[None])
-        corners = (np.stack([_SIDE - 1 - x[0] if side else x[0], y[0]], axis=1) + 0.5) * (_FINE / _SIDE) - 0.5
+    # An opaque lobe shortens its own lung's outline and not the other's, so each also reaches as far as the other.
+    top, bottom = min(box[2] for box in boxes), max(box[3] for box in boxes)
+    for side, (lateral, medial, *ends, taper) in enumerate(boxes):
+        x, y, _, _ = _points(np.array([[lateral, medial, *ends, taper], [lateral, medial, top, bottom, taper]]))
+        corners = (np.stack([_SIDE - 1 - x if side else x, y], axis=2) + 0.5) * (_FINE / _SIDE) - 0.5
         filled = np.zeros((_FINE, _FINE), np.uint8)
-        cv2.fillPoly(filled, [np.rint(corners * 16).astype(np.int32)], 1, shift=4)
+        for outline in np.rint(corners * 16).astype(np.int32):
+            cv2.fillPoly(filled, [outline], 1, shift=4)
         inside = filled > 0
         band = _morphed(cv2.MORPH_DILATE, inside, 4)
         dark = band & (fine < threshold_otsu(fine[band]))
@@ -249,5 +255,5 @@ def _pair_cost(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     lateral, _, top, bottom = (np.abs(one[..., k] - other[..., k]) / _SIDE for k in range(4))
     gap = (_SIDE - 1 - one[..., 1] - other[..., 1]) / _SIDE
     ratio = np.log((one[..., 1] - one[..., 0]) / (other[..., 1] - other[..., 0]))
-    cost = 2.4 * top + 1.8 * bottom + 0.25 * np.abs(ratio) + np.maximum(0.0, lateral / 2 - 0.05)
+    cost = 0.3 * top + 0.3 * bottom + 0.25 * np.abs(ratio) + np.maximum(0.0, lateral / 2 - 0.05)
     return cost + 4.0 * (np.maximum(0.0, 0.08 - gap) + np.maximum(0.0, gap - 0.3))

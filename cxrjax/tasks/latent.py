@@ -44,7 +44,7 @@ def _inside(net: models.Autoencoder, state: State, batch: Batch) -> tuple[State,
     scale = state.stats[STATS]["scale"]
     scale = jnp.where(scale > 0, scale, unit_scale(z, batch.valid))
     # Tasks map films from [0, 1] to [-1, 1]: what they see is z times scale.
-    return _own(state), batch.replace(image=0.5 * (z * scale + 1.0)), scale  # type: ignore[attr-defined]
+    return _own(state), dataclasses.replace(batch, image=0.5 * (z * scale + 1.0)), scale
 
 
 def _own(state: State) -> State:
@@ -64,7 +64,7 @@ def init(inner: Task, net: models.Autoencoder, key: Key, batch: Batch) -> State:
     image = jnp.asarray(batch.image)
     blank = jnp.zeros(net.latent_shape(image.shape))
     params = net.init(key, image, blank)["params"]
-    state = inner.init(key, batch.replace(image=blank + 0.5))  # type: ignore[attr-defined]
+    state = inner.init(key, dataclasses.replace(batch, image=blank + 0.5))
     return _outside(state, params, jnp.float32(0))
 
 

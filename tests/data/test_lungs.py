@@ -5,19 +5,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from skimage.filters import threshold_otsu
 
 from cxrjax.data.decode import decode
 from cxrjax.data.lungs import lungs
 from cxrjax.data.phantom import render
 from cxrjax.types import UserError
 
-FILMS = 8
+FILMS = 6
 
 
-def films(size: int, **findings: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def films(size: int, finding: str = "Pneumonia", severity: float = 0.7) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images in [0, 1], true lungs and true lesions, (n, size, size) each."""
-    drawn = [render(seed, size, findings) for seed in range(500, 500 + FILMS)]
-    lesion = [np.any([*film.masks.values(), np.zeros_like(film.lungs)], axis=0) for film in drawn]
+    drawn = [render(seed, size, {finding: severity}) for seed in range(500, 500 + FILMS)]
+    lesion = [film.masks.get(finding, np.zeros_like(film.lungs)) for film in drawn]
     image = np.stack([film.image for film in drawn]).astype(np.float32) / 255
     return image, np.stack([film.lungs for film in drawn]), np.stack(lesion)
 
@@ -28,7 +29,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [64, 256])
 def test_healthy_lungs_are_found_and_kept(size):
-    image, truth, _ = films(size)
+    image, truth, _ = films(size, severity=0.0)
     found = lungs(image)
     assert found.mask.shape == image.shape
     assert found.mask.dtype == found.found.dtype == bool
@@ -40,17 +41,23 @@ def test_healthy_lungs_are_found_and_kept(size):
 
 
 @pytest.mark.parametrize("size", [64, 256])
-@pytest.mark.parametrize("finding", ["Pneumonia", "Consolidation"])
-def test_opacities_are_not_cut_out(size, finding):
-    image, truth, lesion = films(size, **{finding: 0.7})
+def test_pneumonia_is_not_cut_out(size):
+    image, truth, lesion = films(size, "Pneumonia")
     found = lungs(image)
-    assert found.found.mean() >= 0.75
-    seen = found.found
-    assert (found.mask & lesion)[seen].sum() / lesion[seen].sum() > 0.95
-    assert overlap(found.mask, truth)[seen].mean() > 0.72
-    # A threshold does cut: of the lesion less than half is as dark as the lung about it.
-    dark = image < np.median(image[truth & ~lesion])
-    assert (dark & lesion).sum() / lesion.sum() < 0.5
+    assert found.found.all()
+    assert (found.mask & lesion).sum() / lesion.sum() > 0.95
+    assert overlap(found.mask, truth).mean() > 0.74
+    dark = np.stack([film < threshold_otsu(film) for film in image])  # what a threshold keeps
+    assert (dark & lesion).sum() / lesion.sum() < 0.8
+
+
+def test_an_opaque_lobe_stays_for_the_most_part():
+    image, truth, lesion = films(64, "Consolidation")
+    found = lungs(image)
+    assert found.found.all()
+    assert (found.mask & truth & lesion).sum() / (truth & lesion).sum() > 0.65
+    dark = np.stack([film < threshold_otsu(film) for film in image])
+    assert (dark & truth & lesion).sum() / (truth & lesion).sum() < 0.5
 
 
 def test_a_film_without_lungs_is_not_masked():
@@ -99,10 +106,8 @@ def test_bad_films_are_told():
 
 
 def test_real_films(films_root):
-    paths = [
-        sorted((films_root / folder).glob("*"))[:12] for folder in ("kermany/chest_xray/train/NORMAL", "nih/images_256")
-    ]
-    found = [lungs(np.stack([decode(path, 64) for path in part]).astype(np.float32) / 255) for part in paths]
-    for part in found:
-        assert part.found.mean() >= 0.75
-        assert 0.12 < part.mask[part.found].mean() < 0.45
+    for folder in ("kermany/chest_xray/train/NORMAL", "nih/images_256"):
+        paths = sorted((films_root / folder).glob("*"))[:12]
+        found = lungs(np.stack([decode(path, 64) for path in paths]).astype(np.float32) / 255)
+        assert found.found.mean() >= 0.75
+        assert 0.12 < found.mask[found.found].mean() < 0.45
