@@ -259,7 +259,9 @@ def _begin(context: Context, config: Any, member: Member) -> Callable[[State], S
 
     def begin(fresh: State) -> State:
         state = carry(fresh) if carry else fresh
-        return dataclasses.replace(state, frozen={**state.frozen, **frozen})
+        # A task without a use for one (no perceptual term, say) has no place for it.
+        used = {name: value for name, value in frozen.items() if name in state.frozen}
+        return dataclasses.replace(state, frozen={**state.frozen, **used})
 
     return begin
 
