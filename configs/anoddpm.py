@@ -40,7 +40,7 @@ def _optim(lr, **changes):
 def get_config(variant="default"):
     c = defaults.run()
     c.data = defaults.data("phantom", ("Normal", "Pneumonia"), 64)
-    c.phases = ("classifier", "gaussian", "simplex")
+    c.phases = ("classifier", "gaussian", "simplex", "gaussian_map")
     c.classifier = defaults.classify(
         {"name": "densenet_tiny", "hidden": (2048,)}, _optim(2e-3, weight_decay=1e-4), 120, 64, warp=4, save_every=100
     )
@@ -50,13 +50,15 @@ def get_config(variant="default"):
             net, _optim(2e-3, warmup=50), 500, 16, prediction="v", t_max=500, ema=0.995, noise=name,
             simplex={"wavelength": 16.0},
         )  # fmt: skip
-    guided = ("noise_matrix", "time_gated", "time_gated_hard")
+    c.gaussian_map = _mapped(c.gaussian)
+    guided = ("noise_matrix", "time_gated", "time_gated_hard", "mask_blend", "per_pixel_time")
     c.study = defaults.treatment(
         name="anomaly", diffusion_phase="gaussian", batch=64, lambdas=(100, 200, 250, 400), num_diseased=100,
         modes=("simplex", "gaussian", *guided),
         arms={
             "simplex": {"mode": "uniform", "diffusion_phase": "simplex"},
             "gaussian": {"mode": "uniform", "diffusion_phase": "gaussian"},
+            "per_pixel_time": {"mode": "per_pixel_time", "diffusion_phase": "gaussian_map"},
         },
         sampler={"stride": 20},
     )  # fmt: skip
@@ -66,12 +68,23 @@ def get_config(variant="default"):
     return globals()[f"_{variant}"](c) if variant != "default" else c
 
 
+def _mapped(gaussian):
+    """The Gaussian diffusion, told a time at every pixel, going on with its weights for half as long again."""
+    phase = gaussian.copy_and_resolve_references()
+    phase.update({
+        "carry": "gaussian", "time": "map", "steps": gaussian.steps // 2, "eval_every": gaussian.steps // 2,
+    })  # fmt: skip
+    phase.optim.lr = gaussian.optim.lr / 2
+    return phase
+
+
 def _smoke(c):
     c.data.size = 32
     c.data.num.update({"train": 96, "val": 16, "test": 32})
     c.classifier.update({"steps": 6, "batch": 16, "save_every": 3, "log_every": 2})
     for name in ("gaussian", "simplex"):
         c[name].update({"steps": 8, "batch": 8, "save_every": 4, "log_every": 2, "eval_every": 4})
+    c.gaussian_map = _mapped(c.gaussian)
     c.study.update({"num_diseased": 6, "batch": 8, "lambdas": (100, 200)})
     c.study.sampler.stride = 50
     c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
@@ -86,7 +99,8 @@ def _nih(c):
     })  # fmt: skip
     for name in ("gaussian", "simplex"):
         c[name].net.update({"base": 24, "mults": (1, 2, 3)})
-        c[name].update({"steps": 800, "eval_every": 400, "save_every": 200, "augment": ("flip",), "ema": 0.998})
+        c[name].update({"steps": 600, "eval_every": 300, "save_every": 200, "augment": ("flip",), "ema": 0.998})
+    c.gaussian_map = _mapped(c.gaussian)
     return c
 
 
@@ -105,6 +119,7 @@ def _paper(c):
             "eval_every": 5000, "save_every": 5000, "prediction": "epsilon", "ema": 0.9999, "t_max": 800,
         })  # fmt: skip
         c[name].simplex.wavelength = 64.0
+    c.gaussian_map = _mapped(c.gaussian)
     c.study.update({"num_diseased": 256, "batch": 32, "lambdas": (200, 250)})
     c.study.guidance.blur = 4.0
     c.study.sampler.update({"stride": 1, "variance": "large"})
