@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from cxrjax.report import classifiers, curves, looked, searches, synthesis, treatment
+from cxrjax.report import anomaly, classifiers, comparison, curves, looked, searches, synthesis, treatment
 from cxrjax.report.read import Run
 from cxrjax.report.style import STYLE
 from cxrjax.report.synthetic import MARKS
@@ -27,11 +27,22 @@ class Plot:
 
 
 FIGURES = {
+    "ranking": Plot(
+        comparison.ranking,
+        "Arms at equal normal rate",
+        "Arms, the best above, where the independent judge first calls the lowest of the compared shares of diseased "
+        "films normal. Left: the change outside the CAM mask (M > 0.5) against the patient's own film. Then the paired "
+        "differences to uniform noise, of this change and, where the truth is known, of the error to the healthy twin; "
+        "left of the dotted line an arm keeps more of the patient. Bars are 95 % intervals; an arm that misses "
+        "the rate in more than one resample of twenty has none. A masked arm hardly treats what lies outside its mask, "
+        "so part of its lead is built in.",
+    ),
     "rate": Plot(
         treatment.rate,
         "Called normal, by noise level",
         "How often a judge calls a treated diseased film normal. Bands are 95 % intervals. The CAM network chose "
-        "where to treat, so its own verdict is circular; read the independent judge first.",
+        "where to treat, so its own verdict is circular; read the independent judge first. Of many arms, a row shows "
+        "some, uniform noise in gray beside them.",
     ),
     "tradeoff": Plot(
         treatment.tradeoff,
@@ -46,6 +57,21 @@ FIGURES = {
         "On phantoms the truth is known: the distance to the same patient's film without the lesion. "
         "A treatment that only pleases the judge does not come down inside the lesion.",
     ),
+    "realism": Plot(
+        treatment.realism,
+        "Likeness to healthy films",
+        "The Fréchet distance (FDD) between treated diseased films and held-out healthy ones, in the principal axes of "
+        "the independent judge's features, less its bias: at 0, treated films lie where other healthy films do. "
+        "Dotted: the same films untreated. Dashed, the floor: what two sets of healthy films of this number measure "
+        "before the bias is taken off. Bands are 95 % intervals.",
+    ),
+    "solvers": Plot(
+        comparison.solvers,
+        "Fewer network evaluations",
+        "One arm at one noise level, walked by several solvers with ever fewer evaluations of the network. Dotted: "
+        "ancestral sampling with many evaluations, the reference; shaded, within 5 % of it. Bands are 95 % intervals "
+        "over films. A solver may be trusted with as few evaluations as keep it within the shade in every panel.",
+    ),
     "control": Plot(
         treatment.control,
         "Healthy controls",
@@ -56,6 +82,29 @@ FIGURES = {
         "Class activation maps",
         "Where the classifier looks. Top: films; below: the class activation map over them"
         " (outline: the true lesion, where it is known).",
+    ),
+    "masks": Plot(
+        comparison.masks,
+        "Where the arms treat",
+        "Diseased films by rising severity, and over each the mask of every source; arms that share a mask share a "
+        "column. The brighter, the more is treated; outline: the true lesion, where it is known. An arm whose map is "
+        "renewed while it samples begins with the mask shown.",
+    ),
+    "anomaly": Plot(
+        anomaly.anomaly,
+        "Residuals",
+        "Where each arm changed the film: the squared difference between a synthetic film and the patient's own, in "
+        "[-1, 1] units, at the noise level of the arm's highest pixel AUROC. Each arm has its own color scale, up to "
+        "the 99.5th percentile of its residuals (above it). Outline: the true lesion, or the boxes drawn for it. Films "
+        "are taken evenly through the set, not picked.",
+        generated=True,
+    ),
+    "anomaly_scores": Plot(
+        anomaly.anomaly_scores,
+        "Residuals against true lesions",
+        "How well the residual of each arm and noise level, and each map itself, tells pixels inside true lesions from "
+        "those outside: the area under the ROC curve and under the precision-recall curve, with 95 % intervals by "
+        "resampling patients. Dotted: what guessing reaches.",
     ),
     "films_by_finding": Plot(
         synthesis.films_by_finding,
@@ -178,7 +227,12 @@ FIGURES = {
     # Only for a page whose script is off; the page itself has the films.
     "strips": Plot(treatment.strips, "Films", "Treated films by rising noise level.", dpi=100, generated=True),
 }
-FIRST = ("films_by_finding",)  # shown before the tables: people look before they read
+FIRST = (
+    "films_by_finding",
+    "anomaly",
+    "anomaly_scores",
+    "ranking",
+)  # shown before the tables: people look before they read
 RESULTS = tuple(name for name in FIGURES if name not in ("losses", "strips", *FIRST))
 
 

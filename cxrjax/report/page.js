@@ -87,7 +87,7 @@
     const plain = shown.length - 1 - treated;
     const tiles = plain + treated * (differences.checked ? 2 : 1);
     const room = document.querySelector(".lightbox .scroll").clientWidth - 165 - 9 * (plain + treated) - 2 * treated;
-    const fit = Math.max(56, Math.min(180, Math.floor(room / tiles)));
+    const fit = Math.max(64, Math.min(180, Math.floor(room / tiles)));
     box.style.setProperty("--tile", (size === "fit" ? fit : Number(size)) + "px");
   }
 

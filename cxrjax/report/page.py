@@ -48,22 +48,23 @@ def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
         plain=plain,
         exact=exact,
     )
-    built = strips.build(run)
-    treated = bool(run.treated)
-    made = any(figures.FIGURES[name].generated for name in drawn if name != "strips")
+    built, tables = strips.build(run), papers.tables(run)
+    treated, residuals = bool(run.treated), "anomaly" in drawn
+    made = any(figures.FIGURES[name].generated for name in drawn if name not in ("strips", "anomaly"))
     return environment.get_template("page.html.j2").render(
         run=run,
         manifest=run.manifest,
         notice=NOTICE,
         treated=treated,
         made=made,
-        synthetic=treated or made,
+        residuals=residuals,
+        synthetic=treated or made or residuals,
         reading=reading.name if reading else None,
         warnings=[*map(str, _listed(run.manifest.get("warnings"))), *run.notes],
         headline=papers.headline(run) or summary.headline(run),
-        tables=papers.tables(run),
+        tables=tables,
         key_numbers=summary.key_numbers(run),
-        equal_rates=summary.equal_rates(run),
+        equal_rates=[] if tables else summary.equal_rates(run),  # a ranking among the tables says it better
         groups=summary.grouped(run),
         strips=built,
         colors={mode: color_of(mode, run.modes()) for mode in run.modes()},
@@ -75,7 +76,7 @@ def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
         result_figures=figures.RESULTS,
         captions={name: plot.caption for name, plot in figures.FIGURES.items()},
         titles={name: plot.title for name, plot in figures.FIGURES.items()},
-        films_shown=built is not None or made or any(name in drawn for name in ("maps", "enh")),
+        films_shown=built is not None or made or any(name in drawn for name in ("maps", "enh", "anomaly")),
         choices=choices(run.manifest.get("choices")),
         facts=facts(run.manifest),
         config=flat(run.manifest.get("config") or {}),

@@ -8,15 +8,22 @@ from typing import Any
 
 from cxrjax.errors import UserError
 from cxrjax.report.read import Leaf, Run, is_number
-from cxrjax.report.summary import DASH, interval, number, value
+from cxrjax.report.summary import DASH, UNITLESS, interval, number, value, verdict
+
+# How a column of a treatment's ranking ends that holds errors less the baseline's: below 0 is better.
+_ERROR_DIFFERENCE = "minus uniform, paired"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell in words: a value or text (a dash where there is none), and its interval or nothing."""
+    """A cell in words: a value or text (a dash where there is none), its interval or nothing, and a verdict.
+
+    `verdict` is "better" or "worse" where a paired difference of errors lies beyond its interval, else "".
+    """
 
     text: str
     interval: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,23 +70,35 @@ def _table(tree: Any, where: str) -> Table:
                 f"{where}, row {name!r}: {len(cells)} cells for {len(columns)} columns; run the study again"
             )
     figures = [any(_is_figure(cells[j]) for _, cells in rows) for j in range(len(columns))]
-    shown = [(name, [_entry(cell) for cell in cells]) for name, cells in rows]
+    units = [_unit([cells[j] for _, cells in rows]) for j in range(len(columns))]
+    judged = [name.endswith(_ERROR_DIFFERENCE) for name in columns]
+    shown = [(name, [_entry(*about) for about in zip(cells, judged, units, strict=True)]) for name, cells in rows]
+    told = [unit and unit not in name.split() for name, unit in zip(columns, units, strict=True)]
+    columns = [f"{name} ({units[j]})" if told[j] else name for j, name in enumerate(columns)]
     return Table(str(tree.get("title") or ""), str(tree.get("note") or ""), corner, columns, figures, shown)
 
 
+def _unit(cells: list[Any]) -> str:
+    """The unit that all leaves of a column share, to be told once in its head; "" where there is none."""
+    units = {str(cell.get("unit") or "") for cell in cells if isinstance(cell, dict)}
+    return units.pop() if len(units) == 1 and units.isdisjoint({"", *UNITLESS}) else ""
+
+
 def _is_figure(cell: Any) -> bool:
-    """Whether a cell is a number, a printed one such as "0.8413" or "94 %" too."""
-    printed = isinstance(cell, str) and re.match(r"[<>~≥≤+\u2212-]?\s?\.?\d[\d.,]*\s?%?$", cell)
+    """Whether a cell is a number, a printed one such as "0.8413", "94 %" or "0.8413 at 600" too."""
+    printed = isinstance(cell, str) and re.match(r"[<>~≥≤+\u2212-]?\s?\.?\d[\d.,]*\s?%?( at \d+)?$", cell)
     return isinstance(cell, dict) or is_number(cell) or bool(printed)
 
 
-def _entry(cell: Any) -> Entry:
+def _entry(cell: Any, judged: bool, unit: str) -> Entry:
+    """`judged` gives a verdict, `unit` is told elsewhere."""
     if isinstance(cell, dict):
         leaf = Leaf(
             (), cell.get("value"), cell.get("low"), cell.get("high"), cell.get("n"), str(cell.get("unit") or "")
         )
         ends = interval(leaf)
-        return Entry(value(leaf), "" if ends == DASH else ends)
+        said = verdict("mae", leaf) if judged else ""
+        return Entry(value(leaf, signed=judged, unit=not unit), "" if ends == DASH else ends, said)
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return Entry(number(cell))
     if isinstance(cell, bool):

@@ -6,17 +6,19 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cxrjax.errors import UserError
-from cxrjax.report.files import load, read_json, read_lines
+from cxrjax.report.files import load, load_checked, read_json, read_lines
 from cxrjax.report.study import Channels, Maps, System, read_channels, read_maps, read_systems, titled
 
 MODE_ORDER = ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend")
 JUDGE_ORDER = ("independent", "cam_network")
+PIXEL = "pixel_"  # before the name of an arm that another run's diffusion walked, in pixel space
 # Parts of results.json that the page draws as tables, figures and the headline.
 DRAWN = ("tables", "headline", "ntk", "seeds")
 _TREATED_FILE = re.compile(r"(?P<mode>.+)_(?P<lam>\d{4,})\.npz")
@@ -63,11 +65,28 @@ class Treated:
 
 
 @dataclass(frozen=True)
+class Residuals:
+    """Located films of an anomaly study, and how far each arm's treated film is from the film, at its best lambda.
+
+    Attributes:
+      image: (n, h, w) in [0, 1]. truth: (n, h, w) bool, the lesion or its boxes. key: (n,) str.
+      names: (k,) str, an arm and its lambda. scores: (k, n, h, w), 0 or more.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    key: np.ndarray
+    names: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished run, in memory.
 
-    `treated` is by mode, then lambda in rising order. `results` is all of results.json, `leaves` its numbers less the
-    parts that are drawn as tables and figures. `systems`, `maps`, `channels` and `grid` are a classification study's.
+    `treated` is by mode, then lambda in rising order; `masks` (n, h, w) is by mode, one array for all that share it.
+    `results` is all of results.json, `leaves` its numbers less the parts that are drawn as tables and figures.
+    `systems`, `maps`, `channels` and `grid` are a classification study's, `residuals` an anomaly study's.
     """
 
     workdir: Path
@@ -82,6 +101,8 @@ class Run:
     maps: Maps | None = None
     channels: Channels | None = None
     grid: list[dict[str, Any]] = field(default_factory=list)
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    residuals: Residuals | None = None
 
     @property
     def name(self) -> str:
@@ -90,28 +111,52 @@ class Run:
         named = config.get("name") if isinstance(config, dict) else None
         return str(self.manifest.get("name") or named or self.workdir.resolve().name)
 
+    @property
+    def study(self) -> dict[str, Any]:
+        """`study` of the config, empty where the manifest has none."""
+        config = self.manifest.get("config")
+        found = config.get("study") if isinstance(config, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _by_path(self) -> dict[tuple[str, ...], Leaf]:
+        return {leaf.path: leaf for leaf in reversed(self.leaves)}
+
+    @cached_property
+    def _below(self) -> dict[tuple[str, ...], dict[str, None]]:
+        """The names one level below each path, in order: a page of many arms asks for thousands."""
+        found: dict[tuple[str, ...], dict[str, None]] = {}
+        for leaf in self.leaves:
+            for depth, name in enumerate(leaf.path):
+                found.setdefault(leaf.path[:depth], {})[name] = None
+        return found
+
     def leaf(self, *path: object) -> Leaf | None:
         """The leaf at a path of results.json, or None."""
-        wanted = tuple(str(part) for part in path)
-        return next((leaf for leaf in self.leaves if leaf.path == wanted), None)
+        return self._by_path.get(tuple(str(part) for part in path))
 
     def children(self, *path: object) -> list[str]:
         """The names one level below a path, in the order of results.json."""
-        wanted = tuple(str(part) for part in path)
-        depth = len(wanted)
-        below = (leaf.path[depth] for leaf in self.leaves if leaf.path[:depth] == wanted and len(leaf.path) > depth)
-        return list(dict.fromkeys(below))
+        return list(self._below.get(tuple(str(part) for part in path), ()))
 
     def modes(self) -> list[str]:
-        """Every treatment mode that the run has films or results of, the known ones in their usual order."""
+        """Every treatment arm that the run has films or results of, in the order of `arm_order`."""
+        return list(self._modes)
+
+    @cached_property
+    def _modes(self) -> list[str]:
         found = set(self.treated) | set(self.children("progress")) | set(self.children("control"))
         for judge in self.children("equal_rate"):
             for rate in self.children("equal_rate", judge):
                 found |= set(self.children("equal_rate", judge, rate))
-        return in_order(found - {"untreated"}, MODE_ORDER)
+        return arm_order(found - {"untreated"}, self.study)
 
     def judges(self) -> list[str]:
         """Every judge of treated films, the independent one first."""
+        return list(self._judges)
+
+    @cached_property
+    def _judges(self) -> list[str]:
         found = {leaf.path[-1] for leaf in self.leaves if leaf.path[-2:-1] == ("normal_rate",)}
         for by_lambda in self.treated.values():
             for treated in by_lambda.values():
@@ -136,6 +181,15 @@ def is_number(value: object) -> bool:
 def in_order(names: set[str], known: tuple[str, ...]) -> list[str]:
     """The names, the known ones first and in their order, the others by the alphabet."""
     return [name for name in known if name in names] + sorted(names - set(known))
+
+
+def arm_order(names: set[str], study: dict[str, Any]) -> list[str]:
+    """Arms in the order of every figure and table: the known modes, the others as `study.modes` lists them, the rest.
+
+    The arms of another run's diffusion (`pixel_...`) come after all of them, in the same order.
+    """
+    known = tuple(dict.fromkeys((*MODE_ORDER, *map(str, study.get("modes") or ()))))
+    return in_order(names, (*known, *(PIXEL + name for name in known)))
 
 
 def leaves_of(tree: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
@@ -171,8 +225,13 @@ def read_run(workdir: Path) -> Run:
     films = _read_films(workdir / "progress" / "films.npz")
     treated = _read_treated(workdir / "progress", films) if films is not None else {}
     run = Run(workdir, manifest, metrics, leaves, films, treated, notes, results)
-    if films is not None or "progress" in results:  # a treatment's page is about the treatment
+    if films is not None:
+        ordered = {mode: treated[mode] for mode in run.modes() if mode in treated}
+        return replace(run, treated=ordered, masks=_read_masks(workdir / "progress", films))
+    if "progress" in results:  # a treatment's page is about the treatment
         return run
+    if (residuals := _read_residuals(workdir / "anomaly" / "films.npz")) is not None:
+        return replace(run, residuals=residuals)
     systems = titled(read_systems(workdir / "predictions", notes), manifest.get("config"))
     maps, channels = read_maps(workdir / "maps.npz"), read_channels(workdir / "enh.npz")
     searched = results.get("grid")
@@ -240,5 +299,34 @@ def _read_treated(folder: Path, films: Films) -> dict[str, dict[int, Treated]]:
         _finite(arrays["image"], "image", path)
         probability = _probabilities(arrays, len(films.key), path)
         treated.setdefault(match["mode"], {})[int(match["lam"])] = Treated(arrays["image"], probability)
-    modes = in_order(set(treated), MODE_ORDER)
-    return {mode: dict(sorted(treated[mode].items())) for mode in modes}
+    return {mode: dict(sorted(by_lambda.items())) for mode, by_lambda in treated.items()}
+
+
+def _read_masks(folder: Path, films: Films) -> dict[str, np.ndarray]:
+    """The masks of every arm, where the run kept them; equal ones become one array, since many arms share theirs."""
+    masks: dict[str, np.ndarray] = {}
+    for name in ("masks.npz", PIXEL + "masks.npz"):
+        path = folder / name
+        for arm, mask in (load(path) if path.is_file() else {}).items():
+            if mask.shape != films.image.shape:
+                raise UserError(
+                    f"{path}: {arm} has shape {mask.shape}, films.npz has {films.image.shape}; run the study again"
+                )
+            _finite(mask, arm, path)
+            masks[arm] = next((known for known in masks.values() if np.array_equal(known, mask)), mask)
+    return masks
+
+
+def _read_residuals(path: Path) -> Residuals | None:
+    arrays = load_checked(path, {"image": 3, "truth": 3, "key": 1})
+    if arrays is None or not len(arrays["image"]):
+        return None
+    scored = load_checked(path, {"names": 1, "scores": 4}) or {}
+    image, truth, scores = arrays["image"], arrays["truth"], scored["scores"]
+    if truth.shape != image.shape or scores.shape[1:] != image.shape:
+        raise UserError(
+            f"{path}: image {image.shape}, truth {truth.shape} and scores {scores.shape} disagree; run the study again"
+        )
+    for name, score in zip(scored["names"], scores, strict=True):
+        _finite(score, str(name), path)
+    return Residuals(image, truth > 0.5, arrays["key"].astype(str), scored["names"].astype(str), scores)

@@ -13,16 +13,17 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
+from cxrjax.report import arms
 from cxrjax.report.read import Films, Run, is_number
 from cxrjax.report.synthetic import encode_png, gray_to_uint8, save_synthetic_png
 
-DISEASED, CONTROLS = 12, 4
+FILMS, FEWEST = 16, 5  # shown films, at most and at least; a quarter are healthy controls
 DIFFERENCE_SPAN = 0.3  # the gray change at which the difference map's color saturates
 # Dark where nothing changed, so that the maps sit quietly beside films on black.
 DIFFERENCE_COLORS = ("#cfe8ff", "#3f8fe0", "#153a63", "#15171a", "#6b2a12", "#e0703f", "#ffe3c2")
 _LEVELS = 33  # odd, so that "no change" is its own color; few, so that a sheet compresses
 _BUDGET = 7_300_000  # pixels of all sprite sheets: 6 MB of page where every film is noisy
-_SMALLEST, _LARGEST = 48, 160  # pixels on a side of a shown film
+_SMALLEST, _LARGEST = 64, 160  # pixels on a side of a shown film, unless films are smaller
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Strips:
-    """All rows; `lambdas[0]` is 0, the untreated film. `live` is what the page's script reads (JSON-ready)."""
+    """All rows; `lambdas[0]` is 0, the untreated film. `live` is what the page's script reads (JSON-ready).
+
+    `at_first` are the arms shown before a reader asks for others, `left_out` those that the page has no room for.
+    """
 
     rows: list[Row]
     lambdas: list[int]
@@ -57,6 +61,8 @@ class Strips:
     shrunk: bool
     total: int
     live: dict[str, Any]
+    at_first: list[str]
+    left_out: list[str]
 
 
 def choose_films(films: Films, diseased: int, controls: int) -> list[int]:
@@ -81,12 +87,32 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _tile_size(shape: tuple[int, int], sheets: int, lambdas: int) -> tuple[int, int]:
-    """The size `(h, w)` at which films are shown: their own, unless the page would grow past its budget."""
-    affordable = math.sqrt(_BUDGET / max(1, 2 * sheets * lambdas))
-    side = min(_LARGEST, max(_SMALLEST, affordable))
+@dataclass(frozen=True)
+class Plan:
+    """What of a run the page has room for: films by index, arms, and the size `(h, w)` that films are shown at."""
+
+    films: list[int]
+    modes: list[str]
+    tile: tuple[int, int]
+
+
+def plan(run: Run, films: Films) -> Plan:
+    """Films stay large enough to see: of many arms fewer films are shown, and of very many the last-ranked arms go."""
+    modes, shape = list(run.treated), films.image.shape[1:]
+    lambdas = len({0} | {lam for by_lambda in run.treated.values() for lam in by_lambda})
+    smallest = min(_SMALLEST, max(shape))
+    sheets = _BUDGET // (2 * lambdas * smallest**2)
+    count = min(FILMS, max(FEWEST, sheets // max(1, len(modes))))
+    room = max(arms.AT_FIRST, sheets // count)
+    if len(modes) > room:
+        kept = dict.fromkeys((*arms.at_first(run, modes), *arms.ranked(run, arms.first_rate(run))))
+        best = [mode for mode in kept if mode in modes][:room]
+        modes = [mode for mode in modes if mode in best]
+    chosen = choose_films(films, count - max(1, count // 4), max(1, count // 4))
+    affordable = math.sqrt(_BUDGET / max(1, 2 * len(chosen) * len(modes) * lambdas))
+    side = min(_LARGEST, max(smallest, affordable))
     scale = min(1.0, side / max(shape))
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+    return Plan(chosen, modes, (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))))
 
 
 def _resize(image: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
@@ -119,22 +145,23 @@ def build(run: Run) -> Strips | None:
     films = run.films
     if films is None:
         return None
-    chosen = choose_films(films, DISEASED, CONTROLS)
+    planned = plan(run, films)
     lambdas = sorted({0} | {lam for by_lambda in run.treated.values() for lam in by_lambda})
-    tile = _tile_size(films.image.shape[1:], len(chosen) * len(run.treated), len(lambdas))
-    rows = [_row(run, films, index, lambdas, tile) for index in chosen]
-    probability = {mode: _probability(run, films, mode, chosen, lambdas) for mode in run.treated}
-    rates = {mode: _rates(run, mode, lambdas) for mode in run.treated}
-    present = {mode: [lam == 0 or lam in by_lambda for lam in lambdas] for mode, by_lambda in run.treated.items()}
+    rows = [_row(run, films, index, planned.modes, lambdas, planned.tile) for index in planned.films]
+    probability = {mode: _probability(run, films, mode, planned.films, lambdas) for mode in planned.modes}
+    rates = {mode: _rates(run, mode, lambdas) for mode in planned.modes}
+    present = {mode: [lam == 0 or lam in run.treated[mode] for lam in lambdas] for mode in planned.modes}
     live = {"lambdas": lambdas, "probability": probability, "rates": rates, "present": present}
-    return Strips(rows, lambdas, tile, tile != films.image.shape[1:], len(films.key), live)
+    shrunk, left_out = planned.tile != films.image.shape[1:], [m for m in run.treated if m not in planned.modes]
+    first = arms.at_first(run, planned.modes)
+    return Strips(rows, lambdas, planned.tile, shrunk, len(films.key), live, first, left_out)
 
 
 def export(run: Run, folder: Path) -> None:
     """Writes the shown films as they were treated, one PNG a mode and lambda at full size, each labeled synthetic."""
     if run.films is None:
         return
-    for index in choose_films(run.films, DISEASED, CONTROLS):
+    for index in plan(run, run.films).films:
         key = str(run.films.key[index])
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
         for mode, by_lambda in run.treated.items():
@@ -143,10 +170,11 @@ def export(run: Run, folder: Path) -> None:
                 save_synthetic_png(path, treated.image[index], Source=key, Mode=mode, Lambda=str(lam))
 
 
-def _row(run: Run, films: Films, index: int, lambdas: list[int], tile: tuple[int, int]) -> Row:
+def _row(run: Run, films: Films, index: int, modes: list[str], lambdas: list[int], tile: tuple[int, int]) -> Row:
     original = _resize(films.image[index], tile)
     sheets = []
-    for mode, by_lambda in run.treated.items():
+    for mode in modes:
+        by_lambda = run.treated[mode]
         pictures = [
             _resize(by_lambda[lam].image[index], tile) if lam in by_lambda else original for lam in lambdas
         ]  # where a mode lacks a lambda, the page's script hides the tile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from cycler import cycler
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cxrjax.report.read import Leaf, is_number
+from cxrjax.report.read import PIXEL, Leaf, is_number
 from cxrjax.report.study import FLOOR
 
 # Okabe & Ito (2008), readable with every common color blindness; the baseline is gray.
@@ -23,7 +23,11 @@ COLORS = {
     "time_gated_hard": "#d55e00",
     "mask_blend": "#b0568c",
 }
-_SPARE_COLORS = ("#8c6d1f", "#56b4e9", "#7a3fb0", "#3d3d3d")
+# Of the other arms, in their order: each apart from its neighbors and from the known ones in hue or in lightness.
+SPARE_COLORS: tuple[str, ...] = ("#56b4e9", "#e0a100", "#7a3fb0", "#7cb518", "#c1272d", "#8c5a1f")
+SPARE_COLORS += ("#f28cb1", "#17a2a2", "#3d4fc4", "#77772e", "#a79be0", "#e0209f")
+_MARKERS = "s^vDPX<>phd*"
+_HOLLOW = ("--", ":")  # lines whose markers are hollow, so that they are not taken for whole ones
 # Of the systems of a study, in their order; the floor is gray. Past these, the same again in dashes.
 SYSTEM_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#8c6d1f", "#56b4e9", "#7a3fb0", "#3d3d3d")
 Look = tuple[str, Literal["-", "--", ":"]]  # color, line style
@@ -52,23 +56,69 @@ STYLE: Any = {
 }
 
 
-def color_of(mode: str, modes: list[str]) -> str:
-    """The color of a mode, the same in every figure and on the page."""
-    strangers = [name for name in modes if name not in COLORS]
-    return COLORS.get(mode) or _SPARE_COLORS[strangers.index(mode) % len(_SPARE_COLORS)]
+class ArmLook(NamedTuple):
+    """How an arm is drawn. Color tells arms apart, the marker too where the color is not enough, dashes the system."""
+
+    color: str
+    line: Literal["-", "--", "-.", ":"]
+    marker: str
 
 
-def band(axes: Axes, x: list[float], leaves: list[Leaf], color: str, label: str, dashed: bool = False) -> None:
+def arm_look(mode: str, modes: Sequence[str]) -> ArmLook:
+    """The look of an arm, the same in every figure; `pixel_<arm>` looks like <arm>, dashed."""
+    name = mode.removeprefix(PIXEL)
+    dashed = name != mode
+    if name in COLORS:
+        return ArmLook(COLORS[name], "--" if dashed else "-", "o")
+    strangers = list(dict.fromkeys(other.removeprefix(PIXEL) for other in modes))
+    strangers = [other for other in strangers if other not in COLORS]
+    turn, place = divmod(strangers.index(name), len(SPARE_COLORS))
+    line: tuple[Literal["-", "--", "-.", ":"], ...] = ("--", ":") if dashed else ("-", "-.")
+    return ArmLook(SPARE_COLORS[place], line[turn % 2], _MARKERS[(place + turn) % len(_MARKERS)])
+
+
+def color_of(mode: str, modes: Sequence[str]) -> str:
+    """The color of an arm, the same in every figure and on the page."""
+    return arm_look(mode, modes).color
+
+
+def band(axes: Axes, x: list[float], leaves: list[Leaf], look: ArmLook, label: str) -> None:
     """A line through values, with a band where both ends of the interval are known."""
     low = [leaf.low if is_number(leaf.low) and is_number(leaf.high) else np.nan for leaf in leaves]
     high = [leaf.high if is_number(leaf.low) and is_number(leaf.high) else np.nan for leaf in leaves]
-    axes.fill_between(x, np.array(low, float), np.array(high, float), color=color, alpha=0.14, linewidth=0)
-    axes.plot(x, [leaf.value for leaf in leaves], "--o" if dashed else "-o", color=color, label=label)
+    axes.fill_between(x, np.array(low, float), np.array(high, float), color=look.color, alpha=0.13, linewidth=0)
+    options: Any = {"color": look.color, "linestyle": look.line, "marker": look.marker, "label": label}
+    if look.line in _HOLLOW:
+        options["markerfacecolor"] = "white"
+    axes.plot(x, [leaf.value for leaf in leaves], **options)
+
+
+def spans(axes: Axes, leaves: Sequence[Leaf | None], looks: Sequence[ArmLook]) -> None:
+    """A dot a row for each value, with its interval as a bar where both ends are known."""
+    for place, (leaf, look) in enumerate(zip(leaves, looks, strict=True)):
+        if leaf is None or not is_number(leaf.value):
+            continue
+        if is_number(leaf.low) and is_number(leaf.high):
+            ends = [float(leaf.low or 0.0), float(leaf.high or 0.0)]
+            axes.plot(ends, [place, place], color=look.color, linewidth=2.2, alpha=0.55)
+        inside = "white" if look.line in _HOLLOW else look.color
+        axes.plot([leaf.value], [place], "o", color=look.color, markerfacecolor=inside, markersize=5.5)
 
 
 def legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
+
+
+def legend_beside(axes: Axes) -> None:
+    """A legend to the right of the panel, with lines long enough to show their dashes."""
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.02), handlelength=3.2)
+
+
+def is_wide(leaves: Sequence[Leaf]) -> bool:
+    """Whether positive values differ so much that only a logarithmic axis shows the small ones apart."""
+    found = [float(leaf.value) for leaf in leaves if leaf.value > 0]
+    return bool(found) and max(found) > 10 * min(found)
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:

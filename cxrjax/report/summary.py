@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from cxrjax.report.read import MODE_ORDER, Leaf, Run, in_order, is_number
+from cxrjax.report import arms
+from cxrjax.report.arms import BASELINE
+from cxrjax.report.read import Leaf, Run, arm_order, is_number
 
 DASH = "—"
+UNITLESS = ("1", "fraction")  # units that are not written beside a number
 MINUS = "\u2212"
-BASELINE = "uniform"
-# The mode that the headline is about, chosen before looking: the first of these that the run has.
-_HEADLINE_MODES = ("time_gated", "noise_matrix", "time_gated_hard", "mask_blend")
+_MOST_IN_A_PART = 300  # rows of a table of all results
 _LOWER_IS_BETTER = ("mae", "twin_error")
 _MEASURES = ("mae", "ssim", "psnr", "twin_error")
 _MEASURE_NAMES = {"mae": "change (MAE)", "ssim": "SSIM", "psnr": "PSNR", "twin_error": "error to healthy twin"}
@@ -62,7 +64,7 @@ def number(value: object, unit: str = "", signed: bool = False, scale: float | N
     else:
         text = f"{value:.4f}" if 0.001 <= size < 1 else f"{value:.3g}"
     text = ("+" if signed and value > 0 else "") + text.replace("-", MINUS, 1 if value < 0 else 0)
-    return f"{text} {unit}" if unit and unit not in ("1", "fraction") else text
+    return f"{text} {unit}" if unit and unit not in UNITLESS else text
 
 
 def _scale(leaf: Leaf) -> float:
@@ -110,7 +112,7 @@ def equal_rates(run: Run) -> list[EqualRate]:
     for judge in [j for j in run.judges() if j in run.children("equal_rate")]:
         for rate in sorted(run.children("equal_rate", judge), key=_as_number):
             base = ("equal_rate", judge, rate)
-            modes = in_order(set(run.children(*base)), MODE_ORDER)
+            modes = arm_order(set(run.children(*base)), run.study)
             found = {(m, r) for mode in modes for m in run.children(*base, mode) for r in run.children(*base, mode, m)}
             rank = {measure: i for i, measure in enumerate(_MEASURES)}
             columns = sorted(found, key=lambda c: (rank.get(c[0], len(rank)), c[0], c[1] != "outside", c[1]))
@@ -137,7 +139,9 @@ def _as_number(text: str) -> float:
 def key_numbers(run: Run) -> list[tuple[str, Leaf]]:
     """The few numbers to read first, with their names."""
     rows = []
-    for model in ("classifier", "judge", "logreg32"):
+    first = ("classifier", "judge")
+    scored = [name for name in run.children() if "test" in run.children(name) or "val" in run.children(name)]
+    for model in (*first, *(name for name in scored if name not in (*first, "logreg32")), "logreg32"):
         for split in ("test", "val"):
             for measure in ("auroc", "accuracy"):
                 leaf = run.leaf(model, split, measure)
@@ -151,12 +155,15 @@ def key_numbers(run: Run) -> list[tuple[str, Leaf]]:
         leaf = run.leaf("progress", "untreated", "normal_rate", judge)
         if leaf is not None:
             rows.append((f"Diseased films called normal before treatment ({pretty(judge)})", leaf))
+    empty = run.leaf("progress", "untreated", "empty_mask")
+    if empty is not None:
+        rows.append(("Diseased films whose class activation map is empty", empty))
     return rows
 
 
 def headline(run: Run) -> str:
     """The main finding in a sentence or two; which finding is fixed beforehand, not picked for looking well."""
-    sentences = [text for text in (_classifier_sentence(run), _equal_rate_sentence(run)) if text]
+    sentences = [text for text in (_classifier_sentence(run), _ranking_sentence(run)) if text]
     return " ".join(sentences)
 
 
@@ -181,39 +188,72 @@ def _classifier_sentence(run: Run) -> str:
     )
 
 
-def _equal_rate_sentence(run: Run) -> str:
-    for table in equal_rates(run):
-        mode = next((m for m in _HEADLINE_MODES if m in table.cells), None)
-        if mode is None:
-            continue
-        rate = _as_number(table.rate)
-        share = f"{100 * rate:.0f} %" if 0 < rate <= 1 else table.rate
-        judge = f"{pretty(table.judge)}{'' if table.judge == 'cam_network' else ' judge'}"
-        pairs = [(column, cell) for column, cell in zip(table.columns, table.cells[mode], strict=True)]
-        pairs.sort(key=lambda pair: pair[0][0] != "twin_error")  # the truth first, where it is known
-        for (measure, region), cell in pairs:
-            if region != "outside" or cell.value is None:
-                continue
-            if cell.difference is None:
-                return f"{mode} cannot be compared with uniform noise where {share} are called normal by the {judge}."
-            claim = {
-                "better": f"{mode} leaves the rest of the film better preserved than uniform noise does",
-                "worse": f"{mode} preserves the rest of the film less well than uniform noise does",
-                "": f"{mode} and uniform noise cannot be told apart in how they preserve the rest of the film",
-            }[cell.verdict]
-            where = "outside the true lesion" if measure == "twin_error" else "outside the CAM mask"
-            caution = "" if measure == "twin_error" else " A masked mode hardly treats what lies outside its mask."
-            return (
-                f"Where {share} of the treated diseased films are called normal by the {judge}, {claim}: "
-                f"{pretty(measure)} {where} {with_interval(cell.value)}, "
-                f"difference {with_interval(cell.difference, signed=True)}.{caution}"
-            )
-    return ""
+def _ranking_sentence(run: Run) -> str:
+    """What the best-ranked guided arm leaves of the rest of the film, beside the baseline, at the lowest rate compared.
+
+    The rule: of the arms that a classifier's map guides, by this run's own diffusion, the first in the ranking (the
+    smallest change outside the mask where the first judge reaches the rate) is named, with the paired difference to
+    uniform noise, whichever way it points. Where none reaches the rate, that is what is said.
+    """
+    rate = arms.first_rate(run)
+    chosen = [arm for arm in (arms.ranked(run, rate) if rate else []) if arms.guided(run, arm)]
+    if not chosen:
+        return ""
+    best, judge = chosen[0], run.judges()[0]
+    share = f"{100 * float(rate):.0f} %"
+    named = f"{pretty(judge)}{'' if judge == 'cam_network' else ' judge'}"
+    change = arms.at_rate(run, rate, best, "mae", "outside")
+    if change is None:
+        return _missed(run, best, rate, named)
+    start = f"Where {share} of the treated diseased films are called normal by the {named}, "
+    shown = f"{pretty('mae')} outside the CAM mask {with_interval(change)}"
+    difference = arms.at_rate(run, rate, best, "mae", "outside", "difference")
+    caution = " A masked mode hardly treats what lies outside its mask."
+    if len(chosen) > 1:
+        caution += f" It is the best of {len(chosen)} guided arms, chosen on these films."
+    if difference is None:
+        return f"{start}{best} cannot be compared with uniform noise: {shown}, and uniform noise never gets there."
+    claim = {
+        "better": f"{best} leaves the rest of the film better preserved than uniform noise does",
+        "worse": f"{best} preserves the rest of the film less well than uniform noise does",
+        "": f"{best} and uniform noise cannot be told apart in how they preserve the rest of the film",
+    }[verdict("mae", difference)]
+    return f"{start}{claim}: {shown}, difference {with_interval(difference, signed=True)}.{caution}"
 
 
-def grouped(run: Run) -> dict[str, list[Leaf]]:
-    """Every leaf of results.json by its first name; nothing is left out."""
+def _missed(run: Run, best: str, rate: str, judge: str) -> str:
+    """That no guided arm comes from below to the rate, and how near the nearest comes."""
+    untreated, highest = run.leaf("progress", "untreated", "normal_rate", *run.judges()[:1]), arms.best_rate(run, best)
+    share = f"{100 * float(rate):.0f} %"
+    if untreated is not None and is_number(untreated.value) and float(untreated.value) >= float(rate):
+        return (
+            f"Before any treatment, the {judge} already calls a share of {with_interval(replace(untreated, unit=''))} "
+            f"of the diseased films normal; arms cannot be compared at {share}."
+        )
+    if highest is None:
+        return ""
+    lam, leaf = highest
+    return (
+        f"No guided arm brings the {judge} to call {share} of the treated diseased films normal; {best} comes nearest, "
+        f"with a share of {with_interval(replace(leaf, unit=''))} at λ = {lam}."
+    )
+
+
+def grouped(run: Run) -> dict[str, dict[str, list[Leaf]]]:
+    """Every leaf of results.json by its first name, nothing left out; a large group in parts by its further names."""
     groups: dict[str, list[Leaf]] = {}
     for leaf in run.leaves:
         groups.setdefault(leaf.path[0] if len(leaf.path) > 1 else "other", []).append(leaf)
-    return groups
+    return {name: dict(_parts(leaves, 1)) for name, leaves in groups.items()}
+
+
+def _parts(leaves: list[Leaf], depth: int) -> Iterator[tuple[str, list[Leaf]]]:
+    """Leaves by the first `depth` names of their paths, and by as many more as keep a part short."""
+    parts: dict[tuple[str, ...], list[Leaf]] = {}
+    for leaf in leaves:
+        parts.setdefault(leaf.path[:depth], []).append(leaf)
+    for path, some in parts.items():
+        if len(some) <= _MOST_IN_A_PART or all(len(leaf.path) <= depth + 1 for leaf in some):
+            yield ".".join(path), some
+        else:
+            yield from _parts(some, depth + 1)

@@ -11,11 +11,14 @@ from rich.table import Table
 
 from cxrjax.report import papers, read, summary
 
+_MOST_COLUMNS = 6
+
 
 def tables(workdir: Path) -> list[Table]:
     """Tables for a rich console from a finished run's workdir."""
     run = read.read_run(workdir)
-    out = [_study(table) for table in papers.tables(run)]
+    ranked = "progress" in run.results  # a treatment's tables rank many arms by many measures: the page has them all
+    out = [_study(_narrow(table) if ranked else table) for table in papers.tables(run)]
     numbers = summary.key_numbers(run)
     if out and not numbers:
         return out
@@ -23,7 +26,7 @@ def tables(workdir: Path) -> list[Table]:
     for name, leaf in numbers:
         keys.add_row(name, summary.value(leaf, unit=False), summary.interval(leaf), summary.number(leaf.n))
     out.append(keys)
-    for equal in summary.equal_rates(run):
+    for equal in [] if run.results.get("tables") else summary.equal_rates(run):
         if equal.judge == "cam_network":  # it made the map and may not be its only judge
             continue
         title = f"Where {float(equal.rate):.0%} are called normal ({summary.pretty(equal.judge)} judge), minus uniform"
@@ -39,6 +42,20 @@ def tables(workdir: Path) -> list[Table]:
             table.add_row(mode, *row)
         out.append(table)
     return out
+
+
+def _narrow(table: papers.Table) -> papers.Table:
+    """A table of more columns than a terminal has room for: the first two, paired differences, and the last."""
+    last = len(table.columns) - 1
+    if last < _MOST_COLUMNS:
+        return table
+    kept = [j for j, name in enumerate(table.columns) if j < 2 or j == last or "paired" in name]
+    return dataclasses.replace(
+        table,
+        columns=[table.columns[j] for j in kept],
+        figures=[table.figures[j] for j in kept],
+        rows=[(name, [cells[j] for j in kept]) for name, cells in table.rows],
+    )
 
 
 def _study(table: papers.Table) -> Table:

@@ -2,115 +2,187 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cxrjax.report.read import Run, is_number
+from cxrjax.report import arms
+from cxrjax.report.read import Leaf, Run, is_number
+from cxrjax.report.sheet import Sheet
 from cxrjax.report.strips import choose_films
-from cxrjax.report.style import band, color_of, legend
+from cxrjax.report.style import arm_look, band, color_of, is_wide, legend, legend_beside, spread
 
 JUDGE_TITLES = {"independent": "independent judge", "cam_network": "CAM network"}
 LAMBDA_LABEL = "λ (diffusion steps of noise)"
+Points = list[tuple[float, Leaf]]
+_WHOLE: dict[str, Any] = {"xlim": (-0.02, 1.02)}  # of a rate
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of curves: the points of each arm, and what is drawn behind them."""
+
+    title: str
+    label: str
+    points: Callable[[str], Points]
+    behind: Callable[[Axes], None] = lambda axes: None
+    limits: dict[str, Any] | None = None
+    log_where_wide: bool = False
+
+
+def curves(run: Run, panels: list[Panel], label: str, shared: bool = False) -> Figure | None:
+    """A row of panels, one for each that an arm has points of; of many arms a row for each group of `arms.panels`.
+
+    Columns share their axes, so that rows can be compared; `shared` shares the values along rows too.
+    """
+    found = [{mode: panel.points(mode) for mode in run.modes()} for panel in panels]
+    kept = [(panel, points) for panel, points in zip(panels, found, strict=True) if any(points.values())]
+    if not kept:
+        return None
+    groups = arms.panels([mode for mode in run.modes() if any(points[mode] for _, points in kept)])
+    columns, many = max(2, len(kept)), len(groups) > 1 or len(groups[0]) > arms.MOST_IN_A_PANEL
+    width, height = (4.0, 2.75) if many else (4.4, 3.4)
+    figure = Figure(figsize=(width * columns + 1.6 * many, height * len(groups) + 0.3))
+    grid = figure.subplots(len(groups), columns, squeeze=False, sharex="col", sharey="all" if shared else "col")
+    for axes in grid[:, len(kept) :].ravel():
+        axes.set_visible(False)
+    for group, row in zip(groups, grid, strict=True):
+        for (panel, points), axes in zip(kept, row, strict=False):
+            panel.behind(axes)
+            for mode in group:
+                if points[mode]:
+                    x, leaves = [p[0] for p in points[mode]], [p[1] for p in points[mode]]
+                    band(axes, x, leaves, arm_look(mode, run.modes()), mode)
+            axes.set(**(panel.limits or {}))
+            if panel.log_where_wide and is_wide([leaf for some in points.values() for _, leaf in some]):
+                axes.set_yscale("log")
+        row[0].set_ylabel(label)
+        if many:
+            legend_beside(row[len(kept) - 1])
+        else:
+            legend(row[0])
+    for (panel, _), axes in zip(kept, grid[0], strict=False):
+        axes.set_title(panel.title)
+    for (panel, _), axes in zip(kept, grid[-1], strict=False):
+        axes.set_xlabel(panel.label)
+    return figure
+
+
+def _by_lambda(run: Run, group: str, *measure: str) -> Callable[[str], Points]:
+    return lambda mode: [(float(lam), leaf) for lam, leaf in run.curve(group, mode, *measure)]
+
+
+def _by_rate(run: Run, *measure: str) -> Callable[[str], Points]:
+    """Points of a measure over the normal rate of the first judge at the same lambda."""
+
+    def points(mode: str) -> Points:
+        rates = dict(run.curve("progress", mode, "normal_rate", *run.judges()[:1]))
+        return [(float(rates[lam].value), leaf) for lam, leaf in run.curve("progress", mode, *measure) if lam in rates]
+
+    return points
+
+
+def _level(leaf: Leaf | None, label: str, line: str = ":") -> Callable[[Axes], None]:
+    """A horizontal line at a leaf's value, where it has one."""
+
+    def draw(axes: Axes) -> None:
+        if leaf is not None and is_number(leaf.value):
+            axes.axhline(leaf.value, color="#202124", linewidth=1, linestyle=line, label=label)
+
+    return draw
+
+
+def _start(run: Run, *measure: str) -> Callable[[Axes], None]:
+    """A star where the untreated films lie."""
+
+    def draw(axes: Axes) -> None:
+        untreated = run.leaf("progress", "untreated", *measure)
+        start = run.leaf("progress", "untreated", "normal_rate", *run.judges()[:1])
+        if untreated is not None and start is not None and is_number(untreated.value) and is_number(start.value):
+            axes.plot([start.value], [untreated.value], "k*", markersize=9, label="untreated")
+
+    return draw
+
+
+def _rate_label(run: Run) -> str:
+    return "called normal by the " + "".join(JUDGE_TITLES.get(judge, judge) for judge in run.judges()[:1])
 
 
 def rate(run: Run) -> Figure | None:
     """The share of diseased films that a judge calls normal, against lambda, a panel for each judge."""
-    judges = [j for j in run.judges() if any(run.curve("progress", m, "normal_rate", j) for m in run.modes())]
-    if not judges:
-        return None
-    figure = Figure(figsize=(4.6 * len(judges), 3.5))
-    panels = figure.subplots(1, len(judges), squeeze=False, sharey=True)[0]
-    for judge, axes in zip(judges, panels, strict=True):
-        untreated = run.leaf("progress", "untreated", "normal_rate", judge)
-        if untreated is not None and is_number(untreated.value):
-            axes.axhline(untreated.value, color="#202124", linewidth=1, linestyle=":", label="untreated")
-        for mode in run.modes():
-            points = run.curve("progress", mode, "normal_rate", judge)
-            if points:
-                x, leaves = [float(p[0]) for p in points], [p[1] for p in points]
-                band(axes, x, leaves, color_of(mode, run.modes()), mode)
-        axes.set_title(JUDGE_TITLES.get(judge, judge) + (" (guided the treatment)" if judge == "cam_network" else ""))
-        axes.set_xlabel(LAMBDA_LABEL)
-        axes.set_ylim(-0.02, 1.02)
-    panels[0].set_ylabel("diseased films called normal")
-    legend(panels[0])
-    return figure
+    panels = [
+        Panel(
+            JUDGE_TITLES.get(judge, judge) + (" (guided the treatment)" if judge == "cam_network" else ""),
+            LAMBDA_LABEL,
+            _by_lambda(run, "progress", "normal_rate", judge),
+            _level(run.leaf("progress", "untreated", "normal_rate", judge), "untreated"),
+            {"ylim": (-0.02, 1.02)},
+        )
+        for judge in run.judges()
+    ]
+    return curves(run, panels, "diseased films called normal", shared=True)
 
 
 def control(run: Run) -> Figure | None:
     """What the treatment does to healthy films: it should keep them normal and change them little."""
-    judges = [j for j in run.judges() if any(run.curve("control", m, "normal_rate", j) for m in run.modes())]
-    measures = [("normal_rate", judge) for judge in judges]
-    if any(run.curve("control", mode, "change") for mode in run.modes()):
-        measures.append(("change", ""))
-    if not measures:
-        return None
-    figure = Figure(figsize=(4.2 * max(2, len(measures)), 3.1))
-    panels = figure.subplots(1, max(2, len(measures)), squeeze=False)[0]
-    for axes in panels[len(measures) :]:
-        axes.set_visible(False)
-    for (measure, judge), axes in zip(measures, panels, strict=False):
-        for mode in run.modes():
-            points = run.curve("control", mode, measure, judge) if judge else run.curve("control", mode, measure)
-            if points:
-                x, leaves = [float(p[0]) for p in points], [p[1] for p in points]
-                band(axes, x, leaves, color_of(mode, run.modes()), mode)
-        axes.set_xlabel(LAMBDA_LABEL)
-        if judge:
-            axes.set_title(f"healthy films called normal: {JUDGE_TITLES.get(judge, judge)}")
-            axes.set_ylim(-0.02, 1.02)
-        else:
-            axes.set_title("mean change of healthy films")
-    legend(panels[0])
-    return figure
-
-
-def _against_rate(run: Run, measures: list[tuple[str, str, str]], group: str) -> Figure | None:
-    """Panels of `progress.mode.lambda.group.region` against the normal rate of the first judge at the same lambda."""
-    judges = run.judges()
-    measures = [m for m in measures if any(run.curve("progress", mode, m[0], m[1]) for mode in run.modes())]
-    if not judges or not measures:
-        return None
-    figure = Figure(figsize=(4.4 * max(2, len(measures)), 3.4))
-    panels = figure.subplots(1, max(2, len(measures)), squeeze=False)[0]
-    for axes in panels[len(measures) :]:
-        axes.set_visible(False)
-    for (measure, region, title), axes in zip(measures, panels, strict=False):
-        for mode in run.modes():
-            rates = dict(run.curve("progress", mode, "normal_rate", judges[0]))
-            points = [
-                (rates[lam].value, leaf) for lam, leaf in run.curve("progress", mode, measure, region) if lam in rates
-            ]
-            if points:
-                band(axes, [p[0] for p in points], [p[1] for p in points], color_of(mode, run.modes()), mode)
-        untreated = run.leaf("progress", "untreated", measure, region)
-        start = run.leaf("progress", "untreated", "normal_rate", judges[0])
-        if untreated is not None and start is not None and is_number(untreated.value) and is_number(start.value):
-            axes.plot([start.value], [untreated.value], "k*", markersize=9, label="untreated")
-        axes.set_title(title)
-        axes.set_xlabel(f"called normal by the {JUDGE_TITLES.get(judges[0], judges[0])}")
-        axes.set_xlim(-0.02, 1.02)
-    panels[0].set_ylabel(group)
-    legend(panels[0])
-    return figure
+    panels = [
+        Panel(
+            f"called normal: {JUDGE_TITLES.get(judge, judge)}",
+            LAMBDA_LABEL,
+            _by_lambda(run, "control", "normal_rate", judge),
+            limits={"ylim": (-0.02, 1.02)},
+        )
+        for judge in run.judges()
+    ]
+    panels.append(Panel("mean change", LAMBDA_LABEL, _by_lambda(run, "control", "change")))
+    return curves(run, panels, "healthy films")
 
 
 def tradeoff(run: Run) -> Figure | None:
     """What a higher normal rate costs in identity: change and similarity outside the CAM mask."""
-    measures = [
-        ("mae", "outside", "mean absolute change outside the mask (lower is better)"),
-        ("ssim", "outside", "SSIM outside the mask (higher is better)"),
+    label, parts = _rate_label(run), {name: (name, "outside") for name in ("mae", "ssim")}
+    panels = [
+        Panel(title, label, _by_rate(run, *parts[name]), _start(run, *parts[name]), _WHOLE, name == "mae")
+        for name, title in (
+            ("mae", "mean change outside the mask (lower is better)"),
+            ("ssim", "SSIM outside the mask (higher is better)"),
+        )
     ]
-    return _against_rate(run, measures, "against the patient's own film")
+    return curves(run, panels, "against the patient's own film") if run.judges() else None
 
 
 def twin_error(run: Run) -> Figure | None:
     """On phantoms: the distance to the same patient's healthy film, inside and outside the true lesion."""
-    measures = [
-        ("twin_error", "inside", "inside the true lesion (lower is better)"),
-        ("twin_error", "outside", "outside the true lesion (lower is better)"),
+    panels = [
+        Panel(
+            f"{where} the true lesion (lower is better)",
+            _rate_label(run),
+            _by_rate(run, "twin_error", where),
+            _start(run, "twin_error", where),
+            _WHOLE,
+        )
+        for where in ("inside", "outside")
     ]
-    return _against_rate(run, measures, "error against the healthy twin")
+    return curves(run, panels, "error against the healthy twin") if run.judges() else None
+
+
+def realism(run: Run) -> Figure | None:
+    """How far treated films lie from healthy ones in the judge's features: against lambda, and the normal rate."""
+    untreated, floor = run.leaf("progress", "untreated", "fdd"), run.leaf("realism", "floor")
+
+    def behind(axes: Axes) -> None:
+        _level(untreated, "untreated")(axes)
+        _level(floor, "floor", "--")(axes)
+
+    panels = [
+        Panel("by noise level (lower is better)", LAMBDA_LABEL, _by_lambda(run, "progress", "fdd"), behind),
+        Panel("by normal rate", _rate_label(run), _by_rate(run, "fdd"), behind, _WHOLE),
+    ]
+    return curves(run, panels, "distance to healthy films (FDD)", shared=True)
 
 
 def cam(run: Run) -> Figure | None:
@@ -135,44 +207,24 @@ def cam(run: Run) -> Figure | None:
 
 
 def strips(run: Run) -> Figure | None:
-    """Few films, one row for each film and mode, columns by rising lambda: the page's strips on paper."""
+    """Few films, one row for each film and arm shown first, columns by rising lambda: the page's strips on paper."""
     films = run.films
     if films is None or not run.treated:
         return None
     lambdas = sorted({lam for by_lambda in run.treated.values() for lam in by_lambda})
-    lambdas = [
-        lambdas[i] for i in np.unique(np.linspace(0, len(lambdas) - 1, min(7, len(lambdas))).round().astype(int))
-    ]
-    chosen = choose_films(films, diseased=3, controls=1)
-    rows = [(index, mode) for index in chosen for mode in run.treated]
-    h, w = films.image.shape[1:]
-    gap = max(1, w // 32)
-    # One picture, since a hundred small axes take seconds to lay out; NaN is the paper between the films.
-    tops = [i * (h + gap) + (i // len(run.treated)) * 4 * gap for i in range(len(rows))]
-    mosaic = np.full((tops[-1] + h, (len(lambdas) + 1) * (w + gap) - gap), np.nan, np.float32)
-    for top, (index, mode) in zip(tops, rows, strict=True):
-        by_lambda = run.treated[mode]
-        pictures = [films.image[index], *(by_lambda[lam].image[index] if lam in by_lambda else None for lam in lambdas)]
-        for j, picture in enumerate(pictures):
-            if picture is not None:
-                mosaic[top : top + h, j * (w + gap) : j * (w + gap) + w] = picture
-    scale, left, above = 1.1 / w, 1.2, 0.6  # inches: of a pixel, and of the margins
-    size = (mosaic.shape[1] * scale + left + 0.1, mosaic.shape[0] * scale + above + 0.1)
-    figure = Figure(figsize=size)
-    figure.set_layout_engine("none")
-    figure.text(
-        0.1 / size[0], 1 - 0.22 / size[1], "Synthetic: generated by a model, not for diagnosis", color="#b3261e"
-    )
-    axes = figure.add_axes(
-        (left / size[0], 0.1 / size[1], mosaic.shape[1] * scale / size[0], mosaic.shape[0] * scale / size[1])
-    )
-    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
-    columns = ["original", *(f"λ = {lam}" for lam in lambdas)]
-    axes.set_xticks([j * (w + gap) + w / 2 for j in range(len(columns))], columns)
-    axes.set_yticks([top + h / 2 for top in tops], [mode for _, mode in rows])
-    for label, (_, mode) in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_color(color_of(mode, run.modes()))
-    return figure
+    lambdas = [lambdas[i] for i in spread(len(lambdas), 7)]
+    chosen, shown = choose_films(films, diseased=3, controls=1), arms.at_first(run, list(run.treated))
+    side, gap, left, top = 1.1, 0.035, 1.45, 0.62  # inches
+    height = len(shown) * (side + gap) + 4 * gap
+    sheet = Sheet(left + (1 + len(lambdas)) * (side + gap) + 0.1, top + len(chosen) * height)
+    for column, title in enumerate(["original", *(f"λ = {lam}" for lam in lambdas)]):
+        sheet.text(left + column * (side + gap) + side / 2, top - 0.12, title, ha="center")
+    for place, index in enumerate(chosen):
+        for row, mode in enumerate(shown):
+            y = top + place * height + row * (side + gap)
+            sheet.text(left - 0.1, y + side / 2, mode, ha="right", color=color_of(mode, run.modes()))
+            sheet.film(films.image[index], left, y, side, vmax=1)
+            for column, lam in enumerate(lambdas, start=1):
+                if lam in run.treated[mode]:
+                    sheet.film(run.treated[mode][lam].image[index], left + column * (side + gap), y, side, vmax=1)
+    return sheet.figure

@@ -52,6 +52,32 @@ def test_a_column_for_the_names_may_head_them() -> None:
     assert (table.corner, table.columns) == ("system", ["AUROC"])
 
 
+def test_a_unit_that_a_column_shares_is_told_once_in_its_head() -> None:
+    cells = [{"value": 0.5, "unit": "s"}, {"value": 1.5, "unit": "1"}, {"value": 2.5, "unit": "mm"}]
+    other = [{"value": 0.7, "unit": "s"}, None, {"value": 3.5, "unit": "cm"}]
+    rows = [{"name": "x", "cells": cells}, {"name": "y", "cells": other}]
+    (table,) = papers.tables(_run({"columns": ["time", "share", "size"], "rows": rows}))
+    assert table.columns == ["time (s)", "share", "size"]
+    assert [entry.text for entry in table.rows[0][1]] == ["0.500", "1.500", "2.500 mm"]
+
+
+def test_paired_differences_of_errors_have_a_verdict() -> None:
+    leaves = [{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (-0.2, 0.2, 0.05)]
+    rows = [{"name": str(i), "cells": [leaf, leaf]} for i, leaf in enumerate(leaves)]
+    (table,) = papers.tables(_run({"columns": ["AUROC", "change minus uniform, paired"], "rows": rows}))
+    assert [[entry.verdict for entry in cells] for _, cells in table.rows] == [["", "better"], ["", "worse"], ["", ""]]
+    assert [cells[1].text for _, cells in table.rows] == ["−0.200", "+0.200", "+0.050"]
+
+
+def test_terminal_shows_the_differences_of_a_treatments_wide_ranking(tmp_path: Path) -> None:
+    columns = ["change", "second", "third", "fourth", "fifth", "sixth, paired", "seventh", "last"]
+    ranking = {"title": "Ranked", "columns": columns, "rows": [{"name": "arm", "cells": [0.5] * 8}]}
+    (tmp_path / "results.json").write_text(json.dumps({"progress": {}, "tables": [ranking]}))
+    (tmp_path / "manifest.json").write_text("{}")
+    (table,) = tables(tmp_path)
+    assert [column.header for column in table.columns] == ["", "change", "second", "sixth, paired", "last"]
+
+
 def test_a_malformed_table_is_told_with_its_place() -> None:
     good = {"columns": ["a", "b"], "rows": [{"name": "x", "cells": [1, 2]}, {"name": "y", "cells": [1]}]}
     with pytest.raises(UserError, match=r"results\.json, tables\[0\], row 'y': 1 cells for 2 columns"):
