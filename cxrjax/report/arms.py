@@ -8,7 +8,7 @@ from itertools import pairwise
 from cxrjax.report.read import MODE_ORDER, PIXEL, Leaf, Run, is_number
 
 BASELINE = "uniform"
-MOST_IN_A_PANEL = 7
+MOST_IN_A_PANEL = 8
 AT_FIRST = 6  # arms whose films are shown before a reader asks for more
 _UNGUIDED = ("uniform", "mask_blend")  # samplers that no map guides; mask_blend pastes afterwards
 
@@ -48,12 +48,17 @@ def best_rate(run: Run, arm: str) -> tuple[int, Leaf] | None:
 
 
 def ranked(run: Run, rate: str) -> list[str]:
-    """Arms by their change outside the mask at a normal rate; those that miss it last, by their highest rate."""
+    """Arms by their change outside the mask at a normal rate, as `studies.ranking` orders them.
 
-    def key(arm: str) -> tuple[bool, float]:
+    Those without an interval come after those that have one, and those that miss the rate last, by their highest rate.
+    """
+
+    def key(arm: str) -> tuple[int, float]:
         change = at_rate(run, rate, arm, "mae", "outside")
+        if change is not None:
+            return int(not is_number(change.low)), float(change.value)
         best = best_rate(run, arm)
-        return change is None, float(change.value) if change else -(float(best[1].value) if best else -math.inf)
+        return 2, -(float(best[1].value) if best else -math.inf)
 
     return sorted(run.modes(), key=key)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cxrjax.report import arms
 from cxrjax.report.read import PIXEL, Leaf, Run, is_number
@@ -15,9 +16,10 @@ from cxrjax.report.style import SYSTEM_COLORS, ArmLook, across, arm_look, band, 
 
 _REFERENCE = "ancestral"
 _WITHIN = 0.05  # of the reference, on both sides
+# The paired ones relative to the reference: what films differ in among themselves is not what solvers differ in.
 _SOLVER_MEASURES = {
-    "change": "change of the film",
-    "twin_error": "error to the healthy twin",
+    "change_against_reference": "change of the film, relative",
+    "twin_error_against_reference": "error to the healthy twin, relative",
     "normal_rate": "called normal",
 }
 _MASKED_FILMS = 4
@@ -45,7 +47,9 @@ def ranking(run: Run) -> Figure | None:
         title = "change outside the mask" if measure == "mae" else "error to the twin outside the lesion"
         title = f"at normal rate {level}: {title}" if kind == "value" else title
         axes.set_title(title if kind == "value" else f"{title},\nminus {arms.BASELINE}, paired")
+        axes.tick_params(axis="x", labelsize=8)
         if kind == "difference":
+            axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.axvline(0, color="#202124", linewidth=1, linestyle=":")
         else:
             if is_wide([leaf for leaf in leaves if leaf is not None]):
@@ -112,8 +116,9 @@ def solvers(run: Run) -> Figure | None:
     for measure, axes in zip(measures, grid, strict=True):
         reference = run.leaf("solvers", _REFERENCE, last, measure)
         if reference is not None and is_number(reference.value):
-            level = float(reference.value)
-            axes.axhspan(level * (1 - _WITHIN), level * (1 + _WITHIN), color="#202124", alpha=0.07, linewidth=0)
+            level, paired = float(reference.value), measure.endswith("_against_reference")
+            within = _WITHIN * (1 if paired else level)
+            axes.axhspan(level - within, level + within, color="#202124", alpha=0.07, linewidth=0)
             axes.axhline(level, color="#202124", linewidth=1, linestyle=":", label=f"{_REFERENCE}, {last} evaluations")
         for place, name in enumerate(names):
             points = _points(run, name, measure, aside)
@@ -125,6 +130,10 @@ def solvers(run: Run) -> Figure | None:
         axes.set_xticks([], minor=True)
         axes.set_xlabel("network evaluations")
         axes.set_title(_SOLVER_MEASURES[measure])
+        if measure == "normal_rate":
+            axes.set_ylim(top=min(1.02, axes.get_ylim()[1]))
+        else:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     legend_beside(grid[-1])
     return figure
 

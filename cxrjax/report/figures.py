@@ -69,8 +69,9 @@ FIGURES = {
         comparison.solvers,
         "Fewer network evaluations",
         "One arm at one noise level, walked by several solvers with ever fewer evaluations of the network. Dotted: "
-        "ancestral sampling with many evaluations, the reference; shaded, within 5 % of it. Bands are 95 % intervals "
-        "over films. A solver may be trusted with as few evaluations as keep it within the shade in every panel.",
+        "ancestral sampling with many evaluations, the reference; shaded, within 5 % of it. Change and error are "
+        "relative to the reference on the same films (0 is alike, above is more). Bands are 95 % intervals by "
+        "resampling films. A solver may be trusted with as few evaluations as keep it within the shade in every panel.",
     ),
     "control": Plot(
         treatment.control,

@@ -25,7 +25,7 @@ COLORS = {
 }
 # Of the other arms, in their order: each apart from its neighbors and from the known ones in hue or in lightness.
 SPARE_COLORS: tuple[str, ...] = ("#56b4e9", "#e0a100", "#7a3fb0", "#7cb518", "#c1272d", "#8c5a1f")
-SPARE_COLORS += ("#f28cb1", "#17a2a2", "#3d4fc4", "#77772e", "#a79be0", "#e0209f")
+SPARE_COLORS += ("#f28cb1", "#17a2a2", "#3d4fc4", "#77772e", "#a79be0", "#e0209f", "#2e6b34", "#4a4a4a")
 _MARKERS = "s^vDPX<>phd*"
 _HOLLOW = ("--", ":")  # lines whose markers are hollow, so that they are not taken for whole ones
 # Of the systems of a study, in their order; the floor is gray. Past these, the same again in dashes.

@@ -208,9 +208,8 @@ def _ranking_sentence(run: Run) -> str:
     start = f"Where {share} of the treated diseased films are called normal by the {named}, "
     shown = f"{pretty('mae')} outside the CAM mask {with_interval(change)}"
     difference = arms.at_rate(run, rate, best, "mae", "outside", "difference")
-    caution = " A masked mode hardly treats what lies outside its mask."
-    if len(chosen) > 1:
-        caution += f" It is the best of {len(chosen)} guided arms, chosen on these films."
+    caution = f" It is the best of {len(chosen)} guided arms, chosen on these films." if len(chosen) > 1 else ""
+    caution += " A masked mode hardly treats what lies outside its mask."
     if difference is None:
         return f"{start}{best} cannot be compared with uniform noise: {shown}, and uniform noise never gets there."
     claim = {

@@ -19,6 +19,7 @@ from cxrjax.report.style import arm_look, band, color_of, is_wide, legend, legen
 JUDGE_TITLES = {"independent": "independent judge", "cam_network": "CAM network"}
 LAMBDA_LABEL = "λ (diffusion steps of noise)"
 Points = list[tuple[float, Leaf]]
+_MOST_IN_A_LEGEND = 6  # that still fits into a panel
 _WHOLE: dict[str, Any] = {"xlim": (-0.02, 1.02)}  # of a rate
 
 
@@ -44,7 +45,7 @@ def curves(run: Run, panels: list[Panel], label: str, shared: bool = False) -> F
     if not kept:
         return None
     groups = arms.panels([mode for mode in run.modes() if any(points[mode] for _, points in kept)])
-    columns, many = max(2, len(kept)), len(groups) > 1 or len(groups[0]) > arms.MOST_IN_A_PANEL
+    columns, many = max(2, len(kept)), len(groups) > 1 or len(groups[0]) > _MOST_IN_A_LEGEND
     width, height = (4.0, 2.75) if many else (4.4, 3.4)
     figure = Figure(figsize=(width * columns + 1.6 * many, height * len(groups) + 0.3))
     grid = figure.subplots(len(groups), columns, squeeze=False, sharex="col", sharey="all" if shared else "col")

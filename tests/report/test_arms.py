@@ -57,7 +57,8 @@ def make_arms(fakes: SimpleNamespace, workdir: Path) -> Path:
     results["solvers"] = {
         name: {
             str(n): {
-                "network_evaluations": _leaf(n, 0), "normal_rate": _leaf(0.8 - 1 / n), "change": _leaf(0.03 + 0.1 / n),
+                "network_evaluations": _leaf(n, 0), "normal_rate": _leaf(0.8 - 1 / n),
+                "change_against_reference": _leaf(0.0 if n == 40 else 1 / n),
             }
             for n in ((5, 10, 40) if name == "ancestral" else (5, 10))
         }
@@ -191,10 +192,12 @@ def test_solvers_stand_beside_the_reference_and_its_five_percent(arms_run: Run) 
     assert [axes.get_xscale() for axes in (change, rate)] == ["log", "log"]
     lines = {line.get_label(): line for line in change.get_lines()}
     assert set(lines) == {"ancestral, 40 evaluations", "ancestral", "ddim"}
-    assert set(lines["ancestral, 40 evaluations"].get_ydata()) == {0.03 + 0.1 / 40}
+    assert set(lines["ancestral, 40 evaluations"].get_ydata()) == {0.0}
     assert lines["ancestral"].get_xdata().tolist() == [5, 10]  # its reference is the level
-    shade = next(patch for patch in change.patches)
-    assert shade.get_height() == pytest.approx(0.1 * (0.03 + 0.1 / 40))
+    assert lines["ancestral"].get_ydata().tolist() == [0.2, 0.1]
+    assert change.patches[0].get_height() == pytest.approx(0.1)
+    assert set(rate.get_lines()[0].get_ydata()) == {0.8 - 1 / 40}
+    assert rate.patches[0].get_height() == pytest.approx(0.1 * (0.8 - 1 / 40))
 
 
 def test_realism_is_drawn_with_its_floor_where_there_is_a_distance(arms_run: Run, run_dir: Path) -> None:

@@ -54,6 +54,12 @@ def test_arms_rank_by_their_change_and_those_that_miss_the_rate_by_their_best():
     assert ranking.order(OUT, ARMS, "independent", "0.5") == ["near", "uniform", "hardly", "never"]
 
 
+def test_an_arm_that_reaches_the_rate_by_chance_comes_after_those_that_reach_it_surely():
+    out = results({"uniform": 0.2, "near": 0.05, "sure": 0.1}, {"uniform": 1.0, "near": 0.5, "sure": 0.9})
+    out["equal_rate"]["independent"]["0.5"]["near"]["mae"]["outside"]["value"] |= {"low": None, "high": None}
+    assert ranking.order(out, ("uniform", "near", "sure"), "independent", "0.5") == ["sure", "uniform", "near"]
+
+
 def test_the_table_names_every_arm_and_says_who_missed_the_rate():
     table, *_ = ranking.tables(OUT, ARMS, "independent", (0.5,), truth=False)
     rows = {row["name"]: row["cells"] for row in table["rows"]}
