@@ -163,6 +163,8 @@ def _check_mask(config: Any, arm: Arm, where: str) -> None:
     if arm.every and (mask.source == "anomaly" or arm.mode in ("mask_blend", "per_pixel_time")):
         raise UserError(f"{where}: every = {arm.every} makes a mask anew of a classifier, in uniform, noise_matrix and "
                         "time_gated alone; set it to 0")  # fmt: skip
+    if mask.source == "anomaly" and arm.mode == "per_pixel_time":
+        raise UserError(f"{where}: source 'anomaly' walks uniformly first, which a diffusion told maps of times cannot")
     if mask.source == "anomaly":
         return
     if mask.phase not in config.phases:

@@ -154,15 +154,11 @@ def run_jobs(
             size = _rows_at_once(sweep, len(own))
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                job_of, film = np.array([k for k, _ in part]), np.array([f for _, f in part])
+                job_of = np.array([k for k, _ in part])
                 bar.update(task_id, note=f"{own[part[0][0]].arm.name}, lambda {own[part[0][0]].lam}")
-                mask = np.stack([mask_of[own[k].arm.mask][f] for k, f in part])
-                lam = np.array([own[k].lam for k in job_of], np.int32)
-                stride = np.array([own[k].stride or own[k].arm.sampler.stride for k in job_of], np.int32)
-                mode = np.array([guidance.code(own[k].arm.mode) for k in job_of], np.int32)
-                arrays = (sweep.image[film], mask, lung[film], lam, stride, mode, sweep.keys[film])
-                if not start:  # compiled before the clock runs
-                    chunk(sweep.mesh, size, walk, *(a[:size] if i != 3 else 0 * a for i, a in enumerate(arrays)))
+                arrays = _arrays(sweep, [(own[k], film) for k, film in part], mask_of, lung)
+                if not start:  # compiled, by walks of no length, before the clock runs
+                    chunk(sweep.mesh, size, walk, *arrays._replace(lam=0 * arrays.lam))
                 begun = time.perf_counter()
                 treated = chunk(sweep.mesh, size, walk, *arrays)
                 each = (time.perf_counter() - begun) / len(part)
@@ -172,6 +168,32 @@ def run_jobs(
                     if sum(map(len, made[k])) == n:
                         finish(own[k], np.concatenate(made.pop(k)), seconds[k] / n)
                         bar.advance(task_id)
+
+
+class _Rows(NamedTuple):
+    """What `compiled` takes, a row a film of a job."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    lung: np.ndarray
+    lam: np.ndarray
+    stride: np.ndarray
+    mode: np.ndarray
+    keys: np.ndarray
+
+
+def _arrays(sweep: Sweep, part: list[tuple[Job, int]], mask_of: Mapping[Mask, np.ndarray], lung: np.ndarray) -> _Rows:
+    film = np.array([f for _, f in part])
+
+    def numbers(values: list[int]) -> np.ndarray:
+        return np.array(values, np.int32)
+
+    return _Rows(
+        sweep.image[film], np.stack([mask_of[job.arm.mask][f] for job, f in part]), lung[film],
+        numbers([job.lam for job, _ in part]),
+        numbers([int(job.stride or job.arm.sampler.stride) for job, _ in part]),
+        numbers([guidance.code(job.arm.mode) for job, _ in part]), sweep.keys[film],
+    )  # fmt: skip
 
 
 def _evaluations(job: Job) -> int:

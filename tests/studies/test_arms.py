@@ -1,0 +1,78 @@
+"""Arms that could not be run are refused before any training, by name and key."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxrjax.studies import solvers, treatment
+from cxrjax.types import UserError
+
+PATH = Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"
+
+
+def config(**arm: Any) -> Any:
+    """The whole study with one arm, `odd`."""
+    spec = importlib.util.spec_from_file_location("ddpm_cam", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    c = module.get_config("study")
+    with c.unlocked():
+        c.study.arms = {"odd": arm}
+    c.study.modes = ("uniform", "time_gated_hard", "odd")
+    return c
+
+
+def test_what_can_be_run_passes():
+    treatment.check(config(mode="time_gated", source="fcn_map", map_phase="locator", every=2))
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        ({"mode": "per_pixel_time"}, r"odd: mode per_pixel_time needs a diffusion trained with time = 'map'"),
+        ({"mode": "uniform", "diffusion_phase": "diffusion_map"}, "needs a diffusion trained with time = 'scalar'"),
+        ({"mode": "uniform", "diffusion_phase": "judge"}, "'judge' is no diffusion"),
+        ({"mode": "time_gated", "source": "cam"}, "'cam' needs a head without hidden layers"),
+        ({"mode": "time_gated", "source": "fcn_map"}, "'fcn_map' needs a fully convolutional classifier"),
+        ({"mode": "time_gated", "source": "gradcm"}, "did you mean 'gradcam'"),
+        ({"mode": "time_gated", "source": "latent_gradcam"}, "does not go with classifier"),
+        ({"mode": "time_gated", "map_phase": "locater"}, "map_phase 'locater' is none of the phases"),
+        ({"mode": "time_gated", "source": "anomaly", "every": 2}, "every = 2"),
+        ({"mode": "per_pixel_time", "diffusion_phase": "diffusion_map", "source": "anomaly"}, "walks uniformly first"),
+        ({"mode": "per_pixel_time", "diffusion_phase": "diffusion_map", "resamples": 2}, "without resampling"),
+        ({"mode": "time_gated", "sampler": "dpmpp_2m", "resamples": 2}, "cannot redo it"),
+        ({"mode": "time_gated", "sampler": "heun"}, "'heun' is none of"),
+        ({"mode": "time_gated", "spacing": "cubic"}, "'cubic'"),
+        ({"mode": "time_gated", "pool": "median"}, "expected max or mean"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_by_name(arm, words):
+    with pytest.raises(UserError, match=words):
+        treatment.check(config(**arm))
+
+
+def test_lambdas_beyond_the_training_are_refused():
+    c = config(mode="time_gated")
+    c.study.lambdas = (100, 900)
+    with pytest.raises(UserError, match=r"each must lie in 1 \.\.\. 700"):
+        treatment.check(c)
+
+
+def test_a_comparison_of_solvers_that_could_not_be_run_is_refused():
+    c = config(mode="time_gated")
+    for changes, words in (
+        ({"mode": "time_gatd"}, "time_gatd"),
+        ({"names": ("ddim", "heun")}, "heun"),
+        ({"lambda": 800}, "at most 700"),
+        ({"evaluations": (5, 900)}, r"evaluations \(5, 900\)"),
+    ):
+        broken = c.copy_and_resolve_references()
+        broken.study.solvers.update(changes)
+        with pytest.raises(UserError, match=words):
+            solvers.check(broken)
