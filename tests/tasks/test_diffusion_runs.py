@@ -42,47 +42,18 @@ def batch(seed=0):
     return Batch(image, np.zeros((8, 2), np.float32), np.ones(8, np.float32), np.arange(8, dtype=np.int32))
 
 
-class Stream:
-    """Batches by position; at `stop_at` it raises, as a kill would."""
-
-    def __init__(self, stop_at=None):
-        self.position, self.stop_at = 0, stop_at
-
-    def __next__(self):
-        if self.position == self.stop_at:
-            raise KeyboardInterrupt
-        self.position += 1
-        return batch(seed=self.position)
-
-    def get_state(self):
-        return {"position": self.position}
-
-    def set_state(self, state):
-        self.position = state["position"]
-
-    def close(self):
-        pass
-
-
-@pytest.fixture
-def quick():
-    """The loop's own programs compiled as `jit` above compiles."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", BY_COST)
-def test_a_killed_run_continues_to_the_same_bits(kind, tmp_path):
+def test_a_killed_run_continues_to_the_same_bits(kind, tmp_path, stream):
     task = task_of(kind)
 
     def fit(folder, stop_at=None):
         folder.mkdir(exist_ok=True)
         with logs.Log(folder) as log:
             return loop.fit(
-                task, loop.Phase("diffusion", 5, log_every=2, eval_every=4, save_every=2), stream=Stream(stop_at),
-                evals=lambda: iter([batch(seed=99)]), example=batch(), workdir=folder, mesh=meshes.make(1),
+                task, loop.Phase("diffusion", 5, log_every=2, eval_every=4, save_every=2),
+                stream=stream(batch, stop_at), evals=lambda: iter([batch(seed=99)]), example=batch(), workdir=folder,
+                mesh=meshes.make(1),
                 key=jax.random.key(5), log=log,
             )  # fmt: skip
 

@@ -81,38 +81,8 @@ def test_one_and_eight_devices_give_the_same_gradients(start):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(one[0]["d16"]))
 
 
-class Stream:
-    """Batches by position; at `stop_at` it raises, as a kill would."""
-
-    def __init__(self, stop_at=None):
-        self.position, self.stop_at = 0, stop_at
-
-    def __next__(self):
-        if self.position == self.stop_at:
-            raise KeyboardInterrupt
-        self.position += 1
-        return batch(seed=self.position)
-
-    def get_state(self):
-        return {"position": self.position}
-
-    def set_state(self, state):
-        self.position = state["position"]
-
-    def close(self):
-        pass
-
-
-@pytest.fixture
-def quick():
-    """The loop's own programs compiled as `jit` above compiles."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.usefixtures("quick")
-def test_a_killed_run_continues_to_the_same_bits_over_the_alternation(start, tmp_path):
+def test_a_killed_run_continues_to_the_same_bits_over_the_alternation(start, tmp_path, stream):
     task = Task(
         init=lambda key, batch: start,
         step=partial(gan.step, NETS, OPTIONS),
@@ -125,7 +95,7 @@ def test_a_killed_run_continues_to_the_same_bits_over_the_alternation(start, tmp
         folder.mkdir(exist_ok=True)
         with logs.Log(folder) as log:
             return loop.fit(
-                task, loop.Phase("gan", 7, log_every=2, eval_every=6, save_every=3), stream=Stream(stop_at),
+                task, loop.Phase("gan", 7, log_every=2, eval_every=6, save_every=3), stream=stream(batch, stop_at),
                 evals=lambda: iter([batch(seed=99)]), example=batch(), workdir=folder, mesh=meshes.make(1),
                 key=jax.random.key(5), log=log,
             )  # fmt: skip
