@@ -48,7 +48,10 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
         picked = [("mae", "outside", "value"), ("mae", "outside", "difference"), ("mae", "whole", "value"),
                   ("ssim", "outside", "value")]  # fmt: skip
         if truth:
-            columns += ["error to the twin, in the lesion", "outside it", "outside it minus uniform, paired"]
+            columns += [
+                "error to the twin, in the lesion", "error to the twin, outside the lesion",
+                "the same minus uniform, paired",
+            ]  # fmt: skip
             picked += [("twin_error", "inside", "value"), ("twin_error", "outside", "value"),
                        ("twin_error", "outside", "difference")]  # fmt: skip
         columns += ["cosine of features", "re-identified", "highest normal rate, at lambda"]
