@@ -58,14 +58,16 @@ class Sampler(NamedTuple):
     noise: noise.Draw = noise.gaussian
     spacing: diffusion.Spacing = "even"
 
-    def check(self) -> None:
-        """Raises ValueError for a sampler that does not exist, or that cannot go back and forth."""
+    def check(self, by_pixel: bool = False) -> None:
+        """Raises ValueError for a sampler that does not exist, cannot go back and forth, or has no times by pixel."""
         if self.name not in SAMPLERS:
             raise ValueError(f"sampler {self.name!r} is none of {', '.join(SAMPLERS)}")
         if self.spacing not in get_args(diffusion.Spacing):
             raise ValueError(f"spacing {self.spacing!r}: expected {' or '.join(get_args(diffusion.Spacing))}")
         if self.resamples > 1 and self.name in SAMPLERS[2:]:
             raise ValueError(f"{self.name} remembers its last step and cannot redo it; use ancestral or ddim")
+        if by_pixel and (self.name not in SAMPLERS[:2] or self.resamples > 1):
+            raise ValueError(f"per_pixel_time walks by ancestral or ddim without resampling, not by {self}")
 
 
 ANCESTRAL = Sampler()
@@ -176,8 +178,9 @@ def sample(
     Returns:
       x (b, h, w, c), where the model had a part in it (b, h, w, 1) bool, and the last mask (b, h, w, 1).
     """
-    sampler.check()
-    if isinstance(mode, str) and code(mode) == code("per_pixel_time"):
+    by_pixel = isinstance(mode, str) and code(mode) == code("per_pixel_time")
+    sampler.check(by_pixel)
+    if by_pixel:
         return _per_pixel(epsilon, schedule, x0, mask, lam, keys, sampler)
     b, shape = x0.shape[0], x0.shape[1:]
     lam = jnp.broadcast_to(jnp.asarray(lam, jnp.int32), (b,))
@@ -241,13 +244,7 @@ def _per_pixel(
     epsilon: Epsilon, schedule: diffusion.Schedule, x0: jax.Array, mask: jax.Array, lam: jax.Array | int,
     keys: jax.Array, sampler: Sampler,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """Every pixel goes to its own tau(p) and back, all of them arriving together.
-
-    Raises:
-      ValueError: a sampler that has no form for times by pixel.
-    """
-    if sampler.name not in ("ancestral", "ddim") or sampler.resamples > 1:
-        raise ValueError(f"per_pixel_time walks by ancestral or ddim without resampling, not by {sampler}")
+    """Every pixel goes to its own tau(p) and back, all of them arriving together."""
     b, shape = x0.shape[0], x0.shape[1:]
     lam = jnp.broadcast_to(jnp.asarray(lam, jnp.int32), (b,))
     n = diffusion.num_evaluations(lam, sampler.stride)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from cxrjax.errors import did_you_mean
 from cxrjax.ops import guidance
 from cxrjax.studies import judges
+from cxrjax.tasks import ddpm
 from cxrjax.types import UserError
 
 DIFFUSIONS = ("ddpm", "latent_ddpm")
@@ -135,7 +136,7 @@ def check(config: Any) -> None:
                 f"{arm.diffusion}.time is {phase.time!r}; told the other kind of time, a network answers "
                 "nonsense without a sign of it"
             )
-        top = phase.t_max or phase.num_timesteps
+        top = ddpm.longest(phase)
         if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
             raise UserError(
                 f"study.lambdas = {tuple(study.lambdas)}: each must lie in 1 ... {top}, the times that "
@@ -147,11 +148,9 @@ def check(config: Any) -> None:
 
 def _check_sampler(arm: Arm, where: str) -> None:
     try:
-        arm.sampler.check()
+        arm.sampler.check(by_pixel=arm.mode == "per_pixel_time")
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
-    if arm.mode == "per_pixel_time" and (arm.sampler.name not in ("ancestral", "ddim") or arm.sampler.resamples > 1):
-        raise UserError(f"{where}: per_pixel_time samples by ancestral or ddim, without resampling")
     if arm.pool not in ("max", "mean"):
         raise UserError(f"{where}: pool = {arm.pool!r}; expected max or mean")
 

@@ -8,6 +8,7 @@ from cxrjax.studies import arms, finished, systems
 from cxrjax.studies import sweep as sweeps
 from cxrjax.studies.progress import PIXEL
 from cxrjax.studies.tables import Table, table
+from cxrjax.tasks import ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.types import UserError
 
@@ -27,7 +28,7 @@ def check(config: Any) -> None:
                 f"{config.data[key]!r} here; both systems must know the same films"
             )
     phase = run.config.diffusion
-    top = phase.t_max or phase.num_timesteps
+    top = ddpm.longest(phase)
     if max(config.study.lambdas) > top:
         raise UserError(
             f"study.lambdas reaches {max(config.study.lambdas)}, the pixel run's diffusion knows 1 ... {top}"

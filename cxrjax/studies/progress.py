@@ -12,6 +12,7 @@ import numpy as np
 
 from cxrjax.metrics import bootstrap, identity, similarity
 from cxrjax.studies import realism
+from cxrjax.studies.chunks import read_arrays
 
 Results = dict[str, Any]
 
@@ -166,18 +167,13 @@ def results(
       healthy: what treated films are compared with; None leaves the distances out.
     """
     folder = workdir / "progress"
-    with np.load(folder / "films.npz") as file:
-        films = dict(file)
+    films = read_arrays(folder / "films.npz")
     sick = films["disease"]
-
-    def load(name: str) -> dict[str, np.ndarray]:
-        with np.load(folder / f"{name}.npz") as file:
-            return dict(file)
 
     def called_normal(run: dict[str, np.ndarray], judge: str) -> np.ndarray:
         return run[f"normal_probability_{judge}"] > 0.5
 
-    untreated = load("untreated")
+    untreated = read_arrays(folder / "untreated.npz")
     films["pooled"] = untreated["pooled"]
     before = measures(films, untreated)
 
@@ -197,7 +193,7 @@ def results(
     for mode in modes:
         progress[mode], control[mode] = {}, {}
         for lam in lambdas:
-            run = load(f"{mode}_{lam:04d}")
+            run = read_arrays(folder / f"{mode}_{lam:04d}.npz")
             after = measures(films, run)
             change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
             progress[mode][str(lam)] = (

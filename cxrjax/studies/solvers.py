@@ -13,6 +13,7 @@ from cxrjax.studies import arms, sweep
 from cxrjax.studies.chunks import read_arrays, write_arrays
 from cxrjax.studies.progress import UNITS, mean_leaf, rate_leaf
 from cxrjax.studies.tables import Table, table
+from cxrjax.tasks import ddpm
 from cxrjax.types import UserError
 
 Results = dict[str, Any]
@@ -42,7 +43,7 @@ def check(config: Any) -> None:
                 f"study.solvers.names has {name!r}: expected {', '.join(known)}, or one of them + {QUADRATIC}"
             )
     phase = config[arm.diffusion]
-    top = phase.t_max or phase.num_timesteps
+    top = ddpm.longest(phase)
     largest = max(*options.evaluations, options.reference)
     if not 1 <= options["lambda"] <= top or min(options.evaluations) < 1 or largest > options["lambda"]:
         raise UserError(

@@ -144,19 +144,14 @@ def score_classifiers(context: Any, phases: tuple[str, ...], disease: int) -> Re
     return out
 
 
-def _healthy(context: Any, score: Callable[[np.ndarray], dict[str, np.ndarray]], keep: np.ndarray) -> np.ndarray:
+def _healthy(
+    context: Any, score: Callable[[np.ndarray], dict[str, np.ndarray]], label: np.ndarray, keep: np.ndarray
+) -> np.ndarray:
     """Features (n, d) of the held-out healthy films that are not treated."""
-    config, films = context.config, context.films
-    split, label = held_out(films), _labels(context)
-    normal = tuple(config.data.classes).index("Normal")
+    normal = tuple(context.config.data.classes).index("Normal")
     rest = np.setdiff1d(np.flatnonzero(label[:, normal] == 1), keep)
-    return score(data.films(films, split, rest)["image"])["pooled"] if len(rest) else np.zeros((0, 1), np.float32)
-
-
-def _labels(context: Any) -> np.ndarray:
-    films = context.films
-    table = films.table(held_out(films))
-    return data.labels.select(table["labels"], films.columns, tuple(context.config.data.classes))
+    films = data.films(context.films, held_out(context.films), rest)["image"] if len(rest) else None
+    return np.zeros((0, 1), np.float32) if films is None else score(films)["pooled"]
 
 
 def shared(context: Any, image: np.ndarray) -> sweep.Sweep:
@@ -222,7 +217,7 @@ def run(context: Any) -> Results:
     names, roles = tuple(study.modes), tuple(whole.scoring)
     if study.pixel_run:
         names += pixels.run(context, whole)
-    healthy = realism.reference(_healthy(context, sweep.scorer(whole), keep), int(sick.sum()))
+    healthy = realism.reference(_healthy(context, sweep.scorer(whole), label, keep), int(sick.sum()))
     out |= progress.results(workdir, names, tuple(study.lambdas), roles, healthy)
     lost = (cam.reshape(len(cam), -1).max(axis=1) == 0)[sick]
     out["progress"]["untreated"]["empty_mask"] = progress.rate_leaf(lost)

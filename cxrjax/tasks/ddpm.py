@@ -173,6 +173,11 @@ def schedule_of(config: Any) -> diffusion.Schedule:
     return lookup(diffusion.SCHEDULES, config.schedule, "the noise schedule")(config.num_timesteps)
 
 
+def longest(config: Any) -> int:
+    """The largest time that the phase is trained for."""
+    return config.t_max or config.num_timesteps
+
+
 def noise_of(config: Any) -> noises.Draw:
     """The phase's noise."""
     return noises.of(config.noise, config.simplex)
@@ -188,9 +193,7 @@ def make(config: Any) -> Task:
     if config.prediction not in get_args(diffusion.Prediction):
         raise UserError(f"prediction is {config.prediction!r}: expected epsilon or v")
     lookup(dict.fromkeys(TIMES), config.time, "time")
-    options = Options(
-        config.prediction, config.t_max or config.num_timesteps, config.ema, noise_of(config), config.time
-    )
+    options = Options(config.prediction, longest(config), config.ema, noise_of(config), config.time)
     return Task(
         init=partial(init, net, tx),
         step=partial(step, net, tx, schedule, options),
