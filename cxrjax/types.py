@@ -16,6 +16,8 @@ Key = jax.Array
 PyTree = Any
 Scalars = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
+Results = dict[str, Any]
 
 
 @flax.struct.dataclass
@@ -33,6 +35,14 @@ class Batch:
     label: Any
     valid: Any
     index: Any
+
+    @classmethod
+    def blank(cls, films: int, size: int, classes: int, channels: int = 1) -> Batch:
+        """Black films of a run's shape, on the host: what `Task.init` is shown."""
+        return cls(
+            np.zeros((films, size, size, channels), np.float32), np.zeros((films, classes), np.float32),
+            np.ones(films, np.float32), np.zeros(films, np.int32),
+        )  # fmt: skip
 
 
 @flax.struct.dataclass

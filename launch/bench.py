@@ -129,7 +129,7 @@ def _phase(
 
 def grid(repeats: int) -> list[Row]:
     """A step of 24 grid cells (12 learning rates, 2 momenta): one after the other, and together under vmap."""
-    from cxrjax.tasks import grid as cells
+    from cxrjax.tasks import cells
     from cxrjax.train import mesh
 
     found = cells.benchmark(mesh.make(), steps=repeats)

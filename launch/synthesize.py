@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     # Importing jax takes seconds; nothing above this line needs it.
     from cxrjax.errors import UserError
     from cxrjax.infer import synthesize
-    from cxrjax.report import contact
+    from cxrjax.report.synthesis import contact
 
     try:
         made = synthesize(flags.workdir, flags.finding, flags.num, flags.seed)

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS: tuple[str, ...] = ("types", "console", "defaults", "ops", "metrics", "data", "nn", "models", "weights")
-ROOMS += ("train", "tasks", "studies", "phases", "infer", "report", "manifest", "run")
+ROOMS += ("train", "tasks", "infer", "phases", "studies", "report", "manifest", "run")
 FROM_ANYWHERE = {"types", "errors"}
 LONGEST = 350
 DRAWERS = {"utils", "util", "helpers", "misc", "common"}

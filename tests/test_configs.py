@@ -18,7 +18,10 @@ import pytest
 from cxrjax import data, manifest, phases
 from cxrjax.data import labels
 from cxrjax.ops import guidance
-from cxrjax.studies import STUDIES, arms
+from cxrjax.phases import members
+from cxrjax.phases import phase as phase_module
+from cxrjax.studies import STUDIES
+from cxrjax.studies.treatment import arms
 from cxrjax.tasks import TASKS, classify, ddpm
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -127,7 +130,7 @@ def test_the_judge_is_another_network_than_the_one_that_makes_the_map(variant):
     assert cam.net.name != judge.net.name
     nets = [classify.network(c, 2) for c in (cam, judge)]
     assert type(nets[0].backbone) is not type(nets[1].backbone)
-    keys = [phases.name_key(jax.random.key(config.seed), name) for name in (config.study.cam_phase, "judge")]
+    keys = [members.name_key(jax.random.key(config.seed), name) for name in (config.study.cam_phase, "judge")]
     assert not np.array_equal(jax.random.key_data(keys[0]), jax.random.key_data(keys[1]))
 
 
@@ -147,16 +150,16 @@ def normal_of(films: data.Prepared, split: str) -> np.ndarray:
 
 
 def test_only_keeps_exactly_the_films_of_a_class(tiny):
-    kept = phases.only(tiny.films, "train", tiny.config.diffusion.only)
+    kept = members.only(tiny.films, "train", tiny.config.diffusion.only)
     assert kept is not None
     np.testing.assert_array_equal(kept, normal_of(tiny.films, "train"))
     assert 0 < len(kept) < 24
-    assert phases.only(tiny.films, "train", "") is None
-    sick = phases.only(tiny.films, "train", "Pneumonia")
+    assert members.only(tiny.films, "train", "") is None
+    sick = members.only(tiny.films, "train", "Pneumonia")
     assert sick is not None
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, sick])), np.arange(24))
     with pytest.raises(UserError, match="Normals"):
-        phases.only(tiny.films, "train", "Normals")
+        members.only(tiny.films, "train", "Normals")
 
 
 def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch
     context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
     config = tiny.config[phase]
     task = TASKS[config.task](config, ("Normal", "Pneumonia"))
-    phases.train(context, phases.members(tiny.config, tiny.films, phase)[0], config, task)
+    phase_module.train(context, members.of(tiny.config, tiny.films, phase)[0], config, task)
     return given
 
 

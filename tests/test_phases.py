@@ -13,6 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from cxrjax import data, defaults, phases, weights
+from cxrjax.phases import members, start
+from cxrjax.phases import phase as phase_module
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -49,8 +51,10 @@ def train(config, films, workdir, states, phase):
     workdir.mkdir(exist_ok=True)
     with logs.Log(workdir) as log:
         context = phases.Context(config, films, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {})
-        member = phases.members(config, films, phase)[0]
-        return phases.train(context, member, config[phase], TASKS["classify"](config[phase], ("Normal", "Pneumonia")))
+        member = members.of(config, films, phase)[0]
+        return phase_module.train(
+            context, member, config[phase], TASKS["classify"](config[phase], ("Normal", "Pneumonia"))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +101,8 @@ def test_a_kill_inside_either_phase_ends_with_the_same_bits(config, films, whole
 
 def test_the_frozen_phase_leaves_the_backbone_as_it_began_and_the_next_moves_it(config, films, whole, tmp_path):
     task = TASKS["classify"](config.head, ("Normal", "Pneumonia"))
-    key = jax.random.split(phases.name_key(jax.random.key(0), "head"), 3)[0]
-    start = jax.jit(task.init)(key, phases.example_batch(config, 1))
+    key = jax.random.split(members.name_key(jax.random.key(0), "head"), 3)[0]
+    start = jax.jit(task.init)(key, members.example_batch(config, 1))
     assert same(start.params["net"]["backbone"], whole.head.params["net"]["backbone"])
     assert same(start.stats, whole.head.stats)
     assert not same(start.params["net"]["head"], whole.head.params["net"]["head"])
@@ -108,22 +112,22 @@ def test_the_frozen_phase_leaves_the_backbone_as_it_began_and_the_next_moves_it(
 
 def test_the_learning_rate_is_not_reset_where_the_optimizer_goes_on(config, whole):
     fresh = dataclasses.replace(whole.head, evals={**whole.head.evals, "lr_scale": np.float32(1)})
-    brought = phases.bring(config.whole, whole.head, fresh)
+    brought = start.bring(config.whole, whole.head, fresh)
     assert float(brought.evals["lr_scale"]) == float(whole.head.evals["lr_scale"])
-    reset = phases.bring({**config.whole, "carry_opt": False}, whole.head, fresh)
+    reset = start.bring({**config.whole, "carry_opt": False}, whole.head, fresh)
     assert float(reset.evals["lr_scale"]) == 1
 
 
 def test_folds_part_the_patients_and_seeds_share_all_films(config, films):
     changed = config.copy_and_resolve_references()
     changed.whole.folds = 3
-    found = phases.members(changed, films, "whole")
+    found = members.of(changed, films, "whole")
     assert [m.name for m in found] == ["whole_0", "whole_1", "whole_2"]
     assert sorted(np.concatenate([m.held_out for m in found]).tolist()) == list(range(24))
     for member in found:
         assert sorted([*member.keep, *member.held_out]) == list(range(24))
     changed.whole.update({"folds": 0, "seeds": 2})
-    assert [m.keep for m in phases.members(changed, films, "whole")] == [None, None]
+    assert [m.keep for m in members.of(changed, films, "whole")] == [None, None]
 
 
 def test_balanced_weights_are_counted_on_the_training_films(config, films, tmp_path):
@@ -131,7 +135,7 @@ def test_balanced_weights_are_counted_on_the_training_films(config, films, tmp_p
     with changed.ignore_type():
         changed.head.class_weight = ("balanced",)
     context: Any = SimpleNamespace(config=changed, films=films, found={}, log=SimpleNamespace(say=lambda text: None))
-    weight = np.array(phases.resolve(context, "head").class_weight)
+    weight = np.array(phase_module.resolve(context, "head").class_weight)
     label = data.labels.select(films.table("train")["labels"], films.columns, ("Normal", "Pneumonia"))
     np.testing.assert_allclose(weight * label.sum(axis=0), 12)
     none = {"labels": np.zeros((24, 1), np.float32)}
@@ -139,7 +143,7 @@ def test_balanced_weights_are_counted_on_the_training_films(config, films, tmp_p
     changed.data.classes = ("Normal", "Hernia")
     context.films = healthy
     with pytest.raises(UserError, match="no training film is Hernia"):
-        phases.resolve(context, "head")
+        phase_module.resolve(context, "head")
 
 
 def test_a_grids_best_cell_sets_the_optimizer(config, films):
@@ -149,7 +153,7 @@ def test_a_grids_best_cell_sets_the_optimizer(config, films):
     context: Any = SimpleNamespace(
         config=changed, films=films, found={"grid": {"best": best}}, log=SimpleNamespace(say=lambda text: None)
     )
-    optimizer = phases.resolve(context, "whole").optim
+    optimizer = phase_module.resolve(context, "whole").optim
     assert (optimizer.name, optimizer.lr, optimizer.b1) == ("nag", 0.03, 0.3)
     assert changed.whole.optim.name == "adam"  # the run's own config is left as it was asked for
 
@@ -163,7 +167,7 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
     net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
     changed.head = defaults.classify(net, defaults.optim("sgd", 0.0), 1, 8, weights=str(path))
     changed.phases = ("head",)
-    assert phases.origins(changed)["head"]["tensors"] == len(state)
+    assert start.origins(changed)["head"]["tensors"] == len(state)
     trained = train(changed, films, tmp_path / "run", {}, "head")
     kernel = trained.params["net"]["backbone"]["conv0"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.conv0.weight"].transpose(2, 3, 1, 0))

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxrjax import phases, run
+from cxrjax import run
+from cxrjax.phases import start
 from cxrjax.types import State, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,7 +160,7 @@ def test_a_phase_can_begin_with_the_weights_of_an_earlier_one():
         tree = {"net": {"w": jnp.full(3, value)}}
         return State(jnp.int32(value), tree, tree, {"net": {"m": jnp.full(3, value)}}, {}, {}, {})
 
-    brought = phases.bring({}, state(7.0), state(0.0))
+    brought = start.bring({}, state(7.0), state(0.0))
     assert jax.tree.all(jax.tree.map(lambda x: bool((x == 7).all()), (brought.params, brought.stats)))
     assert float(brought.opt["net"]["m"][0]) == 0
     assert int(brought.step) == 0

@@ -24,8 +24,8 @@ from rich.console import Console
 from cxrjax import console
 from cxrjax.data import builder, decode, splits, stream
 from cxrjax.data.prepared import Prepared
-from cxrjax.data.source import Record, Source
 from cxrjax.data.sources import SOURCES
+from cxrjax.data.sources.base import Record, Source
 from cxrjax.types import UserError
 
 log = logging.getLogger(__name__)

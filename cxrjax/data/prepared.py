@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrjax.data.source import Box
+from cxrjax.data.sources.base import Box
 from cxrjax.types import UserError
 
 
@@ -55,6 +55,11 @@ class Prepared:
         split = self.stored(split)
         with np.load(self.directory / "index.npz") as index:
             return {name: index[f"{split}.{name}"] for name in ("key", "patient", "labels", "severity")}
+
+    @property
+    def held_out(self) -> str:
+        """The part to report on: test, or val where the source has no test part."""
+        return "test" if self.splits.get("test") else "val"
 
     def check_split(self, split: str) -> None:
         """Raises UserError if there is no split of this name."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxrjax.data import decode
-from cxrjax.data.source import Record
+from cxrjax.data.sources.base import Record
 
 DECODERS = 4
 # Films a call of the phase features; larger batches are no faster on a CPU, and this is little beside a network's.

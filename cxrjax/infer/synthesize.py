@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax.errors import did_you_mean
-from cxrjax.studies import finished, made
+from cxrjax.infer import finished
+from cxrjax.infer import generator as made
 from cxrjax.train import mesh as meshes
 from cxrjax.types import UserError
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from cxrjax.report import anomaly, classifiers, comparison, curves, looked, searches, synthesis, treatment
-from cxrjax.report.read import Run
-from cxrjax.report.style import STYLE
-from cxrjax.report.synthetic import MARKS
+from cxrjax.report import training
+from cxrjax.report.classification import maps, roc, searches
+from cxrjax.report.draw.png import MARKS
+from cxrjax.report.draw.style import STYLE
+from cxrjax.report.read.workdir import Run
+from cxrjax.report.synthesis import films
+from cxrjax.report.treatment import anomaly, ranking
+from cxrjax.report.treatment import curves as treatment
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Plot:
 
 FIGURES = {
     "ranking": Plot(
-        comparison.ranking,
+        ranking.ranking,
         "Arms at equal normal rate",
         "Arms, the best above, where the independent judge first calls the lowest of the compared shares of diseased "
         "films normal. Left: the change outside the CAM mask (M > 0.5) against the patient's own film. Then the paired "
@@ -66,7 +70,7 @@ FIGURES = {
         "before the bias is taken off. Bands are 95 % intervals.",
     ),
     "solvers": Plot(
-        comparison.solvers,
+        ranking.solvers,
         "Fewer network evaluations",
         "One arm at one noise level, walked by several solvers with ever fewer evaluations of the network. Dotted: "
         "ancestral sampling with many evaluations, the reference; shaded, within 5 % of it. Change and error are "
@@ -85,7 +89,7 @@ FIGURES = {
         " (outline: the true lesion, where it is known).",
     ),
     "masks": Plot(
-        comparison.masks,
+        ranking.masks,
         "Where the arms treat",
         "Diseased films by rising severity, and over each the mask of every source; arms that share a mask share a "
         "column. The brighter, the more is treated; outline: the true lesion, where it is known. An arm whose map is "
@@ -108,7 +112,7 @@ FIGURES = {
         "resampling patients. Dotted: what guessing reaches.",
     ),
     "films_by_finding": Plot(
-        synthesis.films_by_finding,
+        films.films_by_finding,
         "Films by finding",
         "Films are taken evenly, not picked. Beneath the red lines they are synthetic: a generator was asked for the "
         "finding at the left. Outline: where the feature classifier sees that finding, at half of the map's own range, "
@@ -117,7 +121,7 @@ FIGURES = {
         generated=True,
     ),
     "scales": Plot(
-        synthesis.scales,
+        films.scales,
         "One noise at every scale",
         "Synthetic films. The generator makes a film at every scale at once; each is enlarged here to one size, "
         "by its nearest pixels. Noise is taken evenly, not picked.",
@@ -125,7 +129,7 @@ FIGURES = {
         generated=True,
     ),
     "interpolation": Plot(
-        synthesis.interpolation,
+        films.interpolation,
         "From one finding to another",
         "Synthetic films of one noise in each row, while the condition moves from the finding at the left to that at "
         "the right. What changes is what the generator ties to the finding; it is no course of a disease.",
@@ -133,7 +137,7 @@ FIGURES = {
         generated=True,
     ),
     "attention_maps": Plot(
-        synthesis.attention_maps,
+        films.attention_maps,
         "Where the generator attends",
         "Left: a synthetic film with numbered points. Beside it, for each point (circle): the weights by which the "
         "generator's attention mixes other places into it. Each map has its own scale, up to its peak, which is given "
@@ -142,7 +146,7 @@ FIGURES = {
         generated=True,
     ),
     "neighbors": Plot(
-        synthesis.neighbors,
+        films.neighbors,
         "Made films nearest to a training film",
         "Above: of all made films those nearest to a film of the training set, which stands beneath, with their "
         "distance. Memorization would show as pairs of the same film, and as made films that lie nearer to the "
@@ -151,7 +155,7 @@ FIGURES = {
         generated=True,
     ),
     "adversarial": Plot(
-        curves.adversarial,
+        training.adversarial,
         "Adversarial training",
         "Left: the losses of both sides (thin: as logged; thick: centered running mean). They do not say how good the "
         "films are; one side at its floor says that the game is lost. Right: how alike two samples of one "
@@ -164,25 +168,25 @@ FIGURES = {
         "seeds vary and not what other patients would.",
     ),
     "roc": Plot(
-        classifiers.roc,
+        roc.roc,
         "ROC curves",
         "Sensitivity against 1 − specificity on films that the networks were not trained on; above each panel the "
         "areas under the curves (AUROC), in the colors of the legend. Folds are pooled to one curve, seeds are thin "
         "lines with their mean area. The macro average is over classes, at equal specificity.",
     ),
     "precision_recall": Plot(
-        classifiers.precision_recall,
+        roc.precision_recall,
         "Precision and recall",
         "Of the films called positive, the share that is (precision), against the share of positives found (recall); "
         "above each panel the average precisions. Dotted: the share of films with the finding, which guessing reaches.",
     ),
     "confusion": Plot(
-        classifiers.confusion,
+        roc.confusion,
         "Confusion",
         "Rows: the true class; columns: the class called. Figures count films; the shade is the share of the row.",
     ),
     "reliability": Plot(
-        classifiers.reliability,
+        roc.reliability,
         "Reliability",
         "The share that came true against the probability predicted, in ten bins with 95 % intervals; a calibrated "
         "system lies on the diagonal, one below it is overconfident. Bars: how many predictions fall into a bin. With "
@@ -190,14 +194,14 @@ FIGURES = {
         "film.",
     ),
     "maps": Plot(
-        looked.maps,
+        maps.maps,
         "What the network looked at",
         "Films above, and below each the map of the finding over it, with the probability given. Outline: the true "
         "finding or the box drawn for it, where there is one. Films are taken evenly through the set, not picked.",
         dpi=130,
     ),
     "enh": Plot(
-        looked.channels,
+        maps.channels,
         "Phase features",
         "A film of each class and its three channels: local weighted mean phase angle (LwPA), the local phase energy "
         "that it weights (LPE) and the enhanced local energy attenuation (ELEA; Qi et al. 2021), each in [0, 1].",
@@ -221,7 +225,7 @@ FIGURES = {
         "gives for the distance to the infinitely wide network.",
     ),
     "losses": Plot(
-        curves.losses,
+        training.losses,
         "Training",
         "Training, phase by phase: the loss (thin: as logged; thick: centered running mean) and the evaluations.",
     ),

@@ -10,11 +10,14 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from cxrjax.report import figures, papers, strips, summary, synthesis, templates
-from cxrjax.report.read import Run, is_number, read_run
-from cxrjax.report.strips import DIFFERENCE_SPAN, data_uri
-from cxrjax.report.style import color_of
-from cxrjax.report.synthetic import NOTICE
+from cxrjax.report import figures, summary, templates
+from cxrjax.report import tables as papers
+from cxrjax.report.draw.png import NOTICE
+from cxrjax.report.draw.style import color_of
+from cxrjax.report.read.workdir import Run, is_number, read_run
+from cxrjax.report.synthesis import films
+from cxrjax.report.treatment import strips
+from cxrjax.report.treatment.strips import DIFFERENCE_SPAN, data_uri
 
 
 def write(workdir: Path) -> Path:
@@ -32,7 +35,7 @@ def write(workdir: Path) -> Path:
     run = read_run(Path(workdir))
     drawn = figures.save_all(run, run.workdir / "figures")
     strips.export(run, run.workdir / "films")
-    reading = synthesis.write_blinded(run)
+    reading = films.write_blinded(run)
     page = run.workdir / "report.html"
     page.write_text(_render(run, drawn, reading), encoding="utf-8")
     return page

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cxrjax.report import arms
-from cxrjax.report.arms import BASELINE
-from cxrjax.report.read import Leaf, Run, arm_order, is_number
+from cxrjax.report.read.workdir import Leaf, Run, arm_order, is_number
+from cxrjax.report.treatment import arms
+from cxrjax.report.treatment.arms import BASELINE
 
 DASH = "—"
 UNITLESS = ("1", "fraction")  # units that are not written beside a number

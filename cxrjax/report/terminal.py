@@ -9,7 +9,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from cxrjax.report import papers, read, summary
+from cxrjax.report import summary
+from cxrjax.report import tables as papers
+from cxrjax.report.read import workdir as read
 
 _MOST_COLUMNS = 6
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.studies.published import MEAN, Paper
+from cxrjax.types import Results
 
-Results = dict[str, Any]
 Table = dict[str, Any]
 
 _EXCLUSIVE = (

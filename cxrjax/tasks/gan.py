@@ -16,7 +16,7 @@ import optax
 from cxrjax import models
 from cxrjax.errors import lookup
 from cxrjax.nn.conv import halve
-from cxrjax.ops import adversarial, conditions, multiscale
+from cxrjax.ops import adversarial, conditions, ms_ssim
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
 
@@ -251,9 +251,9 @@ def predict(nets: Networks, options: Options, state: State, batch: Batch, key: K
     ahead = (jnp.arange(b)[None, :] - jnp.arange(b)[:, None]) % b  # (b, b)
     same = (number[:, None] == number[None, :]) & (ahead > 0) & (batch.valid[None, :] > 0)
     partner = jnp.where(same, ahead, b).argmin(axis=1)
-    alike = multiscale.ms_ssim(batch.image, batch.image[partner])
+    alike = ms_ssim.ms_ssim(batch.image, batch.image[partner])
     return {
-        "made": multiscale.ms_ssim(one, two),
+        "made": ms_ssim.ms_ssim(one, two),
         "real": jnp.where(same.any(axis=1), alike, jnp.nan),
         "condition": number,
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrjax.data.preparation import Prepared, materialize
-from cxrjax.data.source import Record, Source, digest
+from cxrjax.data.sources.base import Record, Source, digest
 
 COLUMNS = ("Effusion", "Mass")
 

@@ -9,7 +9,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from cxrjax.nn.conv import halve
-from cxrjax.ops import multiscale
+from cxrjax.ops import ms_ssim as multiscale
 
 ms_ssim = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})(multiscale.ms_ssim)
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from cxrjax.errors import UserError
-from cxrjax.report import anomaly, write
-from cxrjax.report.read import Run, read_run
+from cxrjax.report import write
+from cxrjax.report.read.workdir import Run, read_run
+from cxrjax.report.treatment import anomaly
 
 ROWS = ("simplex, lambda 100", "simplex, lambda 200", "time_gated, lambda 100", "map of time_gated")
 

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from cxrjax.errors import UserError
-from cxrjax.report import arms, comparison, strips, treatment, write
-from cxrjax.report.read import MODE_ORDER, Films, Run, Treated, read_run
-from cxrjax.report.style import COLORS, arm_look, color_of
+from cxrjax.report import write
+from cxrjax.report.draw.style import COLORS, arm_look, color_of
+from cxrjax.report.read.workdir import MODE_ORDER, Films, Run, Treated, read_run
 from cxrjax.report.summary import grouped, headline
-from cxrjax.studies import ranking
+from cxrjax.report.treatment import arms, curves, strips
+from cxrjax.report.treatment import ranking as comparison
+from cxrjax.studies.treatment import ranking
 
 STUDY: dict[str, Any] = {
     "modes": [*MODE_ORDER, "time_gated_wide", "time_gated_anomaly", "time_gated_cam", "anoddpm_simplex"],
@@ -201,11 +203,11 @@ def test_solvers_stand_beside_the_reference_and_its_five_percent(arms_run: Run) 
 
 
 def test_realism_is_drawn_with_its_floor_where_there_is_a_distance(arms_run: Run, run_dir: Path) -> None:
-    axes = treatment.realism(arms_run).axes[0]
+    axes = curves.realism(arms_run).axes[0]
     levels = {line.get_label(): set(line.get_ydata()) for line in axes.get_lines()}
     assert levels["floor"] == {1.5}
     assert levels["untreated"] == {22.0}
-    assert treatment.realism(read_run(run_dir)) is None
+    assert curves.realism(read_run(run_dir)) is None
 
 
 def test_page_of_many_arms_ranks_them_once_and_folds_the_rest(arms_dir: Path) -> None:

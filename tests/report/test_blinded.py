@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cxrjax.errors import UserError
-from cxrjax.report import blinded
+from cxrjax.report.synthesis import blinded
 
 REAL, MADE, SIDE = 9, 8, 24
 

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
-from cxrjax.report import classifiers
-from cxrjax.report.read import Run
-from cxrjax.report.study import Member, System, read_systems
+from cxrjax.report.classification import roc
+from cxrjax.report.read.classification import Member, System, read_systems
+from cxrjax.report.read.workdir import Run
 
 
 def _run(systems: list[System]) -> Run:
@@ -32,8 +32,8 @@ def test_panels_write_the_area_of_each_system_and_cap_their_points(fakes: Simple
         fakes.predictions(tmp_path, name, range(900), ("a", "b", "c"), skill)
     systems = read_systems(tmp_path / "predictions", [])
     for draw, area in (
-        (classifiers.roc, sk.roc_auc_score),
-        (classifiers.precision_recall, sk.average_precision_score),
+        (roc.roc, sk.roc_auc_score),
+        (roc.precision_recall, sk.average_precision_score),
     ):
         shown = _shown(draw(_run(systems)))
         assert [axes.get_title() for axes in shown] == ["macro average", "a", "b", "c"]
@@ -51,33 +51,33 @@ def test_two_exclusive_classes_are_one_panel_and_many_findings_are_at_most_sixte
 ) -> None:
     fakes.predictions(tmp_path / "two", "net", range(40), ("normal", "pneumonia"), 2.0)
     two = _run(read_systems(tmp_path / "two" / "predictions", []))
-    assert [axes.get_title() for axes in _shown(classifiers.roc(two))] == ["pneumonia"]
+    assert [axes.get_title() for axes in _shown(roc.roc(two))] == ["pneumonia"]
     names = tuple(f"finding_{i}" for i in range(20))
     fakes.predictions(tmp_path / "many", "net", range(400), names, 2.0, exclusive=False)
     many = _run(read_systems(tmp_path / "many" / "predictions", []))
-    titles = [axes.get_title() for axes in _shown(classifiers.roc(many))]
-    assert len(titles) == classifiers.MOST_PANELS
+    titles = [axes.get_title() for axes in _shown(roc.roc(many))]
+    assert len(titles) == roc.MOST_PANELS
     assert titles[0] == "macro average"
     assert titles[-1] == "finding 19"  # the commonest stay; in this set they are the last
-    assert classifiers.confusion(many) is None
+    assert roc.confusion(many) is None
 
 
 def test_unknown_labels_and_classes_of_one_kind_take_no_part() -> None:
     label = np.array([[1.0, 0, np.nan], [0, 0, 1], [np.nan, 0, 0], [1, 0, 1]])
     probability = np.array([[0.9, 0.1, 0.5], [0.2, 0.1, 0.9], [0.99, 0.1, 0.1], [0.7, 0.2, 0.8]])
     system = System("net", ("a", "never", "c"), (Member(np.arange(4).astype(str), label, probability),), 1)
-    shown = _shown(classifiers.roc(_run([system])))
+    shown = _shown(roc.roc(_run([system])))
     assert [axes.get_title() for axes in shown] == ["a", "c"]
     assert [_texts(axes) for axes in shown] == [["1.000"], ["1.000"]]
     label = np.where(np.arange(3)[None] == 1, label, np.nan)
     system = System("net", ("a", "never", "c"), (Member(np.arange(4).astype(str), label, probability),), 1)
-    assert classifiers.roc(_run([system])) is None
+    assert roc.roc(_run([system])) is None
 
 
 def test_confusion_counts_every_film_in_its_true_row(fakes: SimpleNamespace, tmp_path: Path) -> None:
     fakes.predictions(tmp_path, "net", range(100), ("a", "b", "c"), 1.0)
     systems = read_systems(tmp_path / "predictions", [])
-    (axes,) = _shown(classifiers.confusion(_run(systems)))
+    (axes,) = _shown(roc.confusion(_run(systems)))
     counts = np.array([int(text) for text in _texts(axes)]).reshape(3, 3)
     member = systems[0].members[0]
     np.testing.assert_array_equal(counts.sum(axis=1), member.label.sum(axis=0))
@@ -91,8 +91,8 @@ def test_reliability_bins_lie_on_the_diagonal_of_a_calibrated_system() -> None:
     p = rng.uniform(0, 1, 20_000)
     label = (rng.uniform(0, 1, len(p)) < p).astype(float)
     member = Member(np.arange(len(p)).astype(str), label[:, None], p[:, None])
-    said, true = classifiers._said(System("net", ("a",), (member,), 1))
-    points = list(classifiers._bins(said, true))
+    said, true = roc._said(System("net", ("a",), (member,), 1))
+    points = list(roc._bins(said, true))
     assert len(points) == 10
     for x, y, low, high in points:
         assert y == pytest.approx(x, abs=0.05)

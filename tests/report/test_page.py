@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cxrjax.report import write
-from cxrjax.report.read import leaves_of
+from cxrjax.report.read.workdir import leaves_of
 from cxrjax.report.summary import DASH
 
 

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from cxrjax.errors import UserError
-from cxrjax.report import papers, tables
-from cxrjax.report.read import Run
+from cxrjax.report import tables
+from cxrjax.report import tables as papers
+from cxrjax.report.read.workdir import Run
 
 
 def _run(*listed: object) -> Run:

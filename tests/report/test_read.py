@@ -13,7 +13,7 @@ import pytest
 from cxrjax.errors import UserError
 from cxrjax.report import write
 from cxrjax.report.page import flat
-from cxrjax.report.read import leaves_of
+from cxrjax.report.read.workdir import leaves_of
 
 
 def test_mistakes_are_told_with_file_and_line(fakes: SimpleNamespace, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cxrjax.report import searches
-from cxrjax.report.read import Run, read_run
+from cxrjax.report.classification import searches
+from cxrjax.report.read.workdir import Run, read_run
 
 
 @pytest.fixture(scope="module")

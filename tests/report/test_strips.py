@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from cxrjax.report.read import read_run
-from cxrjax.report.strips import _LEVELS, build, choose_films, difference_sheet, export
+from cxrjax.report.read.workdir import read_run
+from cxrjax.report.treatment.strips import _LEVELS, build, choose_films, difference_sheet, export
 
 
 def test_a_lambda_that_one_mode_lacks_is_marked_absent(fakes: SimpleNamespace, tmp_path: Path) -> None:

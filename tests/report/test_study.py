@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cxrjax.errors import UserError
-from cxrjax.report.study import read_systems, system_of, titled
+from cxrjax.report.read.classification import read_systems, system_of, titled
 
 CLASSES = ("a", "b", "c")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxrjax.errors import UserError
 from cxrjax.report import figures, write
-from cxrjax.report.read import read_run
+from cxrjax.report.read.workdir import read_run
 
 DRAWN = ("seeds", "roc", "precision_recall", "confusion", "reliability", "maps", "enh")
 DRAWN += ("grid", "grid_curves", "ntk", "losses")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cxrjax.report.read import Leaf, read_run
+from cxrjax.report.read.workdir import Leaf, read_run
 from cxrjax.report.summary import DASH, headline, interval, number, verdict
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxrjax.errors import UserError
 from cxrjax.report import figures, write
-from cxrjax.report.read import read_run
+from cxrjax.report.read.workdir import read_run
 
 FINDINGS = np.array(["Normal", "Mass", "Pleural_Thickening"])
 FILES = {"shown": "films_by_finding", "attention": "attention_maps"}

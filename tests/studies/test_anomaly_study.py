@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax.metrics import bootstrap
-from cxrjax.studies import anomaly
+from cxrjax.studies.treatment import anomaly
 from cxrjax.types import UserError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cxrjax.studies import solvers, treatment
+from cxrjax.studies.treatment import solvers, study
 from cxrjax.types import UserError
 
 PATH = Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"
@@ -29,7 +29,7 @@ def config(**arm: Any) -> Any:
 
 
 def test_what_can_be_run_passes():
-    treatment.check(config(mode="time_gated", source="fcn_map", map_phase="locator", every=2))
+    study.check(config(mode="time_gated", source="fcn_map", map_phase="locator", every=2))
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_what_can_be_run_passes():
 )
 def test_what_cannot_be_run_is_refused_by_name(arm, words):
     with pytest.raises(UserError, match=words):
-        treatment.check(config(**arm))
+        study.check(config(**arm))
 
 
 def test_lambdas_beyond_the_training_are_refused():
     c = config(mode="time_gated")
     c.study.lambdas = (100, 900)
     with pytest.raises(UserError, match=r"each must lie in 1 \.\.\. 700"):
-        treatment.check(c)
+        study.check(c)
 
 
 def test_a_comparison_of_solvers_that_could_not_be_run_is_refused():

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cxrjax import data, defaults, phases, run
-from cxrjax.studies import STUDIES, comparison, predictions
+from cxrjax import data, defaults, run
+from cxrjax.phases import members
+from cxrjax.studies import STUDIES, arrays
+from cxrjax.studies.classification import comparison, predictions
 from cxrjax.types import UserError
 
 CLASSES = ("Cardiomegaly", "Effusion", "Hernia")
@@ -47,9 +49,9 @@ def finished(tmp_path_factory):
 def test_every_film_is_predicted_once_by_a_network_that_did_not_see_its_patient(finished):
     films = data.prepare(finished.config.data)
     keys = films.table("train")["key"]
-    parts = [predictions.read(predictions.path_of(finished.workdir, f"whole_{i}")) for i in range(2)]
+    parts = [arrays.read_arrays(predictions.path_of(finished.workdir, f"whole_{i}")) for i in range(2)]
     assert sorted(np.concatenate([part["key"] for part in parts])) == sorted(keys)
-    for member in phases.members(finished.config, films, "whole"):
+    for member in members.members(finished.config, films, "whole"):
         assert not set(member.keep) & set(member.held_out)
         assert set(keys[member.held_out]) == set(parts[member.number]["key"])
 

@@ -16,10 +16,10 @@ import pytest
 from cxrjax import defaults
 from cxrjax.data import pipeline
 from cxrjax.data.preparation import materialize
-from cxrjax.data.source import Record, Source
-from cxrjax.studies import grid
+from cxrjax.data.sources.base import Record, Source
+from cxrjax.phases import grid
+from cxrjax.tasks import cells as cells_lib
 from cxrjax.tasks import classify
-from cxrjax.tasks import grid as cells_lib
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, UserError

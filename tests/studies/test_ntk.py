@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxrjax.studies import ntk
+from cxrjax.studies.classification import ntk
 from cxrjax.types import UserError
 
 RNG = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxrjax.studies import comparison, phase_loss
+from cxrjax.studies.classification import comparison, phase_loss
 
 
 def predictions(seed, n=40):

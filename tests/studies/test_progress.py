@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cxrjax import manifest, report
-from cxrjax.studies import progress
+from cxrjax.studies.treatment import measures
 
 LEAF = {"value", "low", "high", "n", "unit"}
 JUDGES = ("cam_network", "independent")
@@ -28,7 +28,7 @@ JUDGES = ("cam_network", "independent")
     ],
 )
 def test_crossing_is_the_first_and_is_interpolated(rates, level, left, right, weight):
-    found = progress.crossing(np.asarray(rates), level)
+    found = measures.crossing(np.asarray(rates), level)
     assert (int(found[0]), int(found[1])) == (left, right)
     assert float(found[2]) == pytest.approx(weight, nan_ok=True)
     # What the weights say must be the level itself.
@@ -38,7 +38,7 @@ def test_crossing_is_the_first_and_is_interpolated(rates, level, left, right, we
 
 def test_crossing_that_never_comes_is_nan_and_leaves_the_other_curves_alone():
     rates = np.asarray([[0.0, 0.1, 0.4], [0.0, 1.0, 1.0]])
-    left, right, weight = progress.crossing(rates, 0.5)
+    left, right, weight = measures.crossing(rates, 0.5)
     assert left.shape == right.shape == weight.shape == (2,)
     assert np.isnan(weight[0])
     assert weight[1] == pytest.approx(0.5)
@@ -48,15 +48,15 @@ def test_at_rate_interpolates_the_error_anew_for_each_draw():
     normal = np.asarray([[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], bool)
     error = np.asarray([[0.0] * 4, [1.0, 2, 3, 4], [10.0, 20, 30, 40]])
     draws = np.asarray([[0, 1, 2, 3], [0, 0, 0, 0], [3, 3, 3, 3]])
-    value = progress.at_rate(normal, error, 0.75, draws)
+    value = measures.at_rate(normal, error, 0.75, draws)
     assert value == pytest.approx([(2.5 + 25) / 2, 0.75 * 1, 0.25 * 4 + 0.75 * 40])
-    assert np.isnan(progress.at_rate(normal[:2], error[:2], 0.75, draws)).tolist() == [True, False, True]
+    assert np.isnan(measures.at_rate(normal[:2], error[:2], 0.75, draws)).tolist() == [True, False, True]
 
 
 def test_at_rate_leaves_out_films_without_an_error():
     normal = np.asarray([[0, 0], [1, 1]], bool)
     error = np.asarray([[0.0, np.nan], [0.4, np.nan]])
-    assert progress.at_rate(normal, error, 1.0, np.asarray([[0, 1]])) == pytest.approx([0.4])
+    assert measures.at_rate(normal, error, 1.0, np.asarray([[0, 1]])) == pytest.approx([0.4])
 
 
 def planted(n: int = 40) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -71,7 +71,7 @@ def planted(n: int = 40) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 def test_equal_rate_finds_the_better_mode_and_its_paired_interval():
     normal, errors = planted()
-    out = progress.equal_rate(normal, errors, 0.5, "gray")
+    out = measures.equal_rate(normal, errors, 0.5, "gray")
     assert set(out["uniform"]) == {"value"}
     assert out["uniform"]["value"]["value"] == pytest.approx(errors["uniform"][2].mean())
     difference = out["gated"]["difference"]
@@ -85,7 +85,7 @@ def test_equal_rate_finds_the_better_mode_and_its_paired_interval():
 
     # The films' own spread is common to both modes and must cancel; only the uncertain rate is left.
     assert width(difference) < 0.5 * width(out["gated"]["value"])
-    swapped = progress.equal_rate(normal, {"uniform": errors["gated"], "gated": errors["uniform"]}, 0.5, "gray")
+    swapped = measures.equal_rate(normal, {"uniform": errors["gated"], "gated": errors["uniform"]}, 0.5, "gray")
     assert swapped["gated"]["difference"]["value"] == pytest.approx(-difference["value"])
     assert swapped["gated"]["difference"]["low"] == pytest.approx(-difference["high"])
 
@@ -95,7 +95,7 @@ def test_equal_rate_of_a_mode_with_a_lower_error_at_each_lambda_but_a_lower_rate
     normal, errors = planted()
     slow = normal["uniform"][[0, 0, 0, 1, 2]]  # reaches 1/2 at the last lambda only
     cheaper = errors["uniform"] - 0.01 * np.arange(5)[:, None]
-    out = progress.equal_rate({"uniform": normal["uniform"], "slow": slow}, {**errors, "slow": cheaper}, 0.5, "gray")
+    out = measures.equal_rate({"uniform": normal["uniform"], "slow": slow}, {**errors, "slow": cheaper}, 0.5, "gray")
     assert (cheaper[1:] < errors["uniform"][1:]).all()
     assert out["slow"]["difference"]["value"] == pytest.approx(4 * 0.09 - 2 * 0.1)
 
@@ -103,7 +103,7 @@ def test_equal_rate_of_a_mode_with_a_lower_error_at_each_lambda_but_a_lower_rate
 def test_equal_rate_that_is_not_reached_has_no_value():
     normal, errors = planted()
     normal["gated"] = np.zeros_like(normal["gated"])
-    out = progress.equal_rate(normal, errors, 0.8, "gray")
+    out = measures.equal_rate(normal, errors, 0.8, "gray")
     for leaf in (out["gated"]["value"], out["gated"]["difference"]):
         assert (leaf["value"], leaf["low"], leaf["high"]) == (None, None, None)
     assert out["uniform"]["value"]["value"] is not None
@@ -114,31 +114,31 @@ def test_equal_rate_that_is_only_just_reached_has_a_value_without_interval():
     normal["gated"] = (
         normal["gated"] & (np.arange(5) <= 2)[:, None] | normal["gated"][2][None] & (np.arange(5) > 2)[:, None]
     )  # stays at 1/2, which about half of the resamples miss
-    leaf = progress.equal_rate(normal, errors, 0.5, "gray")["gated"]["value"]
+    leaf = measures.equal_rate(normal, errors, 0.5, "gray")["gated"]["value"]
     assert leaf["value"] == pytest.approx(errors["gated"][2].mean())
     assert leaf["low"] is None
     assert leaf["high"] is None
 
 
 def test_rate_leaf_is_wilsons():
-    leaf = progress.rate_leaf(np.asarray([True] * 8 + [False] * 2))
+    leaf = measures.rate_leaf(np.asarray([True] * 8 + [False] * 2))
     z, p, n = 1.959964, 0.8, 10
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     assert leaf["value"] == 0.8
     assert (leaf["low"], leaf["high"]) == pytest.approx((middle - half, middle + half), abs=1e-5)
     assert leaf["n"] == 10
-    assert progress.rate_leaf(np.zeros(0, bool))["value"] is None
+    assert measures.rate_leaf(np.zeros(0, bool))["value"] is None
 
 
 def test_mean_leaf_leaves_out_what_has_no_value():
     values = np.asarray([1.0, 2.0, 3.0, 6.0])
-    leaf = progress.mean_leaf(values, "gray")
+    leaf = measures.mean_leaf(values, "gray")
     assert leaf["value"] == 3.0
     assert 1.0 <= leaf["low"] < 3.0 < leaf["high"] <= 6.0
     assert leaf["n"] == 4
-    assert progress.mean_leaf(np.concatenate([values, [np.nan, np.nan]]), "gray") == leaf
-    empty = progress.mean_leaf(np.full(3, np.nan), "gray")
+    assert measures.mean_leaf(np.concatenate([values, [np.nan, np.nan]]), "gray") == leaf
+    empty = measures.mean_leaf(np.full(3, np.nan), "gray")
     assert (empty["value"], empty["n"]) == (None, 0)
 
 
@@ -156,7 +156,7 @@ def fake_films(n: int = 6, size: int = 8) -> dict[str, np.ndarray]:
 def measured(films: dict[str, np.ndarray], image: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Of films whose features are their pixels."""
     films = {**films, "pooled": films["image"].reshape(len(image), -1)}
-    return progress.measures(films, {"image": image, "pooled": image.reshape(len(image), -1)})
+    return measures.measures(films, {"image": image, "pooled": image.reshape(len(image), -1)})
 
 
 def test_measures_of_an_untouched_film():
@@ -228,7 +228,7 @@ def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 def test_results_of_a_finished_sweep(tmp_path: Path):
     write_sweep(tmp_path, fake_films())
-    out = progress.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
     found = dict(leaves(out))
     assert all(set(leaf) == LEAF for leaf in found.values())
     assert found["progress.untreated.normal_rate.independent"]["value"] == 0
@@ -250,7 +250,7 @@ def test_results_of_a_finished_sweep(tmp_path: Path):
 
 def test_results_are_what_the_report_reads(tmp_path: Path):
     write_sweep(tmp_path, fake_films())
-    out = progress.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
     manifest.write_json(tmp_path / "results.json", out)
     manifest.write_json(tmp_path / "manifest.json", {"config": {}})
     assert json.loads((tmp_path / "results.json").read_text()) == out
@@ -263,7 +263,7 @@ def test_results_are_what_the_report_reads(tmp_path: Path):
 def test_results_of_real_films_have_no_twin(tmp_path: Path):
     films = {key: value for key, value in fake_films().items() if key not in ("twin", "lesion")}
     write_sweep(tmp_path, films)
-    out = progress.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
     paths = [path for path, _ in leaves(out)]
     assert "progress.uniform.400.mae.outside" in paths
     assert not any("twin" in path for path in paths)

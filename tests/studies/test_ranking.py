@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxrjax.metrics import bootstrap
-from cxrjax.studies import pixels, progress, ranking, realism, solvers
+from cxrjax.studies.treatment import measures, pixels, ranking, realism, solvers
 
 
 def leaf(value: float | None, half: float = 0.01) -> dict[str, float | int | str | None]:
@@ -89,7 +89,7 @@ def test_the_difference_to_the_pixel_arm_is_paired_at_equal_rate():
     n, rng = 40, np.random.default_rng(0)
     normal = np.stack([np.zeros(n), (np.arange(n) < 30).astype(float)])
     error = np.stack([np.zeros(n), rng.uniform(0.1, 0.3, n)])
-    found = progress.equal_rate(
+    found = measures.equal_rate(
         dict.fromkeys(("uniform", "a", "pixel_a"), normal),
         {"uniform": error, "a": error, "pixel_a": error + np.array([[0.0], [0.2]])}, 0.5, "gray level",
     )  # fmt: skip

@@ -9,8 +9,7 @@ import pytest
 from scipy import special
 from sklearn import metrics as sk
 
-from cxrjax.metrics import bootstrap, calibration, thresholds
-from cxrjax.studies import scoring
+from cxrjax.metrics import bootstrap, calibration, scoring, thresholds
 from cxrjax.types import UserError
 
 LEAF = {"value", "low", "high", "n", "unit"}

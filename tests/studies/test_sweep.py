@@ -12,8 +12,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
+from cxrjax.infer import batches, classifier
+from cxrjax.infer import diffusion as systems
 from cxrjax.ops import cam, diffusion, guidance, noise
-from cxrjax.studies import arms, chunks, judges, sweep, systems
+from cxrjax.studies.treatment import arms, sweep
 from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -53,7 +55,7 @@ def test_chunks_keep_every_row_in_order_and_compile_once(size, n):
         return {"sum": x + y[:, None], "first": x[:, 0]}
 
     x, y = np.arange(3.0 * n, dtype=np.float32).reshape(n, 3), np.arange(n, dtype=np.float32)
-    out = chunks.in_chunks(mesh, size, function, x, y)
+    out = batches.in_chunks(mesh, size, function, x, y)
     np.testing.assert_array_equal(out["sum"], x + y[:, None])
     np.testing.assert_array_equal(out["first"], x[:, 0])
     assert len(traces) == 1
@@ -70,15 +72,15 @@ def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path):
     path = tmp_path / "new" / "a.npz"
     bad: Any = Broken()
     with pytest.raises(RuntimeError, match="no space"):
-        chunks.write_arrays(path, good=np.ones(4), bad=bad)
+        arrays.write_arrays(path, good=np.ones(4), bad=bad)
     assert not path.exists()
     assert not list(path.parent.glob("*.npz"))
-    chunks.write_arrays(path, good=np.ones(4))
+    arrays.write_arrays(path, good=np.ones(4))
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match="no space"):
-        chunks.write_arrays(path, good=np.zeros(4), bad=bad)
+        arrays.write_arrays(path, good=np.zeros(4), bad=bad)
     assert path.read_bytes() == before
-    chunks.write_arrays(path, good=np.zeros(4))
+    arrays.write_arrays(path, good=np.zeros(4))
     assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
     np.testing.assert_array_equal(np.load(path)["good"], np.zeros(4))
 
@@ -97,9 +99,9 @@ def weights(net: Any, seed: int, *args: Any) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def judge(seed: int, net: Any = CLASSIFIER) -> judges.Judge:
+def judge(seed: int, net: Any = CLASSIFIER) -> classifier.Judge:
     variables = weights(net, seed, np.zeros((1, 16, 16, 1), np.float32))
-    return judges.Judge(net, classify.Options(), {"net": variables}, 0, 1)
+    return classifier.Judge(net, classify.Options(), {"net": variables}, 0, 1)
 
 
 def denoiser() -> systems.System:
@@ -165,14 +167,14 @@ def test_every_mode_at_every_lambda_is_a_file(finished: Path):
 def test_each_judge_scores_with_its_own_weights(finished: Path):
     found = arrays(finished, "uniform_0060")
     for name, j in (("cam_network", judge(0)), ("independent", judge(2))):
-        expected, pooled = judges.look(j, jnp.asarray(found["image"])[..., None])
+        expected, pooled = classifier.look(j, jnp.asarray(found["image"])[..., None])
         np.testing.assert_allclose(found[f"normal_probability_{name}"], expected, atol=1e-5)
     np.testing.assert_allclose(found["pooled"], pooled, atol=1e-4)  # the independent judge's
 
 
 def test_masks_are_the_cam_networks_and_modes_obey_them(finished: Path):
     masks = arrays(finished, "masks")
-    heat = judges.heat(judge(0), "gradcam", "difference", jnp.asarray(films()))
+    heat = classifier.heat(judge(0), "gradcam", "difference", jnp.asarray(films()))
     soft, hard = (cam.to_mask(heat, (16, 16), threshold=threshold)[..., 0] for threshold in (None, 0.3))
     np.testing.assert_allclose(masks["time_gated"], soft, atol=1e-5)
     masks["hard"] = masks["time_gated_hard"]
@@ -213,7 +215,7 @@ def test_the_difference_ignores_a_shift_common_to_both_logits():
     shifted = jax.tree_util.tree_map_with_path(lambda path, x: x + common if x is kernel else x, plain.variables)
 
     def heat(target: str, variables: Any) -> np.ndarray:
-        return np.asarray(judges.heat(plain._replace(variables=variables), "gradcam", target, jnp.asarray(films())))
+        return np.asarray(classifier.heat(plain._replace(variables=variables), "gradcam", target, jnp.asarray(films())))
 
     difference = heat("difference", plain.variables)
     assert difference.shape == (4, 4, 4)
@@ -229,7 +231,7 @@ def test_cam_and_gradcam_agree_up_to_the_bias_and_the_area(target: str):
     bias = one.variables["net"]["params"]["head"]["classes"]["bias"]
     variables = jax.tree.map(lambda x: np.zeros_like(x) if x is bias else x, one.variables)
     one, image = one._replace(variables=variables), jnp.asarray(films())
-    plain, grad = (np.asarray(judges.heat(one, source, target, image)) for source in ("cam", "gradcam"))
+    plain, grad = (np.asarray(classifier.heat(one, source, target, image)) for source in ("cam", "gradcam"))
     np.testing.assert_allclose(grad * plain[0].size, plain, atol=1e-5)
     assert plain.max() > 0
 
@@ -238,7 +240,7 @@ def test_cam_behind_hidden_layers_is_refused():
     net = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), hidden=(8,))
     wide = judge(0, net)
     with pytest.raises(UserError, match="hidden"):
-        judges.heat(wide, "cam", "difference", jnp.asarray(films()))
+        classifier.heat(wide, "cam", "difference", jnp.asarray(films()))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:

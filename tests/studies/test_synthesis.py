@@ -15,8 +15,13 @@ import pytest
 from PIL import Image
 
 from cxrjax import data, infer, manifest, phases
-from cxrjax.report import contact
-from cxrjax.studies import STUDIES, fdd, features, finished, made, synthesis, synthesis_tables, use_of_films
+from cxrjax.infer import finished
+from cxrjax.infer import generator as made
+from cxrjax.phases import context, members, start
+from cxrjax.report.synthesis import contact
+from cxrjax.studies import STUDIES
+from cxrjax.studies.synthesis import fdd, features, study, tables
+from cxrjax.studies.synthesis import use as use_of_films
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -47,7 +52,7 @@ def smallest(name: str, cache: Path) -> Any:
     return config
 
 
-def begin(config: Any, workdir: Path) -> phases.Context:
+def begin(config: Any, workdir: Path) -> context.Context:
     """A context whose phases ended where they began, with their checkpoints and a manifest."""
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = meshes.make(1)
@@ -55,14 +60,14 @@ def begin(config: Any, workdir: Path) -> phases.Context:
     states = {}
     for name in config.phases:
         task = TASKS[config[name].task](config[name], tuple(config.data.classes))
-        example = phases.example_batch(config, 1)
-        states[name] = jax.jit(task.init)(phases.name_key(jax.random.key(0), name), example)
+        example = members.example_batch(config, 1)
+        states[name] = jax.jit(task.init)(members.name_key(jax.random.key(0), name), example)
         with Checkpoints(workdir / "checkpoints" / name) as checkpoints:
             checkpoints.save(1, states[name], {}, {}, done=True)
     record = {"finished": True, "command": "", "config": manifest.plain(config)}
     manifest.write_json(workdir / "manifest.json", record)
     log = logs.Log(workdir)
-    return phases.Context(config, films, workdir, mesh, jax.random.key(0), log, states, {})
+    return context.Context(config, films, workdir, mesh, jax.random.key(0), log, states, {})
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     STUDIES["synthesis"].check(config)
     context = begin(config, folder / "cgan")
     notes = STUDIES["synthesis"].check_films(config, context.films)
-    return SimpleNamespace(context=context, notes=notes, results=synthesis.run(context), folder=folder)
+    return SimpleNamespace(context=context, notes=notes, results=study.run(context), folder=folder)
 
 
 def test_every_model_is_measured_with_the_same_films_and_the_floor(ran):
@@ -124,7 +129,7 @@ def test_the_page_finds_its_files(ran):
 def test_a_second_pass_trains_nothing_and_finds_the_same(ran):
     log = ran.context.workdir / "metrics.jsonl"
     before = log.read_text()
-    again = synthesis.run(ran.context)
+    again = study.run(ran.context)
     assert log.read_text() == before
     assert again["use"] == ran.results["use"]
     assert again["fdd"] == ran.results["fdd"]
@@ -199,7 +204,7 @@ def test_another_runs_classifier_measures_too(ran):
     context = ran.context._replace(config=config, states={})
     phases.run(context, "features", lambda context, member: None)
     assert not context.states
-    assert phases.origins(config)["features"] == f"run {ran.folder / 'cdcgan'}"
+    assert start.origins(config)["features"] == f"run {ran.folder / 'cdcgan'}"
 
 
 def test_a_run_that_cannot_be_read_is_told(ran, tmp_path):
@@ -235,19 +240,19 @@ def test_what_could_not_work_is_refused_by_name(ran, changes, message):
         with config.ignore_type():
             config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message):
-        synthesis.check(config)
+        study.check(config)
 
 
 def test_films_of_several_findings_belong_to_the_first_by_priority(ran):
     label = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [np.nan, 0, 0, 1]], np.float32)
     # Cardiomegaly before Effusion, Mass before Pneumothorax; none is Normal; unknown counts as absent.
-    assert synthesis.class_of(ran.context.config, label).tolist() == [0, 2, 4, 3]
+    assert study.class_of(ran.context.config, label).tolist() == [0, 2, 4, 3]
 
 
 def test_a_generator_without_normal_films_is_not_shown_any(ran):
     config = ran.context.config.copy_and_resolve_references()
     config.gan.normal = "drop"
-    (member,) = phases.members(config, ran.context.films, "gan")
+    (member,) = members.members(config, ran.context.films, "gan")
     label = ran.context.films.table("train")["labels"][member.keep]
     assert (label == 1).any(axis=1).all()
     assert len(member.keep) < ran.context.films.splits["train"]
@@ -268,7 +273,7 @@ def test_a_headline_without_distances_says_so(ran):
     nothing = {"value": None, "low": None, "high": None, "n": 0, "unit": ""}
     entry["mean"] = dict.fromkeys(entry["mean"], nothing)
     entry["minus_baseline"] = nothing
-    sentence = synthesis_tables.headline(results)
+    sentence = tables.headline(results)
     assert sentence.startswith("No class has films enough")
     assert "macro AUROC" in sentence
     assert "difference" not in sentence

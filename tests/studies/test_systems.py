@@ -14,8 +14,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
+from cxrjax.infer import classifier, finished
+from cxrjax.infer import diffusion as systems
 from cxrjax.ops import cam, diffusion, guidance, noise
-from cxrjax.studies import arms, finished, judges, masks, pixels, systems
+from cxrjax.studies.treatment import arms, masks, pixels
 from cxrjax.tasks import classify, latent
 from cxrjax.types import UserError
 
@@ -108,12 +110,12 @@ def test_a_classifier_of_latents_explains_them_on_their_own_grid(system):
     z = jnp.zeros((1, *CODEC.latent_shape(IMAGE.shape)[1:]))
     variables = {k: system.variables[k] for k in ("autoencoder", "scale")}
     variables["net"] = jax.jit(net.init)(jax.random.key(3), z)
-    judge = judges.Judge(net, classify.Options(normalize="symmetric"), variables, 0, 1, CODEC)
+    judge = classifier.Judge(net, classify.Options(normalize="symmetric"), variables, 0, 1, CODEC)
     codec = (CODEC, variables["autoencoder"], variables["scale"])
     np.testing.assert_allclose(judge.shown(IMAGE), latent.to_latent(*codec, IMAGE), atol=1e-5)
-    heat = judges.heat(judge, "latent_gradcam", "difference", IMAGE)
+    heat = classifier.heat(judge, "latent_gradcam", "difference", IMAGE)
     assert heat.shape == (2, *CODEC.latent_shape(IMAGE.shape)[1:3])
-    normal, pooled = judges.look(judge, IMAGE)
+    normal, pooled = classifier.look(judge, IMAGE)
     assert normal.shape == (2,)
     assert pooled.shape == (2, 8)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrjax.studies import treatment
+from cxrjax.studies.treatment import study
 from cxrjax.types import UserError
 
 LABEL = np.eye(2, dtype=np.float32)[np.random.default_rng(0).permutation([0] * 12 + [1] * 8)]
@@ -17,32 +17,32 @@ PATIENTS = np.asarray([f"p{i}" for i in range(20)])
 
 @pytest.mark.parametrize("normal", [0, 1])
 def test_the_diseased_come_first_then_the_controls_each_film_once(normal):
-    chosen = treatment.choose(LABEL, normal, PATIENTS, 5, 3, seed=0)
+    chosen = study.choose(LABEL, normal, PATIENTS, 5, 3, seed=0)
     healthy = LABEL[chosen, normal] == 1
     assert healthy.tolist() == [False] * 5 + [True] * 3
     assert len(set(chosen.tolist())) == 8
 
 
 def test_the_choice_is_the_seeds_and_differs_between_seeds():
-    chosen = [treatment.choose(LABEL, 0, PATIENTS, 4, 4, seed=seed).tolist() for seed in (0, 0, 1, 2, 3)]
+    chosen = [study.choose(LABEL, 0, PATIENTS, 4, 4, seed=seed).tolist() for seed in (0, 0, 1, 2, 3)]
     assert chosen[0] == chosen[1]
     assert len({tuple(c) for c in chosen[1:]}) > 1
 
 
 def test_more_controls_do_not_change_which_diseased_films_are_chosen():
-    few, many = treatment.choose(LABEL, 0, PATIENTS, 4, 2, seed=0), treatment.choose(LABEL, 0, PATIENTS, 4, 6, seed=0)
+    few, many = study.choose(LABEL, 0, PATIENTS, 4, 2, seed=0), study.choose(LABEL, 0, PATIENTS, 4, 6, seed=0)
     assert few[:4].tolist() == many[:4].tolist()
 
 
 def test_asking_for_more_than_there_are_gives_all_of_them():
-    assert sorted(treatment.choose(LABEL, 0, PATIENTS, 100, 100, seed=0).tolist()) == list(range(20))
+    assert sorted(study.choose(LABEL, 0, PATIENTS, 100, 100, seed=0).tolist()) == list(range(20))
 
 
 def test_a_patient_gives_one_film_and_an_unknown_label_none():
     twice = np.asarray([f"p{i // 2}" for i in range(20)])
     label = np.eye(2, dtype=np.float32)[[0, 0, 1, 1] * 5]
     label[:4] = np.nan
-    chosen = treatment.choose(label, 0, twice, 100, 100, seed=0)
+    chosen = study.choose(label, 0, twice, 100, 100, seed=0)
     assert len(chosen) == len(set(twice[chosen])) == 8
     assert chosen.min() >= 4
 
@@ -51,7 +51,7 @@ def test_a_patient_gives_one_film_and_an_unknown_label_none():
 def test_a_part_without_one_kind_is_refused_by_name(column, missing):
     label = np.eye(2, dtype=np.float32)[[column] * 6]
     with pytest.raises(UserError, match=f"no {missing} film"):
-        treatment.choose(label, 0, PATIENTS[:6], 2, 2, seed=0)
+        study.choose(label, 0, PATIENTS[:6], 2, 2, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_part_without_one_kind_is_refused_by_name(column, missing):
 )
 def test_the_held_out_part_is_the_test_part_where_there_is_one(splits, part):
     films: Any = SimpleNamespace(splits=splits)
-    assert treatment.held_out(films) == part
+    assert study.held_out(films) == part

@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
+from cxrjax.infer import diffusion as systems
 from cxrjax.ops import diffusion, guidance, noise
-from cxrjax.studies import systems
 from cxrjax.tasks import ddpm
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.train.optim import path_of

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from cxrjax import defaults, models
-from cxrjax.ops import multiscale
+from cxrjax.ops import ms_ssim
 from cxrjax.tasks import TASKS, gan
 from cxrjax.types import Batch, UserError
 
@@ -95,7 +95,7 @@ def test_rows_hold_the_likeness_of_a_film_to_another_of_its_condition(state):
     assert np.array_equal(rows["condition"], [1, 3, 1, 3, 3, 1, 0, 3])
     partner = {0: 2, 1: 3, 2: 5, 3: 4, 4: 1, 5: 0}
     for i, j in partner.items():
-        expected = multiscale.ms_ssim(films.image[[i]], films.image[[j]])
+        expected = ms_ssim.ms_ssim(films.image[[i]], films.image[[j]])
         assert float(rows["real"][i]) == pytest.approx(float(expected[0]), abs=1e-5)
     assert np.isnan(rows["real"][6])  # the only film of its condition
     made = np.asarray(rows["made"])

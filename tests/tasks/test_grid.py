@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from cxrjax import defaults
-from cxrjax.tasks import classify, grid
+from cxrjax.tasks import cells as grid
+from cxrjax.tasks import classify
 from cxrjax.train import mesh as meshes
 from cxrjax.train import optim
 from cxrjax.types import Batch, State

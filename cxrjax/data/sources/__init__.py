@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cxrjax.data.source import Source
 from cxrjax.data.sources import covid3, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
+from cxrjax.data.sources.base import Source
 
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "phantom": phantom.source,

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits, tables
-from cxrjax.data.source import Record, Source, content, digest, existing
+from cxrjax.data import splits
+from cxrjax.data.sources import tables
+from cxrjax.data.sources.base import Record, Source, content, digest, existing
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits, tables
-from cxrjax.data.source import Record, Source, choice, content, digest, existing, films_in
-from cxrjax.data.sources import kermany
+from cxrjax.data import splits
+from cxrjax.data.sources import kermany, tables
+from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing, films_in
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.data import splits
-from cxrjax.data.source import Record, Source, digest, existing, films_in
+from cxrjax.data.sources.base import Record, Source, digest, existing, films_in
 from cxrjax.types import UserError
 
 LABEL_VERSION = "kermany-2018-v2"

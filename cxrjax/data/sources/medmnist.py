@@ -13,7 +13,7 @@ import numpy as np
 
 from cxrjax.data import splits
 from cxrjax.data.labels import CHESTXRAY14
-from cxrjax.data.source import Record, Source, digest, existing
+from cxrjax.data.sources.base import Record, Source, digest, existing
 from cxrjax.types import UserError
 
 LABEL_VERSION = "medmnist-v2"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from cxrjax.data import splits
-from cxrjax.data.source import Record, Source, digest, existing
 from cxrjax.data.sources import mimic_cxr, nih
+from cxrjax.data.sources.base import Record, Source, digest, existing
 
 # 179,130 films in all less the 112,120 of NIH, and the share of them that was not trained on.
 LIMIT = 67_010

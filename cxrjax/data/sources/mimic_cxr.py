@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits, tables
+from cxrjax.data import splits
 from cxrjax.data.labels import CHESTXRAY14
-from cxrjax.data.source import Record, Source, choice, content, digest, existing
+from cxrjax.data.sources import tables
+from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing
 from cxrjax.types import UserError
 
 # The seven findings that both label sets know; the other seven of ChestX-ray14 are unknown on these films.

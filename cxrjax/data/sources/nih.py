@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits, tables
+from cxrjax.data import splits
 from cxrjax.data.labels import CHESTXRAY14
-from cxrjax.data.source import FILM_SUFFIXES, Box, Record, Source, choice, content, digest, existing
-from cxrjax.data.sources import nih_lists
+from cxrjax.data.sources import nih_lists, tables
+from cxrjax.data.sources.base import FILM_SUFFIXES, Box, Record, Source, choice, content, digest, existing
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
 

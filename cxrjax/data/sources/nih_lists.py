@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxrjax.data import tables
 from cxrjax.data.labels import CHESTXRAY14
+from cxrjax.data.sources import tables
 from cxrjax.types import UserError
 
 # The lists of github.com/arnoweng/CheXNet, which most reports on these 14 findings use: sha256 of the sorted names, a

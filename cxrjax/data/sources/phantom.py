@@ -14,7 +14,7 @@ import numpy as np
 
 from cxrjax.data import phantom, splits, truth
 from cxrjax.data.labels import FINDINGS
-from cxrjax.data.source import Record, Source, digest
+from cxrjax.data.sources.base import Record, Source, digest
 from cxrjax.types import UserError
 
 LABEL_VERSION = "phantom-1"

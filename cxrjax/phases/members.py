@@ -1,0 +1,104 @@
+"""The members of a phase: folds of the patients, seeds, or the only one; their names, and which films they see."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cxrjax import data
+from cxrjax.data import splits
+from cxrjax.types import Batch, Key, UserError
+
+
+class Member(NamedTuple):
+    """One training of a phase: a fold of the patients, another seed, or the only one.
+
+    Attributes:
+      name: of its checkpoints, log lines and predictions.
+      phase: the name of its config.
+      number: from 0.
+      keep: positions in the train part that it trains on; None for all.
+      held_out: positions in the train part that are its test films; None where a part of its own is.
+    """
+
+    name: str
+    phase: str
+    number: int
+    keep: np.ndarray | None
+    held_out: np.ndarray | None
+
+
+def name_key(key: Key, name: str) -> Key:
+    """A key of its own for a name, stable over runs and Python's hash seed."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
+
+def names(config: Any, phase: str) -> list[str]:
+    """The names of a phase's members: its own, or one a fold or seed."""
+    count = max(config[phase].get("folds", 0), config[phase].get("seeds", 1))
+    return [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
+
+
+def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
+    """(n,) the fold of each film of the train part, the same for every phase, the floor and the checks."""
+    table = films.table("train")
+    return splits.folds(table["patient"].tolist(), table["labels"], folds, seed=config.data.seed)
+
+
+def field_of(config: Any, phase: str) -> str:
+    """What of the films a phase reads: "enh", the local-phase channels made with them, or "image"."""
+    return "enh" if config[phase].get("input", "cxr") == "enh" and config.data.get("enh", False) else "image"
+
+
+def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
+    """Indices of a split's films that carry one class; None, meaning all of them, for an empty name."""
+    if not name:
+        return None
+    chosen = data.labels.select(films.table(split)["labels"], films.columns, (name,))[:, 0] == 1
+    if not chosen.any():
+        raise UserError(f"no film of the {split} part is labeled {name!r}, which this phase is to see only")
+    return np.flatnonzero(chosen)
+
+
+def kept(config: Any, films: data.Prepared, split: str, phase: str) -> np.ndarray | None:
+    """Indices of a split's films that a phase sees; None for all of them.
+
+    A phase with `normal = "drop"` sees only films of its classes.
+    """
+    chosen = only(films, split, config[phase].only)
+    if config[phase].get("normal", "") != "drop":
+        return chosen
+    label = data.labels.select(films.table(split)["labels"], films.columns, tuple(config.data.classes))
+    sick = np.flatnonzero((label == 1).any(axis=1))
+    if not len(sick):
+        raise UserError(
+            f"no film of the {split} part has any of {', '.join(config.data.classes)}, and Normal is dropped"
+        )
+    return sick if chosen is None else np.intersect1d(sick, chosen)
+
+
+def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
+    """A phase's members: `folds` patient-grouped, stratified folds of the train part, or `seeds` trainings on all."""
+    keep = kept(config, films, "train", phase)
+    folds = config[phase].get("folds", 0)
+    if folds < 2:
+        return [Member(name, phase, i, keep, None) for i, name in enumerate(names(config, phase))]
+    number = folds_of(config, films, folds)
+    allowed = np.arange(len(number)) if keep is None else keep
+    return [
+        Member(name, phase, i, allowed[number[allowed] != i], allowed[number[allowed] == i])
+        for i, name in enumerate(names(config, phase))
+    ]
+
+
+def example_batch(config: Any, devices: int, channels: int = 1) -> Batch:
+    """Blank films of the run's shape, one a device."""
+    return Batch.blank(devices, config.data.size, len(config.data.classes), channels)
+
+
+def example_of(config: Any, phase: str, devices: int) -> Batch:
+    """Blank films as the phase reads them."""
+    return example_batch(config, devices, 3 if field_of(config, phase) == "enh" else 1)

@@ -1,0 +1,166 @@
+"""A phase of a run: which films and members it trains on, what it brings from earlier phases, and its training."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+from clu import parameter_overview
+from jax.sharding import Mesh
+
+from cxrjax import data, weights
+from cxrjax.errors import lookup
+from cxrjax.infer import finished
+from cxrjax.ops import losses
+from cxrjax.phases import grid, members, start
+from cxrjax.phases.context import Context
+from cxrjax.phases.members import Member
+from cxrjax.tasks import TASKS
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Batch, State, Task, UserError
+
+
+def check(config: Any, mesh: Mesh) -> None:
+    """Refuses, before films are prepared and a workdir is made, phases that could not begin.
+
+    Raises:
+      UserError: names the phase and what is wrong with its task, network, optimizer, batch, weights or shards.
+    """
+    for i, name in enumerate(config.phases):
+        phase, earlier = config[name], config.phases[:i]
+        try:
+            if phase.batch % mesh.size:
+                raise UserError(f"batch is {phase.batch}: expected a multiple of the {mesh.size} devices")
+            if phase.task == "grid":
+                grid.check(config, name)
+                continue
+            task = lookup(TASKS, phase.task, "task")(phase, tuple(config.data.classes))
+            state = jax.eval_shape(task.init, jax.random.key(0), members.example_of(config, name, mesh.size))
+            meshes.state_shardings(mesh, state, tuple(tuple(r) for r in config.mesh.shard))
+            if phase.get("folds", 0) > 1 and phase.get("seeds", 1) > 1:
+                raise UserError("folds and seeds are both set; one phase repeats one way")
+            if phase.carry:
+                start.check_carry(phase, lookup({name: config[name] for name in earlier}, phase.carry, "carry"))
+            for given, source in phase.get("given", ()):
+                lookup({other: config[other] for other in earlier}, source, f"given ({given}: phase)")
+            if phase.get("from_run", ""):
+                finished.check_same(phase.from_run, name, config)
+            if phase.get("crop", 0) > config.data.size:
+                raise UserError(f"crop is {phase.crop}, larger than data.size, {config.data.size}")
+            balanced = tuple(phase.get("class_weight", ())) == ("balanced",)
+            if phase.get("folds", 0) > 1 and (balanced or phase.get("optim_from", "")):
+                raise UserError("balanced class weights and a grid's winner would come from films that folds hold out")
+            if phase.get("optim_from", ""):
+                lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
+            if phase.get("weights", ""):
+                weights.describe(phase.weights)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
+
+def resolve(context: Context, phase: str) -> Any:
+    """A phase's config with what is found only in a run: balanced class weights, a grid's best optimizer."""
+    config = context.config[phase]
+    if tuple(config.get("class_weight", ())) == ("balanced",):
+        classes = tuple(context.config.data.classes)
+        label = data.labels.select(context.films.table("train")["labels"], context.films.columns, classes)
+        present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
+        if not present.all():
+            missing = [name for name, count in zip(classes, present, strict=True) if not count]
+            raise UserError(f"{phase}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
+        exclusive = config.loss in losses.EXCLUSIVE
+        weight = len(label) / (len(classes) * present) if exclusive else absent / present
+        config = config.copy_and_resolve_references()
+        with config.ignore_type():
+            config.class_weight = tuple(float(w) for w in weight)
+    if config.get("optim_from", ""):
+        best = context.found[config.optim_from]["best"]
+        config = config.copy_and_resolve_references()
+        config.optim.update({"name": best["optimizer"], "lr": float(best["lr"]), "b1": float(best["momentum"])})
+        context.log.say(f"{phase}: {best['optimizer']}, learning rate {best['lr']:g}, momentum {best['momentum']:g}")
+    return config
+
+
+def train(context: Context, member: Member, config: Any, task: Task) -> State:
+    """Trains one member of a phase, or brings back its finished state.
+
+    Args:
+      context: the run's.
+      member: which films, under which name.
+      config: the phase's, resolved.
+      task: made of it; members that share one share its compilations.
+    """
+    films, mesh = context.films, context.mesh
+    classes = tuple(context.config.data.classes)
+    # Seeds of the same number begin alike and see films in the same order in every phase, so that arms can be paired.
+    root = f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
+    seed = zlib.crc32(f"{context.config.seed}/{root}".encode()) & 0x7FFFFFFF
+    shard = (jax.process_index(), jax.process_count())
+    field = members.field_of(context.config, member.phase)
+    read = partial(data.batches, films, "train", classes=classes, batch_size=config.batch, seed=seed, shard=shard)
+    stream = read(
+        keep=member.keep, augment=tuple(config.augment), field=field, balance=bool(config.get("balance", False))
+    )
+    evals: Callable[[], Iterator[Batch]] | None = None
+    if films.splits.get("val") and member.held_out is None:
+        shown = members.kept(context.config, films, "val", member.phase)
+        size = meshes.whole_batch(mesh, config.eval_batch)
+        evals = partial(
+            data.eval_batches, films, "val", classes=classes, batch_size=size, keep=shown, shard=shard, field=field
+        )
+    example = members.example_of(context.config, member.phase, mesh.size)
+    key = members.name_key(context.key, root)
+    _announce(context, config, member, jax.eval_shape(task.init, key, example))
+    phase = loop.Phase(
+        member.name, config.steps, config.log_every, config.eval_every, config.save_every, config.select,
+        tuple(config.metric),
+    )  # fmt: skip
+    return loop.fit(
+        task, phase, stream=stream, evals=evals, example=example, workdir=context.workdir, mesh=mesh, key=key,
+        log=context.log, carry=start.begin(context, config, member),
+        shard_rules=tuple(tuple(r) for r in context.config.mesh.shard),
+    )  # fmt: skip
+
+
+def _announce(context: Context, config: Any, member: Member, abstract: State) -> None:
+    overviews = []
+    for network, params in abstract.params.items():
+        count = parameter_overview.count_parameters(params)
+        work = f"{config.steps:,} steps of {config.batch} films"
+        context.log.say(f"{member.name}: {config.net.name} ({network}), {count:,} parameters, {work}")
+        overviews.append(parameter_overview.get_parameter_overview(params, include_stats=False))
+    if jax.process_index() == 0 and member.number == 0:
+        (context.workdir / f"parameters_{member.phase}.txt").write_text("\n".join(overviews) + "\n")
+
+
+def run(context: Context, phase: str, after: Callable[[Context, Member], None]) -> None:
+    """Trains every member of a phase; `after` each one, what a study keeps of it is written.
+
+    A grid phase leaves its findings in `context.found`, any other its states in `context.states`.
+    """
+    if context.config[phase].get("run", ""):
+        context.log.say(f"{phase}: taken from {context.config[phase].run}")
+        return
+    if context.config[phase].get("from_run", ""):
+        other = finished.open_run(context.config[phase].from_run)
+        example = members.example_of(context.config, phase, context.mesh.size)
+        context.states[phase] = finished.state_of(other, phase, example, context.mesh)
+        context.log.say(f"{phase}: taken from {other.workdir}")
+        return
+    if context.config[phase].task == "grid":
+        context.found[phase] = grid.train(context, phase)
+        return
+    later = context.config.phases[context.config.phases.index(phase) + 1 :]
+    carried = any(context.config[name].get("carry", "") == phase for name in later)
+    config = resolve(context, phase)
+    task = TASKS[config.task](config, tuple(context.config.data.classes))
+    for member in members.of(context.config, context.films, phase):
+        context.states[member.name] = train(context, member, config, task)
+        after(context, member)
+        if not carried:  # a study needs no moments, and the next phase the memory
+            context.states[member.name] = dataclasses.replace(context.states[member.name], opt={})

@@ -1,0 +1,94 @@
+"""Where the weights of a phase begin: at chance, in an earlier phase, another run or a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from cxrjax import weights
+from cxrjax.phases import members
+from cxrjax.phases.context import Context
+from cxrjax.phases.members import Member
+from cxrjax.tasks import autoencoder, classify
+from cxrjax.train import optim
+from cxrjax.types import State, UserError
+
+
+def bring(config: Any, earlier: State, fresh: State) -> State:
+    """A fresh state with an earlier phase's weights, statistics and averages.
+
+    Its optimizer starts anew, unless the phase's `carry_opt` asks to go on with the moments that both have.
+    """
+    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=earlier.ema)
+    if not config.get("carry_opt", False):
+        return state
+    scale = {"lr_scale": earlier.evals["lr_scale"]} if "lr_scale" in earlier.evals else {}
+    return dataclasses.replace(state, opt=optim.carry(earlier.opt, fresh.opt), evals={**fresh.evals, **scale})
+
+
+def check_carry(phase: Any, earlier: Any) -> None:
+    """Raises UserError where weights cannot be carried, or would have seen films that a fold holds out."""
+    if phase.net.to_dict() != earlier.net.to_dict():
+        raise UserError(f"net is not that of {phase.carry}, whose weights it goes on with; set both")
+    folds, before = phase.get("folds", 0), earlier.get("folds", 0)
+    if folds > 1 and folds != before:
+        raise UserError(f"folds is {folds}, that of {phase.carry} {before}: its weights would have seen held-out films")
+    if phase.get("carry_opt", False) and phase.optim.name != earlier.optim.name:
+        raise UserError(f"carry_opt goes on with the optimizer of {phase.carry}, which is {earlier.optim.name}")
+    if phase.get("weights", ""):
+        raise UserError(f"weights and carry are both set; give {phase.carry}.weights instead")
+
+
+def begin(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
+    """What a member begins with instead of chance, and what it reads of earlier phases."""
+    carry = _carry(context, config, member)
+    if not config.get("given", ()):
+        return carry
+    frozen = {name: _variables(context, phase) for name, phase in config.given}
+
+    def whole(fresh: State) -> State:
+        state = carry(fresh) if carry else fresh
+        # A task without a use for one (no perceptual term, say) has no place for it.
+        used = {name: value for name, value in frozen.items() if name in state.frozen}
+        return dataclasses.replace(state, frozen={**state.frozen, **used})
+
+    return whole
+
+
+def _variables(context: Context, phase: str) -> Any:
+    """What a finished phase's network is applied to."""
+    config, state = context.config[phase], context.states[phase]
+    if config.task == "autoencoder":
+        return autoencoder.variables_of(state)
+    return classify.variables_of(classify.options_of(config), state)
+
+
+def _carry(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
+    """What a member begins with instead of chance."""
+    if config.carry:
+        earlier = members.names(context.config, config.carry)
+        source = earlier[member.number] if len(earlier) > member.number else earlier[0]
+        return partial(bring, config, context.states[source])
+    if config.get("weights", ""):
+        return weights.bring(config.weights, config.net.name, head=config.weights_head)
+    return None
+
+
+def origins(config: Any) -> dict[str, Any]:
+    """Where each phase's weights begin, for the manifest: "from scratch", a phase, a run, or a file and its digest."""
+    out: dict[str, Any] = {}
+    for name in config.phases:
+        carry, path = config[name].get("carry", ""), config[name].get("weights", "")
+        taken = config[name].get("run", "") or config[name].get("from_run", "")
+        out[name] = (
+            f"run {taken}"
+            if taken
+            else f"those of {carry}"
+            if carry
+            else weights.describe(path)
+            if path
+            else "from scratch"
+        )
+    return out

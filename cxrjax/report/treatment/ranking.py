@@ -1,0 +1,148 @@
+"""The arms of a treatment study side by side: their ranking, their masks, and their solvers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from cxrjax.report.draw.canvas import INK, LESION, SOFT, Sheet
+from cxrjax.report.draw.style import SYSTEM_COLORS, ArmLook, across, arm_look, band, is_wide, legend_beside, spans
+from cxrjax.report.read.workdir import PIXEL, Leaf, Run, is_number
+from cxrjax.report.treatment import arms
+from cxrjax.report.treatment.strips import cam_overlay, choose_films
+
+_REFERENCE = "ancestral"
+_WITHIN = 0.05  # of the reference, on both sides
+# The paired ones relative to the reference: what films differ in among themselves is not what solvers differ in.
+_SOLVER_MEASURES = {
+    "change_against_reference": "change of the film, relative",
+    "twin_error_against_reference": "error to the healthy twin, relative",
+    "normal_rate": "called normal",
+}
+_MASKED_FILMS = 4
+
+
+def ranking(run: Run) -> Figure | None:
+    """Every arm at one normal rate, a row each: what it changes outside the mask, and how much less than the baseline.
+
+    Arms that miss the rate stand last, with the highest that they come to.
+    """
+    level = arms.first_rate(run)
+    if not level:
+        return None
+    names = arms.ranked(run, level)
+    columns = [("mae", "outside", "value"), ("mae", "outside", "difference"), ("twin_error", "outside", "difference")]
+    found = [[arms.at_rate(run, level, name, *column) for name in names] for column in columns]
+    kept = [(column, leaves) for column, leaves in zip(columns, found, strict=True) if any(leaves)]
+    if not kept:
+        return None
+    figure = Figure(figsize=(2.1 + 3.4 * len(kept), 0.8 + 0.25 * len(names)))
+    grid = figure.subplots(1, len(kept), squeeze=False, sharey=True)[0]
+    looks = [arm_look(name, run.modes()) for name in names]
+    for ((measure, _, kind), leaves), axes in zip(kept, grid, strict=True):
+        spans(axes, leaves, looks)
+        title = "change outside the mask" if measure == "mae" else "error to the twin outside the lesion"
+        title = f"at normal rate {level}: {title}" if kind == "value" else title
+        axes.set_title(title if kind == "value" else f"{title},\nminus {arms.BASELINE}, paired")
+        axes.tick_params(axis="x", labelsize=8)
+        if kind == "difference":
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.axvline(0, color="#202124", linewidth=1, linestyle=":")
+        else:
+            if is_wide([leaf for leaf in leaves if leaf is not None]):
+                axes.set_xscale("log")
+            else:
+                axes.set_xlim(left=0)
+            for place, leaf in enumerate(leaves):
+                best = arms.best_rate(run, names[place])
+                if leaf is None and best is not None:
+                    said = f"not reached; at most {100 * best[1].value:.0f} %, at λ = {best[0]}"
+                    axes.text(0.02, place, said, transform=axes.get_yaxis_transform(), va="center", color=SOFT, size=8)
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def _distinct(run: Run) -> list[tuple[np.ndarray, list[str]]]:
+    """Every mask that an arm treats by, with the arms that share it; `uniform` ones treat everywhere."""
+    shared: dict[int, tuple[np.ndarray, list[str]]] = {}
+    for arm in (arm for arm in run.modes() if arm in run.masks and arms.mode_of(run, arm) != arms.BASELINE):
+        shared.setdefault(id(run.masks[arm]), (run.masks[arm], []))[1].append(arm)
+    return list(shared.values())
+
+
+def masks(run: Run) -> Figure | None:
+    """Diseased films, and beside each the mask of every distinct source over it, with the true lesion's outline."""
+    films, found = run.films, _distinct(run)
+    if films is None or not found:
+        return None
+    side, gap, line = 1.3, 0.05, 0.125  # inches: of a film, between films, of a line of words
+    names = [
+        [arm for arm in sharing if arm.removeprefix(PIXEL) not in sharing or arm[:6] != PIXEL] for _, sharing in found
+    ]
+    top = 0.15 + line * max(map(len, names))
+    rows = choose_films(films, diseased=_MASKED_FILMS, controls=0)
+    sheet = Sheet(0.1 + (1 + len(found)) * (side + gap), top + len(rows) * (side + gap) + 0.05, notice="")
+    for row, index in enumerate(rows):
+        y = top + row * (side + gap)
+        pictures = [films.image[index], *(cam_overlay(films.image[index], mask[index]) for mask, _ in found)]
+        for column, picture in enumerate(pictures):
+            x = 0.1 + column * (side + gap)
+            sheet.film(picture, x, y, side, vmax=1)
+            if films.lesion is not None:
+                sheet.outline(films.lesion[index].astype(np.float32), x, y, side, LESION)
+    for column, sharing in enumerate([["film"], *names]):
+        for place, name in enumerate(reversed(sharing)):
+            x, y = 0.1 + column * (side + gap), top - 0.1 - place * line
+            sheet.text(x, y, name, fontsize=7, color=INK if column else SOFT)
+    return sheet.figure
+
+
+def solvers(run: Run) -> Figure | None:
+    """Quality against network evaluations, a line a solver; the reference of many evaluations as a level."""
+    names = run.children("solvers")
+    options = run.study.get("solvers") or {}
+    measures = [m for m in _SOLVER_MEASURES if any(_points(run, name, m, ()) for name in names)]
+    if not measures:
+        return None
+    last = str(options.get("reference", ""))
+    aside = () if int(last or 0) in map(int, options.get("evaluations", ())) else ((_REFERENCE, last),)
+    count = across(len(measures), 3)
+    figure = Figure(figsize=(3.9 * max(2, count) + 1.5, 3.4))
+    grid = figure.subplots(1, count, squeeze=False)[0]
+    for measure, axes in zip(measures, grid, strict=True):
+        reference = run.leaf("solvers", _REFERENCE, last, measure)
+        if reference is not None and is_number(reference.value):
+            level, paired = float(reference.value), measure.endswith("_against_reference")
+            within = _WITHIN * (1 if paired else level)
+            axes.axhspan(level - within, level + within, color="#202124", alpha=0.07, linewidth=0)
+            axes.axhline(level, color="#202124", linewidth=1, linestyle=":", label=f"{_REFERENCE}, {last} evaluations")
+        for place, name in enumerate(names):
+            points = _points(run, name, measure, aside)
+            look = ArmLook(SYSTEM_COLORS[place % len(SYSTEM_COLORS)], "-", "os^vDPX"[place % 7])
+            band(axes, [x for x, _ in points], [leaf for _, leaf in points], look, name)
+        axes.set_xscale("log")
+        ticks = sorted({x for name in names for x, _ in _points(run, name, measure, aside)})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("network evaluations")
+        axes.set_title(_SOLVER_MEASURES[measure])
+        if measure == "normal_rate":
+            axes.set_ylim(top=min(1.02, axes.get_ylim()[1]))
+        else:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    legend_beside(grid[-1])
+    return figure
+
+
+def _points(run: Run, name: str, measure: str, aside: Any) -> list[tuple[float, Leaf]]:
+    """By evaluations, the leaves of a measure, less the (solver, evaluations) that are drawn otherwise."""
+    points = []
+    for number in run.children("solvers", name):
+        used, leaf = (run.leaf("solvers", name, number, key) for key in ("network_evaluations", measure))
+        if used is not None and leaf is not None and is_number(leaf.value) and (name, number) not in aside:
+            points.append((float(used.value), leaf))
+    return sorted(points, key=lambda point: point[0])

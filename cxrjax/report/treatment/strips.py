@@ -1,0 +1,234 @@
+"""The films of the page: which to show, and one sprite sheet for each film and mode, all lambdas side by side."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap
+from PIL import Image
+
+from cxrjax.report.draw.png import encode_png, gray_to_uint8, save_synthetic_png
+from cxrjax.report.read.workdir import Films, Run, is_number
+from cxrjax.report.treatment import arms
+
+FILMS, FEWEST = 16, 5  # shown films, at most and at least; a quarter are healthy controls
+DIFFERENCE_SPAN = 0.3  # the gray change at which the difference map's color saturates
+# Dark where nothing changed, so that the maps sit quietly beside films on black.
+DIFFERENCE_COLORS = ("#cfe8ff", "#3f8fe0", "#153a63", "#15171a", "#6b2a12", "#e0703f", "#ffe3c2")
+_LEVELS = 33  # odd, so that "no change" is its own color; few, so that a sheet compresses
+_BUDGET = 7_300_000  # pixels of all sprite sheets: 6 MB of page where every film is noisy
+_SMALLEST, _LARGEST = 64, 160  # pixels on a side of a shown film, unless films are smaller
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One film under one mode: data URIs of the treated films and of their signed differences from the original."""
+
+    mode: str
+    treated: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One film's row on the page. `twin` is None where no healthy twin is known."""
+
+    key: str
+    disease: bool
+    severity: float | None
+    original: str
+    cam: str
+    twin: str | None
+    sheets: list[Sheet]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """All rows; `lambdas[0]` is 0, the untreated film. `live` is what the page's script reads (JSON-ready).
+
+    `at_first` are the arms shown before a reader asks for others, `left_out` those that the page has no room for.
+    """
+
+    rows: list[Row]
+    lambdas: list[int]
+    tile: tuple[int, int]
+    shrunk: bool
+    total: int
+    live: dict[str, Any]
+    at_first: list[str]
+    left_out: list[str]
+
+
+def choose_films(films: Films, diseased: int, controls: int) -> list[int]:
+    """Indices of diseased films spread evenly over severity (unknown last), then of healthy controls.
+
+    The spread is by rank: a choice by hand would show the best.
+    """
+    order = np.lexsort((np.arange(len(films.key)), films.severity))  # NaN sorts last
+    sick = [int(i) for i in order if films.disease[i]]
+    well = [int(i) for i in order if not films.disease[i]]
+    return _spread(sick, diseased) + _spread(well, controls)
+
+
+def _spread(items: list[int], count: int) -> list[int]:
+    if len(items) <= count:
+        return items
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a run the page has room for: films by index, arms, and the size `(h, w)` that films are shown at."""
+
+    films: list[int]
+    modes: list[str]
+    tile: tuple[int, int]
+
+
+def plan(run: Run, films: Films) -> Plan:
+    """Films stay large enough to see: of many arms fewer films are shown, and of very many the last-ranked arms go."""
+    modes, shape = list(run.treated), films.image.shape[1:]
+    lambdas = len({0} | {lam for by_lambda in run.treated.values() for lam in by_lambda})
+    smallest = min(_SMALLEST, max(shape))
+    sheets = _BUDGET // (2 * lambdas * smallest**2)
+    count = min(FILMS, max(FEWEST, sheets // max(1, len(modes))))
+    room = max(arms.AT_FIRST, sheets // count)
+    if len(modes) > room:
+        kept = dict.fromkeys((*arms.at_first(run, modes), *arms.ranked(run, arms.first_rate(run))))
+        best = [mode for mode in kept if mode in modes][:room]
+        modes = [mode for mode in modes if mode in best]
+    chosen = choose_films(films, count - max(1, count // 4), max(1, count // 4))
+    affordable = math.sqrt(_BUDGET / max(1, 2 * len(chosen) * len(modes) * lambdas))
+    side = min(_LARGEST, max(smallest, affordable))
+    scale = min(1.0, side / max(shape))
+    return Plan(chosen, modes, (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))))
+
+
+def _resize(image: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
+    if image.shape == tile:
+        return image
+    picture = Image.fromarray(np.asarray(image, np.float32))
+    return np.asarray(picture.resize(tile[::-1], Image.Resampling.BOX))
+
+
+def difference_sheet(difference: np.ndarray) -> Image.Image:
+    """A palette picture of gray changes `(h, w)` in [-1, 1]: blue darker, orange brighter, near black the same."""
+    level = np.clip(difference / DIFFERENCE_SPAN, -1.0, 1.0)
+    picture = Image.fromarray(np.round((level + 1.0) * 0.5 * (_LEVELS - 1)).astype(np.uint8), mode="P")
+    colors = LinearSegmentedColormap.from_list("difference", DIFFERENCE_COLORS)(np.linspace(0.0, 1.0, _LEVELS))
+    palette = (colors[:, :3] * 255.0).round().astype(np.uint8)
+    picture.putpalette(palette.tobytes())
+    return picture
+
+
+def cam_overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
+    """The film under its map, uint8 `(h, w, 3)`; the map's opacity is its value, so a map of 0 leaves the film."""
+    alpha = 0.6 * np.clip(cam, 0.0, 1.0)[..., None]
+    color = colormaps["inferno"](np.clip(cam, 0.0, 1.0))[..., :3]
+    blend = (1.0 - alpha) * np.clip(image, 0.0, 1.0)[..., None] + alpha * color
+    return (blend * 255.0).round().astype(np.uint8)
+
+
+def build(run: Run) -> Strips | None:
+    """The strips of a run, or None where it has no films."""
+    films = run.films
+    if films is None:
+        return None
+    planned = plan(run, films)
+    lambdas = sorted({0} | {lam for by_lambda in run.treated.values() for lam in by_lambda})
+    rows = [_row(run, films, index, planned.modes, lambdas, planned.tile) for index in planned.films]
+    probability = {mode: _probability(run, films, mode, planned.films, lambdas) for mode in planned.modes}
+    rates = {mode: _rates(run, mode, lambdas) for mode in planned.modes}
+    present = {mode: [lam == 0 or lam in run.treated[mode] for lam in lambdas] for mode in planned.modes}
+    live = {"lambdas": lambdas, "probability": probability, "rates": rates, "present": present}
+    shrunk, left_out = planned.tile != films.image.shape[1:], [m for m in run.treated if m not in planned.modes]
+    first = arms.at_first(run, planned.modes)
+    return Strips(rows, lambdas, planned.tile, shrunk, len(films.key), live, first, left_out)
+
+
+def export(run: Run, folder: Path) -> None:
+    """Writes the shown films as they were treated, one PNG a mode and lambda at full size, each labeled synthetic."""
+    if run.films is None:
+        return
+    for index in plan(run, run.films).films:
+        key = str(run.films.key[index])
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
+        for mode, by_lambda in run.treated.items():
+            for lam, treated in by_lambda.items():
+                path = folder / f"{name}_{mode}_{lam:04d}.png"
+                save_synthetic_png(path, treated.image[index], Source=key, Mode=mode, Lambda=str(lam))
+
+
+def _row(run: Run, films: Films, index: int, modes: list[str], lambdas: list[int], tile: tuple[int, int]) -> Row:
+    original = _resize(films.image[index], tile)
+    sheets = []
+    for mode in modes:
+        by_lambda = run.treated[mode]
+        pictures = [
+            _resize(by_lambda[lam].image[index], tile) if lam in by_lambda else original for lam in lambdas
+        ]  # where a mode lacks a lambda, the page's script hides the tile
+        treated = np.concatenate(pictures, axis=1)  # (h, lambdas * w)
+        difference = treated - np.tile(original, (1, len(lambdas)))
+        sheets.append(
+            Sheet(
+                mode,
+                data_uri(encode_png(gray_to_uint8(treated), synthetic=True)),
+                data_uri(encode_png(difference_sheet(difference), synthetic=True)),
+            )
+        )
+    severity = float(films.severity[index])
+    twin = None if films.twin is None else data_uri(encode_png(gray_to_uint8(_resize(films.twin[index], tile)), False))
+    overlay = cam_overlay(original, _resize(films.cam[index], tile))
+    return Row(
+        key=str(films.key[index]),
+        disease=bool(films.disease[index]),
+        severity=severity if math.isfinite(severity) else None,
+        original=data_uri(encode_png(gray_to_uint8(original), synthetic=False)),
+        cam=data_uri(encode_png(overlay, synthetic=False)),
+        twin=twin,
+        sheets=sheets,
+    )
+
+
+def _probability(
+    run: Run, films: Films, mode: str, chosen: list[int], lambdas: list[int]
+) -> dict[str, list[list[float | None]]]:
+    """By judge: for each shown film, the probability of "normal" at each lambda; None where it was not measured."""
+    table: dict[str, list[list[float | None]]] = {}
+    judges = {judge for treated in run.treated[mode].values() for judge in treated.probability} | set(films.probability)
+    for judge in sorted(judges):
+        by_lambda = []
+        for lam in lambdas:
+            source = run.treated[mode][lam].probability if lam in run.treated[mode] else {}
+            if lam == 0 and not source:
+                source = films.probability
+            by_lambda.append(source.get(judge))
+        table[judge] = [[None if p is None else _finite(float(p[i])) for p in by_lambda] for i in chosen]
+    return table
+
+
+def _rates(run: Run, mode: str, lambdas: list[int]) -> dict[str, list[float | None]]:
+    """By judge: the normal rate of all diseased films at each lambda."""
+    rates = {}
+    for judge in run.judges():
+        curve = {lam: leaf.value for lam, leaf in run.curve("progress", mode, "normal_rate", judge)}
+        untreated = run.leaf("progress", "untreated", "normal_rate", judge)
+        if untreated is not None and is_number(untreated.value):
+            curve.setdefault(0, untreated.value)
+        rates[judge] = [curve.get(lam) for lam in lambdas]
+    return rates
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None

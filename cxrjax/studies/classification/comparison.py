@@ -1,0 +1,257 @@
+"""Several classifiers on the same films: their figures beside the floor's and the paper's."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cxrjax import data
+from cxrjax.errors import UserError, lookup
+from cxrjax.metrics import scoring
+from cxrjax.phases import members
+from cxrjax.studies import arrays, floor, tables
+from cxrjax.studies.arrays import write_arrays
+from cxrjax.studies.classification import localization, predictions
+from cxrjax.studies.published import PAPERS
+from cxrjax.tasks import classify
+from cxrjax.types import Arrays, Results
+
+FLOOR = "logreg32"
+
+
+class System(NamedTuple):
+    """One trained network, or one system of folds.
+
+    Attributes:
+      name: in results.
+      title: in tables.
+      found: its predictions, see `predictions.write`.
+      validation: its predictions on the validation part, or None.
+    """
+
+    name: str
+    title: str
+    found: Arrays
+    validation: Arrays | None
+
+
+def exclusive(config: Any) -> bool:
+    """Whether a film has exactly one class, as all systems' losses must agree.
+
+    Raises:
+      UserError: they do not.
+    """
+    kinds = {name: classify.options_of(config[name]).exclusive for name, _ in config.study.systems}
+    if len(set(kinds.values())) > 1:
+        raise UserError(f"study.systems compares exclusive with independent classes: {kinds}; give them losses alike")
+    return next(iter(kinds.values()))
+
+
+def check(config: Any) -> None:
+    """Refuses before any training what could not be compared.
+
+    Raises:
+      UserError: a system, pair, map or paper that is not there; classes that are exclusive for some only.
+    """
+    study = config.study
+    phases = {name: name for name in config.phases}
+    if not study.systems:
+        raise UserError("study.systems is empty: name the phases to compare")
+    for name, _ in study.systems:
+        lookup(phases, name, "study.systems")
+        if config[name].task != "classify":
+            raise UserError(f"study.systems has {name!r}, whose task is {config[name].task!r}: expected a classifier")
+    for pair in study.pairs:
+        for name in pair:
+            lookup({n: n for n, _ in study.systems}, name, "study.pairs")
+    if study.maps:
+        lookup({n: n for n, _ in study.systems}, study.maps, "study.maps")
+    if study.paper:
+        lookup(PAPERS, study.paper, "study.paper")
+    folds = {config[name].folds for name, _ in study.systems}
+    if len(folds) > 1:
+        raise UserError(f"study.systems have folds {sorted(folds)}: compared are systems that predict the same films")
+    exclusive(config)
+
+
+def check_films(config: Any, films: data.Prepared) -> list[str]:
+    """Refuses before any training films that could not be scored; returns what a reader has to know.
+
+    Raises:
+      UserError: an unknown class, no part to report on, or too few patients for the folds.
+    """
+    classes = tuple(config.data.classes)
+    for part in films.splits:
+        table = films.table(part)
+        label = data.labels.select(table["labels"], films.columns, classes)
+        wrong = np.flatnonzero(~np.isnan(label).any(axis=1) & (label.sum(axis=1) != 1))
+        if exclusive(config) and len(wrong):
+            found = [name for name, value in zip(classes, label[wrong[0]], strict=True) if value == 1]
+            raise UserError(
+                f"{len(wrong)} films of the {part} part have none or several of the classes {', '.join(classes)}, such "
+                f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
+            )
+    notes = [config.study.caution] if config.study.caution else []
+    folds = config[config.study.systems[0][0]].folds
+    if folds > 1:
+        members.folds_of(config, films, folds)
+        notes.append(
+            f"Every figure is of {folds} patient-grouped folds: a film is scored by a network that saw no film of its "
+            "patient."
+        )
+    elif not films.splits.get("test"):
+        if not films.splits.get("val"):
+            raise UserError("the films have no test and no validation part to report on; set folds, or data.carve")
+        notes.append("There is no test part: figures are of the validation part, which phases may have selected by.")
+    return notes
+
+
+def mean_of(found: list[Arrays]) -> Arrays:
+    """Several seeds as one system: the mean of their probabilities, and the logits that give it."""
+    probability = np.mean([arrays["probability"] for arrays in found], axis=0)
+    exclusive_classes = np.allclose(probability.sum(axis=1), 1)
+    odds = 1.0 if exclusive_classes else np.clip(1 - probability, 1e-12, 1)
+    return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
+
+
+def seeds_of(context: Any, phase: str) -> list[Arrays]:
+    """The predictions of each seed of a phase."""
+    return predictions.gather(context.workdir, members.names(context.config, phase), folds=False)
+
+
+def systems_of(context: Any) -> list[System]:
+    """Every system with its predictions: one of folds is all of them together, one of seeds their mean."""
+    out = []
+    for phase, title in context.config.study.systems:
+        config = context.config[phase]
+        names = members.names(context.config, phase)
+        found = predictions.gather(context.workdir, names, config.folds > 1)
+        if config.folds > 1:
+            out.append(System(phase, title, found[0], None))
+            continue
+        seen = [arrays for name in names if (arrays := predictions.validation(context.workdir, name)) is not None]
+        if len(names) > 1:
+            title, found, seen = (
+                f"{title}, mean of {len(names)} seeds",
+                [mean_of(found)],
+                [mean_of(seen)] if seen else [],
+            )
+        out.append(System(phase, title, found[0], seen[0] if seen else None))
+    return out
+
+
+def add_floor(context: Any) -> System:
+    """Trains logreg32 on the films that the systems were trained on and predicts theirs; kept in a file."""
+    path = predictions.path_of(context.workdir, FLOOR)
+    config, films = context.config, context.films
+    if not arrays.exists(path):
+        first = config[config.study.systems[0][0]]
+        rows, label = predictions.films_of(context, "train")
+        table = films.table("train")
+        train_patients = table["patient"]
+        penalties = tuple(config.study.penalties)
+        context.log.say(f"{FLOOR}: a logistic regression on 32x32 films, {len(rows):,} to train on")
+        if first.folds > 1:
+            number = members.folds_of(config, films, first.folds)
+            split, probability = "folds", np.full(label.shape, np.nan)
+            for i in range(first.folds):
+                out = number == i
+                probability[out] = floor.logreg32(
+                    rows[~out], label[~out], rows[out], config.seed, penalties, patients=train_patients[~out]
+                )
+        else:
+            split = films.held_out
+            parts = [
+                predictions.films_of(context, part) for part in dict.fromkeys((split, "val")) if films.splits.get(part)
+            ]
+            asked = np.concatenate([small for small, _ in parts])
+            both = floor.logreg32(rows, label, asked, config.seed, penalties, patients=train_patients)
+            label, table = parts[0][1], films.table(split)
+            probability = both[: len(label)]
+            if len(parts) > 1:  # the floor's thresholds are chosen where the networks' are
+                stated = mean_of([{"probability": both[len(label) :].astype(np.float64)}])
+                write_arrays(predictions.path_of(context.workdir, FLOOR, "val"), **stated, label=parts[1][1])
+        order = np.argsort(table["key"], kind="stable") if first.folds > 1 else np.arange(len(label))
+        found = mean_of([{"probability": probability[order].astype(np.float64)}])
+        write_arrays(
+            path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
+            classes=np.array(tuple(config.data.classes)), split=np.array(split),
+        )  # fmt: skip
+    return System(FLOOR, f"{FLOOR} (floor)", arrays.read_arrays(path), predictions.validation(context.workdir, FLOOR))
+
+
+def score(system: System, classes: tuple[str, ...], is_exclusive: bool) -> Results:
+    """Every figure of one system."""
+    found, val = system.found, system.validation
+    validation = None if val is None else (val["label"], val["logits"])
+    function = scoring.exclusive if is_exclusive else scoring.multilabel
+    return function(
+        found["label"], found["probability"], found["patient"], classes, validation=validation, logits=found["logits"]
+    )
+
+
+def difference(a: System, b: System, is_exclusive: bool) -> Results:
+    """System a less system b on the same films, paired by patient.
+
+    Raises:
+      UserError: they did not predict the same films.
+    """
+    if not np.array_equal(a.found["key"], b.found["key"]):
+        raise UserError(f"{a.title} and {b.title} did not predict the same films; delete predictions/ and run again")
+    return scoring.difference(
+        a.found["label"], a.found["probability"], b.found["probability"], a.found["patient"], exclusive=is_exclusive
+    )
+
+
+def run(context: Any) -> Results:
+    """Scores every system and the floor, their paired differences, maps against truth; and the tables of the page."""
+    config = context.config
+    classes, kind = tuple(config.data.classes), exclusive(config)
+    systems, base = systems_of(context), add_floor(context)
+    out: Results = {"systems": {}}
+    for system in (*systems, base):
+        out["systems"][system.name] = score(system, classes, kind)
+    for system in systems:
+        out["systems"][system.name]["minus_logreg32"] = difference(system, base, kind)
+    by_name = {system.name: system for system in systems}
+    out["pairs"] = {f"{a} minus {b}": difference(by_name[a], by_name[b], kind) for a, b in config.study.pairs}
+    out["localization"] = localization.run(context, config.study.maps) if config.study.maps else {}
+    if config.study.enh_figure:
+        localization.write_enh(context)
+    films = describe(context, base)
+    titles = {system.name: system.title for system in (*systems, base)}
+    out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
+    out["headline"] = headline(out, systems, films)
+    return out
+
+
+def describe(context: Any, base: System) -> str:
+    """The films that the figures are of, in words."""
+    split, n = str(base.found["split"]), len(base.found["label"])
+    patients = len(np.unique(base.found["patient"]))
+    name = context.config.data.name
+    what = (
+        "phantoms (drawn, no patients)"
+        if context.films.has_truth
+        else f"{name}, label version {context.films.label_version}"
+    )
+    part = "all films, each by the fold that left it out" if split == "folds" else f"the {split} part"
+    return f"{what}: {part}, {n:,} films of {patients:,} patients at {context.config.data.size} px"
+
+
+def headline(out: Results, systems: list[System], films: str) -> str:
+    """The best system against the floor, in a sentence; the best was named after looking."""
+    measured = [s for s in systems if out["systems"][s.name]["auroc"]["value"] is not None]
+    if not measured:
+        return ""
+    best = max(measured, key=lambda s: out["systems"][s.name]["auroc"]["value"])
+    leaf, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
+    if gap["low"] is None or leaf["low"] is None:
+        return f"{best.title} ranks highest: AUROC {leaf['value']:.3f}. Measured on {films}."
+    words = "above it" if gap["low"] > 0 else "below it" if gap["high"] < 0 else "not distinguishable from it"
+    return (
+        f"{best.title} ranks highest: AUROC {leaf['value']:.3f} [{leaf['low']:.3f}, {leaf['high']:.3f}]; minus "
+        f"a logistic regression on 32x32 films {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], {words}. "
+        f"Measured on {films}."
+    )

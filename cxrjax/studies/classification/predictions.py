@@ -1,0 +1,93 @@
+"""What a finished classifier says of films it was not trained on, as files that any later question can be put to."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cxrjax import data
+from cxrjax.phases import members
+from cxrjax.studies import arrays
+from cxrjax.studies.floor import small
+from cxrjax.tasks import classify
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Arrays
+
+
+def path_of(workdir: Path, name: str, split: str = "") -> Path:
+    """The file of a member's, a system's or the floor's predictions; `split` only for the validation part's."""
+    return workdir / "predictions" / (f"{name}.{split}.npz" if split else f"{name}.npz")
+
+
+def write(context: Any, member: Any) -> None:
+    """Predicts a member's held-out films and those of the validation part, if the study compares it; keeps files.
+
+    A member of a fold is asked about its fold alone, any other about the test part. Each file holds `label`,
+    `probability` and `logits` (n, k), `key` and `patient` (n,), `classes` (k,) and `split`.
+    """
+    films = context.films
+    config = context.config[member.phase]
+    if member.phase not in dict(context.config.study.systems):
+        return
+    wanted: list[tuple[str, np.ndarray | None, Path]] = []
+    if member.held_out is not None:
+        wanted.append(("train", member.held_out, path_of(context.workdir, member.name)))
+    else:
+        split = films.held_out
+        wanted.append((split, None, path_of(context.workdir, member.name)))
+        if split == "test" and films.splits.get("val"):
+            wanted.append(("val", None, path_of(context.workdir, member.name, "val")))
+    missing = [item for item in wanted if not arrays.exists(item[2])]
+    if not missing:
+        return
+    classes = tuple(context.config.data.classes)
+    field = members.field_of(context.config, member.phase)
+    predict = jax.jit(classify.make(config, len(classes)).predict)
+    state = meshes.replicate(context.mesh, context.states[member.name])
+    size = meshes.whole_batch(context.mesh, config.eval_batch)
+    shard = (jax.process_index(), jax.process_count())
+    for split, keep, path in missing:
+        batches = data.eval_batches(films, split, classes=classes, batch_size=size, keep=keep, shard=shard, field=field)
+        rows = loop.evaluate(predict, state, batches, context.mesh, context.key)
+        table = films.table(split)
+        order = rows["index"]
+        arrays.write_arrays(
+            path, label=rows["label"], logits=rows["logits"],
+            probability=classify.scores(classify.options_of(config), rows["logits"]),
+            key=table["key"][order], patient=table["patient"][order], classes=np.array(classes),
+            split=np.array("folds" if member.held_out is not None else split),
+        )  # fmt: skip
+
+
+def gather(workdir: Path, names: list[str], folds: bool) -> list[Arrays]:
+    """A system's predictions: one set for each seed, or one over all folds together, in the order of the keys."""
+    parts = [arrays.read_arrays(path_of(workdir, name)) for name in names]
+    if not folds:
+        return parts
+    per_film = ("label", "probability", "logits", "key", "patient")
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in per_film}
+    order = np.argsort(whole["key"], kind="stable")
+    return [{**{name: value[order] for name, value in whole.items()}, "classes": parts[0]["classes"],
+             "split": parts[0]["split"]}]  # fmt: skip
+
+
+def validation(workdir: Path, member: str) -> Arrays | None:
+    """A member's predictions on the validation part, or None where there is none."""
+    path = path_of(workdir, member, "val")
+    return arrays.read_arrays(path) if path.exists() else None
+
+
+def films_of(context: Any, split: str, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A split as (n, 1024) rows of 32x32 films and (n, k) labels, without ever holding its films at full size."""
+    rows, labels = [], []
+    read_batches = partial(data.eval_batches, context.films, split, classes=tuple(context.config.data.classes))
+    for batch in read_batches(batch_size=256, keep=keep):
+        valid = batch.valid > 0
+        rows.append(small(batch.image[valid]))
+        labels.append(batch.label[valid])
+    return np.concatenate(rows), np.concatenate(labels)

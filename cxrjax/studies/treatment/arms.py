@@ -1,0 +1,181 @@
+"""The arms of a treatment study: a mode, where its mask comes from, and how it samples, each under a name."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from cxrjax.errors import did_you_mean
+from cxrjax.infer import classifier
+from cxrjax.ops import guidance
+from cxrjax.tasks import ddpm
+from cxrjax.types import UserError
+
+DIFFUSIONS = ("ddpm", "latent_ddpm")
+SOURCES = (*classifier.SOURCES, "anomaly")
+
+
+class Mask(NamedTuple):
+    """Where a mask comes from: the keys of `study.guidance`, and the phase whose network draws the map.
+
+    Attributes:
+      phase: a classification phase; not read by `anomaly`.
+      hard: 1 above the threshold and 0 elsewhere, instead of soft.
+      source, target: see `judges.heat`; `anomaly` is |x - x'| of a uniform pass to `anomaly_lambda`.
+      blur, power, floor, threshold: see `cam.to_mask`.
+      lungs: 0 outside the lungs.
+    """
+
+    phase: str
+    hard: bool
+    source: str
+    target: str
+    blur: float
+    power: float
+    floor: float
+    threshold: float
+    lungs: bool
+    anomaly_lambda: int
+
+
+class Arm(NamedTuple):
+    """One way of treating films.
+
+    Attributes:
+      name: of its files and rows.
+      mode: a mode of `guidance.MODES`.
+      mask: where it treats.
+      diffusion: the phase whose network generates.
+      sampler: how, its noise left to the diffusion.
+      every: used times after which the mask is made anew; 0 keeps it.
+      widens: a mask made anew is added to the old one.
+      paste: in latent space, known pixels are pasted back through the mask.
+      pool: how a mask comes to the latent grid: `max` or `mean`.
+    """
+
+    name: str
+    mode: str
+    mask: Mask
+    diffusion: str
+    sampler: guidance.Sampler
+    every: int
+    widens: bool
+    paste: bool
+    pool: str
+
+
+def split(mode: str) -> tuple[str, bool]:
+    """`time_gated_hard` -> (`time_gated`, True): the sampler's mode, and whether the mask is thresholded."""
+    return mode.removesuffix("_hard"), mode.endswith("_hard")
+
+
+_OWN = ("mode", "hard", "map_phase", "diffusion_phase", "sampler")
+_SAMPLER = ("stride", "spacing", "variance", "eta", "clip", "resamples")
+
+
+def sampler_of(config: Any, **changes: Any) -> guidance.Sampler:
+    """`study.sampler` as the walk reads it; a `clip` of 0 leaves the estimate free."""
+    values = {**config.to_dict(), **changes}
+    return guidance.Sampler(**{**values, "clip": values["clip"] or None})
+
+
+def of(study: Any) -> tuple[Arm, ...]:
+    """The arms named by `study.modes`: a mode, a mode + `_hard`, or a key of `study.arms` with what it changes.
+
+    Raises:
+      UserError: an unknown name, mode or key.
+    """
+    return tuple(_arm(study, name) for name in study.modes)
+
+
+def _arm(study: Any, name: str) -> Arm:
+    known = (*guidance.MODES, *study.arms)
+    given: dict[str, Any] = dict(zip(("mode", "hard"), split(name), strict=True))
+    if name in study.arms:
+        given = dict(study.arms[name])
+    if given.get("mode") not in guidance.MODES:
+        what = f"study.arms.{name}.mode" if name in study.arms else "study.modes"
+        raise UserError(
+            f"{what} has {given.get('mode')!r}: expected {', '.join(known)}, or a mode + _hard"
+            f"{did_you_mean(str(given.get('mode')), known)}"
+        )
+    g = study.guidance.to_dict()
+    for key in given:
+        if key not in (*_OWN, *_SAMPLER, *g):
+            raise UserError(f"study.arms.{name} has {key!r}{did_you_mean(key, (*_OWN, *_SAMPLER, *g))}")
+    g |= {key: value for key, value in given.items() if key in g}
+    changes = {key: given[key] for key in _SAMPLER if key in given}
+    if "sampler" in given:
+        changes["name"] = given["sampler"]
+    own = {key: g[key] for key in Mask._fields if key in g}
+    mask = Mask(phase=given.get("map_phase", study.cam_phase), hard=given.get("hard", False), **own)
+    phase = given.get("diffusion_phase", study.diffusion_phase)
+    return Arm(
+        name, given["mode"], mask, phase, sampler_of(study.sampler, **changes), g["every"], g["widens"], g["paste"],
+        g["pool"],
+    )  # fmt: skip
+
+
+def check(config: Any) -> None:
+    """Refuses before any training an arm that could not be run.
+
+    Raises:
+      UserError: names the arm, the key and what was expected.
+    """
+    study = config.study
+    for arm in of(study):
+        where = f"study.modes: {arm.name}"
+        if arm.diffusion not in config.phases or config[arm.diffusion].task not in DIFFUSIONS:
+            raise UserError(
+                f"{where}: diffusion_phase {arm.diffusion!r} is no diffusion among {', '.join(config.phases)}"
+            )
+        phase = config[arm.diffusion]
+        wanted = "map" if arm.mode == "per_pixel_time" else "scalar"
+        if phase.time != wanted:
+            raise UserError(
+                f"{where}: mode {arm.mode} needs a diffusion trained with time = {wanted!r}, and "
+                f"{arm.diffusion}.time is {phase.time!r}; told the other kind of time, a network answers "
+                "nonsense without a sign of it"
+            )
+        top = ddpm.longest(phase)
+        if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
+            raise UserError(
+                f"study.lambdas = {tuple(study.lambdas)}: each must lie in 1 ... {top}, the times that "
+                f"{arm.diffusion} is trained for; change them, or {arm.diffusion}.t_max"
+            )
+        _check_sampler(arm, where)
+        _check_mask(config, arm, where)
+
+
+def _check_sampler(arm: Arm, where: str) -> None:
+    try:
+        arm.sampler.check(by_pixel=arm.mode == "per_pixel_time")
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    if arm.pool not in ("max", "mean"):
+        raise UserError(f"{where}: pool = {arm.pool!r}; expected max or mean")
+
+
+def _check_mask(config: Any, arm: Arm, where: str) -> None:
+    mask = arm.mask
+    if mask.source not in SOURCES:
+        raise UserError(f"{where}: source = {mask.source!r}{did_you_mean(mask.source, SOURCES)}")
+    if arm.every and (mask.source == "anomaly" or arm.mode in ("mask_blend", "per_pixel_time")):
+        raise UserError(f"{where}: every = {arm.every} makes a mask anew of a classifier, in uniform, noise_matrix and "
+                        "time_gated alone; set it to 0")  # fmt: skip
+    if mask.source == "anomaly" and arm.mode == "per_pixel_time":
+        raise UserError(f"{where}: source 'anomaly' walks uniformly first, which a diffusion told maps of times cannot")
+    if mask.source == "anomaly":
+        return
+    if mask.phase not in config.phases:
+        raise UserError(f"{where}: map_phase {mask.phase!r} is none of the phases {', '.join(config.phases)}")
+    phase = config[mask.phase]
+    classifier.check(phase, tuple(config.data.classes))
+    if (mask.source == "latent_gradcam") != (phase.task == "latent_classify"):
+        raise UserError(f"{where}: source {mask.source!r} does not go with {mask.phase}, whose task is {phase.task!r}")
+    full = phase.net.name.startswith("fcn_")
+    if mask.source == "cam" and (phase.net.get("hidden") or full):
+        raise UserError(f"{where}: source 'cam' needs a head without hidden layers, and {mask.phase}.net is "
+                        f"{phase.net.to_dict()}; use gradcam")  # fmt: skip
+    if mask.source == "fcn_map" and not full:
+        raise UserError(f"{where}: source 'fcn_map' needs a fully convolutional classifier, and {mask.phase}.net.name "
+                        f"is {phase.net.name!r}; use gradcam, or an fcn_ network")  # fmt: skip

@@ -1,0 +1,234 @@
+"""The treatment-progress study: how normal a treated film looks, and how much of the patient is left (ETRI deck).
+
+On phantoms the healthy twin is the truth; the judge that did not make the map is the one to believe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cxrjax.metrics import bootstrap, identity, similarity
+from cxrjax.studies.arrays import read_arrays
+from cxrjax.studies.treatment import realism
+from cxrjax.types import Results
+
+
+def mean_leaf(values: np.ndarray, unit: str, seed: int = 0) -> Results:
+    """Mean over films with a percentile-bootstrap interval; those without a finite value are left out of `n`."""
+    values = values[np.isfinite(values)].astype(np.float64)
+    if not len(values):
+        return bootstrap.leaf(float("nan"), float("nan"), float("nan"), n=0, unit=unit)
+    draws = np.random.default_rng(seed).integers(len(values), size=(1000, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return bootstrap.leaf(float(values.mean()), float(low), float(high), n=len(values), unit=unit)
+
+
+def rate_leaf(normal: np.ndarray) -> Results:
+    """Share of films called normal, with Wilson's interval."""
+    return bootstrap.leaf(*bootstrap.wilson(int(normal.sum()), len(normal)), n=len(normal), unit="fraction")
+
+
+def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Per-film likeness to the own film in and out of the mask, and to the twin, if any, in and out of the lesion.
+
+    Args:
+      films: of `films.npz`, with the judge's features `pooled` of the untreated films.
+      run: `image` (n, h, w), and its `pooled` features.
+
+    Returns:
+      By measure and region, (n,). The mask is the same for every arm, the soft map of the first CAM above 0.5, so that
+      arms of other masks are judged on the same pixels.
+    """
+    image, treated, mask = films["image"], run["image"], films["cam"] > 0.5
+    out: dict[str, dict[str, np.ndarray]] = {}
+    for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr), ("ssim", similarity.ssim)):
+        out[name] = {
+            "inside": function(image, treated, mask), "outside": function(image, treated, ~mask),
+            "whole": function(image, treated),
+        }  # fmt: skip
+    out["cosine"] = {"features": identity.cosine(films["pooled"], run["pooled"])}
+    out["reidentified"] = {"first": (identity.ranks(treated, image) == 1).astype(np.float64)}
+    if "twin" in films:
+        lesion, twin = films["lesion"], films["twin"]
+        out["twin_error"] = {
+            "inside": similarity.mae(twin, treated, lesion),
+            "outside": similarity.mae(twin, treated, ~lesion),
+        }
+    return out
+
+
+def seconds_leaf(run: dict[str, np.ndarray]) -> Results:
+    """Seconds a film of a result's sampling, compilation left out."""
+    return bootstrap.leaf(float(run["seconds"]), float("nan"), float("nan"), n=len(run["image"]), unit="s")
+
+
+# Gray levels are shares of the range from black to white; "1" is a pure number.
+UNITS = {
+    "mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level", "cosine": "1",
+    "reidentified": "fraction",
+}  # fmt: skip
+PIXEL = "pixel_"  # before the name of an arm: the same by the diffusion of a pixel run
+LEVELS = (0.5, 0.8)  # normal rates at which arms are compared
+
+
+def crossing(rates: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a curve of rates first rises to `level`, by linear interpolation.
+
+    Args:
+      rates: (..., m), a rate at each of m values of lambda.
+
+    Returns:
+      left index, right index, and the weight of the right one, each (...); NaN where the level is never reached, or
+      already at the first lambda.
+    """
+    reached = rates >= level
+    right = reached.argmax(axis=-1)
+    left = np.maximum(right - 1, 0)
+    at_right = np.take_along_axis(rates, right[..., None], -1)[..., 0]
+    at_left = np.take_along_axis(rates, left[..., None], -1)[..., 0]
+    span = at_right - at_left
+    weight = (level - at_left) / np.where(span == 0, 1.0, span)
+    # Reached untreated, there is no treatment to compare.
+    return left, right, np.where(reached.any(axis=-1) & (right > 0), weight, np.nan)
+
+
+def at_rate(normal: np.ndarray, error: np.ndarray, level: float, draws: np.ndarray) -> np.ndarray:
+    """Mean error where the normal rate reaches `level`, for each resample of the films.
+
+    Args:
+      normal: (m, n), called normal, by lambda and film.
+      error: (m, n).
+      draws: (d, n) film indices.
+
+    Returns:
+      (d,), NaN where the level is not reached.
+    """
+    rates = normal[:, draws].mean(axis=-1).T  # (d, m)
+    means = np.nanmean(error[:, draws], axis=-1).T
+    left, right, weight = crossing(rates, level)
+    row = np.arange(len(draws))
+    return (1 - weight) * means[row, left] + weight * means[row, right]
+
+
+def equal_rate(
+    normal: dict[str, np.ndarray], errors: dict[str, np.ndarray], level: float, unit: str, seed: int = 0
+) -> Results:
+    """Each mode's error at one normal rate, and the paired differences to `uniform` and to its pixel counterpart.
+
+    A draw resamples the films, finds both modes' lambda of that rate anew and compares, so that the interval holds
+    the uncertainty of the rates too. A mode that misses the rate in over 5 % of the draws has no interval, and one
+    that misses it on the films themselves no value.
+
+    Args:
+      normal: by mode, (m, n) called normal by lambda and film, the first lambda 0.
+      errors: by mode, (m, n).
+      level: the rate.
+    """
+    n = next(iter(normal.values())).shape[1]
+    draws = np.random.default_rng(seed).integers(n, size=(1000, n))
+    draws = np.concatenate([np.arange(n)[None], draws])  # the first row is the films themselves
+    values = {mode: at_rate(normal[mode], errors[mode], level, draws) for mode in normal}
+
+    def leaf(v: np.ndarray, unit: str) -> Results:
+        rest = v[1:]
+        known = np.isfinite(rest)
+        sure = known.mean() > 0.95 and np.isfinite(v[0])
+        low, high = np.percentile(rest[known], [2.5, 97.5]) if sure else (np.nan, np.nan)
+        return bootstrap.leaf(float(v[0]), float(low), float(high), n=n, unit=unit)
+
+    out = {}
+    for mode, value in values.items():
+        out[mode] = {"value": leaf(value, unit)}
+        if mode != "uniform" and "uniform" in values:
+            out[mode]["difference"] = leaf(value - values["uniform"], unit)
+        if PIXEL + mode in values:
+            out[mode]["minus_pixel"] = leaf(value - values[PIXEL + mode], unit)
+    return out
+
+
+def results(
+    workdir: Path,
+    modes: tuple[str, ...],
+    lambdas: tuple[int, ...],
+    judges: tuple[str, ...],
+    healthy: realism.Reference | None = None,
+) -> Results:
+    """Every figure of the study, from the files of a finished sweep; the diseased films and the controls apart.
+
+    Args:
+      workdir: of the run.
+      modes: the arms.
+      lambdas: at which they were run.
+      judges: by whom, the first one's features are in the files.
+      healthy: what treated films are compared with; None leaves the distances out.
+    """
+    folder = workdir / "progress"
+    films = read_arrays(folder / "films.npz")
+    sick = films["disease"]
+
+    def called_normal(run: dict[str, np.ndarray], judge: str) -> np.ndarray:
+        return run[f"normal_probability_{judge}"] > 0.5
+
+    untreated = read_arrays(folder / "untreated.npz")
+    films["pooled"] = untreated["pooled"]
+    before = measures(films, untreated)
+
+    def rates_of(run: dict[str, np.ndarray], which: np.ndarray) -> Results:
+        return {j: rate_leaf(called_normal(run, j)[which]) for j in judges}
+
+    progress: Results = {"untreated": {"normal_rate": rates_of(untreated, sick)}}
+    control: Results = {"untreated": {"normal_rate": rates_of(untreated, ~sick)}}
+    if healthy is not None:
+        progress["untreated"]["fdd"] = realism.distance(healthy, untreated["pooled"][sick])
+    if "twin_error" in before:
+        progress["untreated"]["twin_error"] = {
+            where: mean_leaf(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
+        }
+    normal = {j: {m: [called_normal(untreated, j)[sick]] for m in modes} for j in judges}
+    errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
+    for mode in modes:
+        progress[mode], control[mode] = {}, {}
+        for lam in lambdas:
+            run = read_arrays(folder / f"{mode}_{lam:04d}.npz")
+            after = measures(films, run)
+            change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
+            progress[mode][str(lam)] = (
+                {"seconds_a_film": seconds_leaf(run)}
+                | {"normal_rate": rates_of(run, sick)}
+                | {
+                    name: {where: mean_leaf(v[sick], UNITS[name]) for where, v in parts.items()}
+                    for name, parts in after.items()
+                }
+            )
+            control[mode][str(lam)] = {
+                "normal_rate": rates_of(run, ~sick),
+                "change": mean_leaf(change[~sick], UNITS["mae"]),
+            }
+            if "twin_error" in after:
+                gain = after["twin_error"]["inside"] - before["twin_error"]["inside"]
+                progress[mode][str(lam)]["twin_error"]["inside_minus_untreated"] = mean_leaf(gain[sick], UNITS["mae"])
+            if healthy is not None:
+                progress[mode][str(lam)]["fdd"] = realism.distance(healthy, run["pooled"][sick])
+            for j in judges:
+                normal[j][mode].append(called_normal(run, j)[sick])
+            for name, parts in after.items():
+                for where, v in parts.items():
+                    errors.setdefault((name, where), {}).setdefault(mode, [before[name][where][sick]]).append(v[sick])
+    equal: Results = {}
+    for j in judges:
+        rates = {m: np.stack(v) for m, v in normal[j].items()}
+        for level in LEVELS:
+            for (name, where), by_mode in errors.items():
+                if name == "psnr":  # infinite where nothing changed
+                    continue
+                stacked = {m: np.stack(v) for m, v in by_mode.items()}
+                for m, entry in equal_rate(rates, stacked, level, UNITS[name]).items():
+                    equal.setdefault(j, {}).setdefault(str(level), {}).setdefault(m, {}).setdefault(name, {})[where] = (
+                        entry
+                    )
+    out = {"progress": progress, "control": control, "equal_rate": equal}
+    if healthy is not None:
+        out["realism"] = {"floor": bootstrap.leaf(healthy.floor, float("nan"), float("nan"), n=len(healthy.features))}
+    return out

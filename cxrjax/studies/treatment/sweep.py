@@ -1,0 +1,263 @@
+"""Treats films at every lambda in every arm; each result is a file at once, so that a kill costs one of them.
+
+Arms that share a diffusion and a sampler are one program: films, lambdas and modes are its data, in whole batches over
+every device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from cxrjax.infer import classifier
+from cxrjax.infer import diffusion as systems
+from cxrjax.infer.batches import chunk, in_chunks
+from cxrjax.ops import guidance
+from cxrjax.studies.arrays import read_arrays, write_arrays
+from cxrjax.studies.treatment import masks
+from cxrjax.studies.treatment.arms import Arm, Mask
+from cxrjax.train import log as logs
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Array, PyTree
+
+
+class Sweep(NamedTuple):
+    """What every treatment of a study shares.
+
+    Attributes:
+      image: (n, h, w, 1) films in [0, 1].
+      systems: diffusions by phase, and `looking`, classifiers by phase; their variables on every device.
+      scoring: the classifiers that score every result, by role; the first one's features are kept.
+      folder: where files go.
+      mesh: every device.
+      batch: rows at once.
+      keys: (n, ...) PRNG key data, one a film, shared by every arm.
+      console: where progress is shown.
+    """
+
+    image: np.ndarray
+    systems: Mapping[str, systems.System]
+    looking: Mapping[str, classifier.Judge]
+    scoring: Mapping[str, classifier.Judge]
+    folder: Path
+    mesh: Mesh
+    batch: int
+    keys: np.ndarray
+    console: Any
+
+
+def keys_of(seed: int, n: int) -> np.ndarray:
+    """Key data of n films."""
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+    return np.asarray(jax.random.key_data(keys))
+
+
+def scorer(sweep: Sweep) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """`films (n, h, w, 1) -> normal_probability_<role> (n,)` of every judge, and `pooled` (n, d) of the first."""
+
+    @jax.jit
+    def score(variables: PyTree, image: Array) -> dict[str, Array]:
+        out = {}
+        for role, judge in sweep.scoring.items():
+            out[f"normal_probability_{role}"], pooled = classifier.look(
+                judge._replace(variables=variables[role]), image
+            )
+            out.setdefault("pooled", pooled)
+        return out
+
+    variables = {role: judge.variables for role, judge in sweep.scoring.items()}
+    return lambda image: in_chunks(sweep.mesh, sweep.batch, partial(score, variables), image)
+
+
+class Program(NamedTuple):
+    """What rows must share to run together; everything else of them is data."""
+
+    diffusion: str
+    sampler: guidance.Sampler
+    by_pixel: bool
+    pool: str
+    paste: bool
+    every: int
+    widens: bool
+    renewed: Mask | None
+
+
+def program_of(arm: Arm) -> Program:
+    """An arm's program."""
+    return Program(
+        arm.diffusion, arm.sampler._replace(stride=0), arm.mode == "per_pixel_time", arm.pool, arm.paste, arm.every,
+        arm.widens, arm.mask if arm.every else None,
+    )  # fmt: skip
+
+
+def compiled(sweep: Sweep, program: Program) -> Callable[..., Array]:
+    """`(films, masks, lungs, lambdas, strides, modes, key data) -> treated films`, by rows, in one program."""
+    system = sweep.systems[program.diffusion]
+    judge = sweep.looking[program.renewed.phase] if program.renewed else None
+
+    @jax.jit
+    def walk(
+        variables: PyTree, seen: PyTree, image: Array, mask: Array, lung: Array, lam: Array, stride: Array, mode: Array,
+        keys: Array,
+    ) -> Array:  # fmt: skip
+        remask = None
+        if program.renewed and judge is not None:
+            remask = partial(masks.renewed, program.renewed, program.widens, judge._replace(variables=seen), lung)
+        return systems.treat(
+            system._replace(variables=variables), image, mask, lam, jax.random.wrap_key_data(keys),
+            mode="per_pixel_time" if program.by_pixel else mode, sampler=program.sampler._replace(stride=stride),
+            pool=program.pool, paste=program.paste, remask=remask, every=program.every,
+        )  # fmt: skip
+
+    return partial(walk, system.variables, judge.variables if judge else ())
+
+
+class Job(NamedTuple):
+    """One arm at one lambda, and the file that it becomes; `stride` 0 is the arm's own."""
+
+    arm: Arm
+    lam: int
+    path: Path
+    stride: int = 0
+
+
+def run_jobs(
+    sweep: Sweep, jobs: list[Job], mask_of: Mapping[Mask, np.ndarray], finish: Callable[[Job, np.ndarray, float], None],
+    title: str,
+) -> None:  # fmt: skip
+    """Treats every film in every job whose file is missing, program by program, by rising number of evaluations.
+
+    Args:
+      sweep: what they share.
+      jobs: the work.
+      mask_of: the masks of the arms.
+      finish: `(job, treated (n, h, w, 1), seconds a film)`, called when a job is whole.
+      title: of the progress bar.
+    """
+    todo = [job for job in jobs if not job.path.exists()]
+    programs = list(dict.fromkeys(program_of(job.arm) for job in todo))
+    n = len(sweep.image)
+    with logs.progress(sweep.console) as bar:
+        task_id = bar.add_task(title, total=len(jobs), completed=len(jobs) - len(todo), note="")
+        for program in programs:
+            own = sorted((job for job in todo if program_of(job.arm) == program), key=_evaluations)
+            walk = compiled(sweep, program)
+            lung = np.ones_like(sweep.image)
+            if program.renewed and program.renewed.lungs:
+                lung = masks.lung_fields(sweep.image)[0]
+            rows = [(k, film) for k in range(len(own)) for film in range(n)]
+            made: dict[int, list[np.ndarray]] = {k: [] for k in range(len(own))}
+            seconds: dict[int, float] = dict.fromkeys(range(len(own)), 0.0)
+            size = _rows_at_once(sweep, len(own))
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                job_of = np.array([k for k, _ in part])
+                bar.update(task_id, note=f"{own[part[0][0]].arm.name}, lambda {own[part[0][0]].lam}")
+                arrays = _arrays(sweep, [(own[k], film) for k, film in part], mask_of, lung)
+                if not start:  # compiled, by walks of no length, before the clock runs
+                    chunk(sweep.mesh, size, walk, *arrays._replace(lam=0 * arrays.lam))
+                begun = time.perf_counter()
+                treated = chunk(sweep.mesh, size, walk, *arrays)
+                each = (time.perf_counter() - begun) / len(part)
+                for k in dict.fromkeys(job_of.tolist()):
+                    made[k].append(treated[job_of == k])
+                    seconds[k] += each * int((job_of == k).sum())
+                    if sum(map(len, made[k])) == n:
+                        finish(own[k], np.concatenate(made.pop(k)), seconds[k] / n)
+                        bar.advance(task_id)
+
+
+class _Rows(NamedTuple):
+    """What `compiled` takes, a row a film of a job."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    lung: np.ndarray
+    lam: np.ndarray
+    stride: np.ndarray
+    mode: np.ndarray
+    keys: np.ndarray
+
+
+def _arrays(sweep: Sweep, part: list[tuple[Job, int]], mask_of: Mapping[Mask, np.ndarray], lung: np.ndarray) -> _Rows:
+    film = np.array([f for _, f in part])
+
+    def numbers(values: list[int]) -> np.ndarray:
+        return np.array(values, np.int32)
+
+    return _Rows(
+        sweep.image[film], np.stack([mask_of[job.arm.mask][f] for job, f in part]), lung[film],
+        numbers([job.lam for job, _ in part]),
+        numbers([int(job.stride or job.arm.sampler.stride) for job, _ in part]),
+        numbers([guidance.code(job.arm.mode) for job, _ in part]), sweep.keys[film],
+    )  # fmt: skip
+
+
+def _evaluations(job: Job) -> int:
+    return -(-job.lam // int(job.stride or job.arm.sampler.stride))
+
+
+def _rows_at_once(sweep: Sweep, jobs: int) -> int:
+    """A multiple of the devices near `batch` that seldom parts a job: rows together walk as far as the farthest."""
+    n, most = len(sweep.image), meshes.whole_batch(sweep.mesh, sweep.batch)
+    rows = n * min(most // n, jobs) if n <= most else -(-n // -(-n // most))
+    return min(-(-rows // sweep.mesh.size) * sweep.mesh.size, most)
+
+
+def run(
+    sweep: Sweep, arms: tuple[Arm, ...], lambdas: tuple[int, ...], listed: str = "masks.npz"
+) -> dict[str, np.ndarray]:
+    """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled` and `seconds` a film.
+
+    Also `untreated.npz`, and under the name `listed` every arm's mask.
+
+    Returns:
+      the masks (n, h, w) by arm.
+    """
+    score = scorer(sweep)
+
+    def finish(job: Job, treated: np.ndarray, seconds: float) -> None:
+        write_arrays(job.path, image=treated[..., 0], seconds=np.asarray(seconds), **score(treated))
+
+    def residual(lam: int) -> np.ndarray:
+        """|x - x'| of a uniform pass by the first arm's diffusion."""
+        first = next(arm for arm in arms if arm.mask.source == "anomaly" and arm.mask.anomaly_lambda == lam)
+        path = sweep.folder / "passes" / f"{first.diffusion}_{lam:04d}.npz"
+        job = Job(first._replace(name="uniform", mode="uniform", every=0, paste=False), lam, path)
+        run_jobs(
+            sweep, [job], {first.mask: np.zeros_like(sweep.image)},
+            lambda job, treated, _: write_arrays(job.path, image=treated[..., 0]), "a uniform pass",
+        )  # fmt: skip
+        return np.abs(read_arrays(path)["image"] - sweep.image[..., 0])
+
+    write_arrays(sweep.folder / "untreated.npz", image=sweep.image[..., 0], **score(sweep.image))
+    wanted = tuple(dict.fromkeys(arm.mask for arm in arms))
+    mask_of = masks.make(wanted, sweep.looking, sweep.image, residual, sweep.mesh, sweep.batch)
+    write_arrays(sweep.folder / listed, **{arm.name: mask_of[arm.mask][..., 0] for arm in arms})
+
+    jobs = [Job(arm, lam, sweep.folder / f"{arm.name}_{lam:04d}.npz") for arm in arms for lam in lambdas]
+    # The same walk, pasted: what `uniform` has made need not be made again.
+    walked = {
+        (program_of(arm), arm.sampler.stride): arm.name for arm in arms if arm.mode == "uniform" and not arm.paste
+    }
+    pasted = [
+        job for job in jobs if job.arm.mode == "mask_blend" and (program_of(job.arm), job.arm.sampler.stride) in walked
+    ]
+    run_jobs(sweep, [job for job in jobs if job not in pasted], mask_of, finish, "progress")
+    for job in pasted:
+        if not job.path.exists():
+            source = walked[program_of(job.arm), job.arm.sampler.stride]
+            uniform = read_arrays(sweep.folder / f"{source}_{job.lam:04d}.npz")
+            blended = guidance.blend(
+                jnp.asarray(sweep.image), jnp.asarray(uniform["image"][..., None]), jnp.asarray(mask_of[job.arm.mask])
+            )
+            finish(job, np.asarray(blended), float(uniform["seconds"]))
+    return {arm.name: mask_of[arm.mask][..., 0] for arm in arms}
