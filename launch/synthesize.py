@@ -50,16 +50,16 @@ def main(argv: list[str]) -> int:
         return fail(error)
 
     # Importing jax takes seconds; nothing above this line needs it.
+    from cxrjax import load
     from cxrjax.errors import UserError
-    from cxrjax.infer import synthesize
     from cxrjax.report.synthesis import contact
 
     try:
-        made = synthesize(flags.workdir, flags.finding, flags.num, flags.seed)
-        sheet = contact.write_films(Path(flags.out), made.films, made.finding, made.source, flags.seed)
+        films = load(flags.workdir).generator().sample(flags.finding, flags.num, flags.seed)
+        sheet = contact.write_films(Path(flags.out), films, flags.finding, flags.workdir, flags.seed)
     except UserError as error:
         return fail(error)
-    print(f"{len(made.films)} synthetic films of {made.finding} in {flags.out}, not for diagnosis; look at {sheet}")
+    print(f"{len(films)} synthetic films of {flags.finding} in {flags.out}, not for diagnosis; look at {sheet}")
     return 0
 
 

@@ -17,11 +17,11 @@ import pytest
 
 from cxrjax import data, manifest, phases
 from cxrjax.data import labels
+from cxrjax.infer import arms
 from cxrjax.ops import guidance
 from cxrjax.phases import members
 from cxrjax.phases import phase as phase_module
 from cxrjax.studies import STUDIES
-from cxrjax.studies.treatment import arms
 from cxrjax.tasks import TASKS, classify, ddpm
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -168,9 +168,8 @@ def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(loop, "fit", lambda task, phase, **rest: given.update(rest))
     log: Any = SimpleNamespace(say=lambda message: None)
     context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
-    config = tiny.config[phase]
-    task = TASKS[config.task](config, ("Normal", "Pneumonia"))
-    phase_module.train(context, members.of(tiny.config, tiny.films, phase)[0], config, task)
+    bound = context.phases[phase]
+    phase_module.train(context, bound, bound.members[0], TASKS[bound.config.task](bound.config, bound.classes))
     return given
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from cxrjax import data, defaults, phases, weights
 from cxrjax.phases import members, start
 from cxrjax.phases import phase as phase_module
+from cxrjax.phases.bind import bind
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -51,10 +52,8 @@ def train(config, films, workdir, states, phase):
     workdir.mkdir(exist_ok=True)
     with logs.Log(workdir) as log:
         context = phases.Context(config, films, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {})
-        member = members.of(config, films, phase)[0]
-        return phase_module.train(
-            context, member, config[phase], TASKS["classify"](config[phase], ("Normal", "Pneumonia"))
-        )
+        bound = context.phases[phase]
+        return phase_module.train(context, bound, bound.members[0], TASKS["classify"](bound.config, bound.classes))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_a_kill_inside_either_phase_ends_with_the_same_bits(config, films, whole
 def test_the_frozen_phase_leaves_the_backbone_as_it_began_and_the_next_moves_it(config, films, whole, tmp_path):
     task = TASKS["classify"](config.head, ("Normal", "Pneumonia"))
     key = jax.random.split(members.name_key(jax.random.key(0), "head"), 3)[0]
-    start = jax.jit(task.init)(key, members.example_batch(config, 1))
+    start = jax.jit(task.init)(key, members.example_of(config, "head", 1))
     assert same(start.params["net"]["backbone"], whole.head.params["net"]["backbone"])
     assert same(start.stats, whole.head.stats)
     assert not same(start.params["net"]["head"], whole.head.params["net"]["head"])
@@ -134,26 +133,24 @@ def test_balanced_weights_are_counted_on_the_training_films(config, films, tmp_p
     changed = config.copy_and_resolve_references()
     with changed.ignore_type():
         changed.head.class_weight = ("balanced",)
-    context: Any = SimpleNamespace(config=changed, films=films, found={}, log=SimpleNamespace(say=lambda text: None))
-    weight = np.array(phase_module.resolve(context, "head").class_weight)
+    context: Any = SimpleNamespace(films=films, found={}, log=SimpleNamespace(say=lambda text: None))
+    head = bind(changed, films, 1)["head"]
+    weight = np.array(phase_module.resolve(head, context).config.class_weight)
     label = data.labels.select(films.table("train")["labels"], films.columns, ("Normal", "Pneumonia"))
     np.testing.assert_allclose(weight * label.sum(axis=0), 12)
     none = {"labels": np.zeros((24, 1), np.float32)}
     healthy: Any = SimpleNamespace(columns=("Hernia",), table=lambda split: none)
-    changed.data.classes = ("Normal", "Hernia")
     context.films = healthy
     with pytest.raises(UserError, match="no training film is Hernia"):
-        phase_module.resolve(context, "head")
+        phase_module.resolve(head._replace(classes=("Normal", "Hernia")), context)
 
 
 def test_a_grids_best_cell_sets_the_optimizer(config, films):
     changed = config.copy_and_resolve_references()
     changed.whole.optim_from = "grid"
     best = {"optimizer": "nag", "lr": 0.03, "momentum": 0.3}
-    context: Any = SimpleNamespace(
-        config=changed, films=films, found={"grid": {"best": best}}, log=SimpleNamespace(say=lambda text: None)
-    )
-    optimizer = phase_module.resolve(context, "whole").optim
+    context: Any = SimpleNamespace(films=films, found={"grid": {"best": best}}, log=SimpleNamespace(say=lambda _: None))
+    optimizer = phase_module.resolve(bind(changed, films, 1)["whole"], context).config.optim
     assert (optimizer.name, optimizer.lr, optimizer.b1) == ("nag", 0.03, 0.3)
     assert changed.whole.optim.name == "adam"  # the run's own config is left as it was asked for
 

@@ -30,7 +30,7 @@ class CorruptFilm(UserError):
         self.reason = reason
 
 
-def decode(path: str | Path, size: int) -> np.ndarray:
+def decode(path: str | Path, size: int | None) -> np.ndarray:
     """Reads one film file.
 
     The header is checked before a pixel is decoded. Then, by kind:
@@ -44,7 +44,7 @@ def decode(path: str | Path, size: int) -> np.ndarray:
 
     Args:
       path: a PNG, JPEG, TIFF or BMP file.
-      size: side of the result in pixels.
+      size: side of the result in pixels; None keeps the film's own height and width.
 
     Returns:
       (size, size) uint8.
@@ -108,7 +108,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
         raise CorruptFilm(path, f"{image.n_frames} frames; a film has one")  # type: ignore[attr-defined]
 
 
-def _to_gray(path: Path, image: Image.Image, size: int) -> np.ndarray:
+def _to_gray(path: Path, image: Image.Image, size: int | None) -> np.ndarray:
     if image.mode.startswith("I"):
         return _from_deep(path, image, size)
     if image.mode in ("P", "PA"):
@@ -123,17 +123,19 @@ def _to_gray(path: Path, image: Image.Image, size: int) -> np.ndarray:
         image = image.convert("L")
     elif image.mode != "L":
         raise CorruptFilm(path, f"images of mode {image.mode} have no conversion rule; save it as 8- or 16-bit gray")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8)
+    return np.asarray(_fitted(image, size), np.uint8)
 
 
-def _from_deep(path: Path, image: Image.Image, size: int) -> np.ndarray:
+def _from_deep(path: Path, image: Image.Image, size: int | None) -> np.ndarray:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65_535:
         raise CorruptFilm(path, f"values from {values.min()} to {values.max()}; 16-bit gray has 0 to 65,535")
     depth = next(bits for bits in BIT_DEPTHS if values.max() < 2**bits)
     scaled = Image.fromarray((values * (255.0 / (2**depth - 1))).astype(np.float32))
-    if scaled.size != (size, size):
-        scaled = scaled.resize((size, size), Image.Resampling.BILINEAR)
-    return np.clip(np.rint(np.asarray(scaled)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(np.asarray(_fitted(scaled, size))), 0, 255).astype(np.uint8)
+
+
+def _fitted(image: Image.Image, size: int | None) -> Image.Image:
+    if size is None or image.size == (size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR)

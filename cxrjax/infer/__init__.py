@@ -1,5 +1,1 @@
-"""What a finished run is used for, beside its page."""
-
-from cxrjax.infer.synthesize import Made, synthesize
-
-__all__ = ["Made", "synthesize"]
+"""Trained networks, of a finished run or of a running one: what they say of films, and the films that they make."""

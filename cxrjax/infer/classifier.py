@@ -1,81 +1,187 @@
-"""Classifiers that look at films of the treatment study: how normal they look, what they are like, and where."""
+"""A trained classifier of films, or of an autoencoder's latents: what it says of films, and where it looks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
 from cxrjax import models
+from cxrjax.errors import did_you_mean
+from cxrjax.infer import films as door
+from cxrjax.infer.batches import in_batches
 from cxrjax.ops import cam
 from cxrjax.tasks import autoencoder, classify, latent
-from cxrjax.types import Array, PyTree, State, UserError
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Array, Arrays, PyTree, State, UserError
 
 TASKS = ("classify", "latent_classify")
 SOURCES = ("gradcam", "cam", "fcn_map", "latent_gradcam")
+NORMAL = "Normal"
+BATCH = 64
 
 
-class Judge(NamedTuple):
-    """A classifier of Normal against one disease; `variables` apart, everything is static.
+class Classifier(NamedTuple):
+    """A classifier that has been trained; `variables` apart, everything is static.
 
     Attributes:
       net: the network.
       options: how it is shown films.
       variables: `net`, its weights and statistics; for a classifier of latents also `autoencoder` and `scale`.
-      normal: the column of the class Normal.
-      disease: the column that a map should explain.
+      classes: its logits.
+      size: side of the films that it was trained on; others are resized to it.
+      mesh: the devices that its variables are on.
       codec: the autoencoder whose latents it sees; None where it sees films.
+      enh: options of the phase features that films become first; None where it reads films.
+      source: where it is from, in words.
     """
 
     net: nn.Module
     options: classify.Options
     variables: PyTree
-    normal: int
-    disease: int
+    classes: tuple[str, ...]
+    size: int
+    mesh: Mesh
     codec: models.Autoencoder | None = None
+    enh: tuple[tuple[str, Any], ...] | None = None
+    source: str = ""
 
-    def shown(self, image: Array) -> Array:
-        """What the network sees of films (b, h, w, 1) in [0, 1]."""
-        if self.codec is None:
-            return classify.shown(self.options, classify.middle(self.options, image))
-        z = latent.to_latent(self.codec, self.variables["autoencoder"], self.variables["scale"], image)
-        return classify.shown(self.options, (z + 1.0) / 2.0)
+    @property
+    def normal(self) -> int:
+        """The column of the class Normal."""
+        return self.classes.index(NORMAL)
+
+    @property
+    def disease(self) -> int:
+        """The other column of two classes, which a map should explain."""
+        return 1 - self.normal
+
+    def column(self, finding: str) -> int:
+        """The column of a class. Raises UserError where it has none."""
+        if finding not in self.classes:
+            raise UserError(
+                f"the classifier ({self.source}) knows {', '.join(self.classes)}, not {finding!r}"
+                f"{did_you_mean(finding, self.classes)}"
+            )
+        return self.classes.index(finding)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function(classifier, *arrays)` of a module as one program, in which the variables are no constants."""
+        return partial(_applied, function, self._replace(variables=None), self.variables)
+
+    def predict(self, films: door.Films) -> Arrays:
+        """The probability of each class: {class: (n,) float64 in [0, 1]}; films as in `infer.films.read`.
+
+        Of exclusive classes (softmax) they sum to 1. They are the network's own, not calibrated.
+        """
+        logits = in_batches(self.mesh, BATCH, self.compiled(logits_of), self._read(films))
+        probability = classify.scores(self.options, logits)
+        return {name: probability[:, c] for c, name in enumerate(self.classes)}
+
+    def features(self, films: door.Films) -> np.ndarray:
+        """The pooled last map of each film, (n, d) float32; films as in `infer.films.read`."""
+        return in_batches(self.mesh, BATCH, self.compiled(outputs), self._read(films))["pool"]
+
+    def map(self, films: door.Films, finding: str) -> np.ndarray:
+        """Where the network sees a class, (n, size, size) float32, each map scaled to [0, 1]; see `class_map`.
+
+        Args:
+          films: as in `infer.films.read`.
+          finding: one of `classes`.
+
+        Raises:
+          UserError: no such class, or films that cannot be read.
+        """
+        column = jnp.int32(self.column(finding))
+        return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self._read(films))
+
+    def _read(self, films: door.Films) -> np.ndarray:
+        image = door.read(films, self.size)
+        return image if self.enh is None else door.phase_features(image, dict(self.enh))
 
 
-def check(config: Any, classes: tuple[str, ...]) -> None:
+@partial(jax.jit, static_argnums=(0, 1))
+def _applied(function: Callable[..., Any], static: Classifier, variables: PyTree, *arrays: Array) -> Any:
+    return function(static._replace(variables=variables), *arrays)
+
+
+def of(
+    config: Any, state: State, classes: tuple[str, ...], size: int, mesh: Mesh, *, source: str = "", enh: Any = None
+) -> Classifier:
+    """The classifier of a finished phase of task `classify` or `latent_classify`.
+
+    Args:
+      config: the phase's.
+      state: it ended with.
+      classes, size: of the run's films.
+      mesh: the devices.
+      source: where it is from, in words.
+      enh: `data.enh_options`, where the phase reads phase features.
+    """
+    options = classify.options_of(config)
+    variables, codec = {"net": classify.variables_of(options, state)}, None
+    if config.task == "latent_classify":
+        codec = autoencoder.network(config.autoencoder)
+        variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
+    net, features = classify.network(config, len(classes)), None if enh is None else tuple(sorted(dict(enh).items()))
+    return Classifier(net, options, meshes.replicate(mesh, variables), classes, size, mesh, codec, features, source)
+
+
+def check_normal(config: Any, classes: tuple[str, ...]) -> None:
     """Raises UserError unless a classification phase tells Normal from exactly one other class."""
-    if config.task not in TASKS or len(classes) != 2 or "Normal" not in classes or config.loss != "softmax":
+    if config.task not in TASKS or len(classes) != 2 or NORMAL not in classes or config.loss != "softmax":
         raise UserError(
             f"the progress study needs classifiers of two exclusive classes, one of them 'Normal' (loss softmax); "
             f"data.classes is {classes}, a judge's task {config.task!r}"
         )
 
 
-def of(config: Any, state: State, classes: tuple[str, ...]) -> Judge:
-    """A judge from a finished classification phase."""
-    check(config, classes)
-    normal = classes.index("Normal")
-    net, options = classify.network(config, len(classes)), classify.options_of(config)
-    variables = {"net": classify.variables_of(options, state)}
-    if config.task == "classify":
-        return Judge(net, options, variables, normal, 1 - normal)
-    variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
-    return Judge(net, options, variables, normal, 1 - normal, autoencoder.network(config.autoencoder))
+def fitted(image: Array, size: int) -> Array:
+    """Films (b, h, w, c) at a network's own side, antialiased."""
+    b, h, _, c = image.shape
+    return image if h == size else jax.image.resize(image, (b, size, size, c), "bilinear")
 
 
-def look(judge: Judge, image: Array) -> tuple[Array, Array]:
-    """Films (b, h, w, 1) in [0, 1] -> the softmax share of Normal (b,), and the pooled last map (b, d) float32."""
-    logits, endpoints = judge.net.apply(judge.variables["net"], judge.shown(image), train=False)
-    return jax.nn.softmax(logits, axis=-1)[:, judge.normal], endpoints["pooled"].astype(jnp.float32)
+def _inner(classifier: Classifier, image: Array) -> Array:
+    """Films (b, h, w, c) in [0, 1] as the classification task has them: at their side, or as latents about 0.5."""
+    image = fitted(image, classifier.size)
+    if classifier.codec is None:
+        return image
+    variables = classifier.variables
+    z = latent.to_latent(classifier.codec, variables["autoencoder"], variables["scale"], image)
+    return (z + 1.0) / 2.0
 
 
-def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
-    """The map of the disease score, (b, h', w'), non-negative.
+def seen(classifier: Classifier, image: Array) -> Array:
+    """What the network sees of films (b, h, w, c) in [0, 1]: normalized, and cropped as evaluation does once."""
+    options = classifier.options
+    return classify.shown(options, classify.middle(options, _inner(classifier, image)))
+
+
+def logits_of(classifier: Classifier, image: Array) -> Array:
+    """Logits (b, k) of films (b, h, w, c) in [0, 1], by as many crops as evaluation takes."""
+    inner = _inner(classifier, image)
+    return classify.logits_of(classifier.net, classifier.options, classifier.variables["net"], inner)
+
+
+def outputs(classifier: Classifier, image: Array) -> dict[str, Array]:
+    """`prob` and `logit` (b, k) and `pool` (b, d) float32, the pooled last map, of films (b, h, w, c) in [0, 1]."""
+    logits, endpoints = classifier.net.apply(classifier.variables["net"], seen(classifier, image), train=False)
+    prob = jax.nn.softmax(logits) if classifier.options.exclusive else jax.nn.sigmoid(logits)
+    return {"prob": prob, "logit": logits, "pool": endpoints["pooled"].astype(jnp.float32)}
+
+
+def heat(classifier: Classifier, source: str, target: str, image: Array) -> Array:
+    """The map of the disease score of a classifier of Normal against one disease, (b, h', w'), non-negative.
 
     Args:
-      judge: the network to explain.
+      classifier: the network to explain.
       source: `gradcam` (`latent_gradcam` of a classifier of latents); `cam` where the head is a pool and one linear
         layer, or `fcn_map` where it is convolutions and a pool: the map whose pool the logits are.
       target: `difference` explains y_disease - y_normal: with two logits the disease score alone ignores a shift of
@@ -85,15 +191,15 @@ def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
     Raises:
       UserError: `cam` or `fcn_map` of a head that has no such map.
     """
-    variables = judge.variables["net"]
-    _, endpoints = judge.net.apply(variables, judge.shown(image), train=False)
+    net, variables = classifier.net, classifier.variables["net"]
+    _, endpoints = net.apply(variables, seen(classifier, image), train=False)
 
     def head(features: Array) -> Array:
-        logits: Any = judge.net.apply(variables, features, method="head_from")
+        logits: Any = net.apply(variables, features, method="head_from")
         return logits
 
     def score(logits: Array) -> Array:
-        return logits[:, judge.disease] - (logits[:, judge.normal] if target == "difference" else 0.0)
+        return logits[:, classifier.disease] - (logits[:, classifier.normal] if target == "difference" else 0.0)
 
     if source in ("gradcam", "latent_gradcam"):
         return cam.grad_cam(endpoints["features"], head, score)
@@ -101,3 +207,35 @@ def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
         raise UserError(f"study.guidance.source = {source!r} needs a head without hidden layers; use 'gradcam'")
     maps = endpoints["map"].astype(jnp.float32)  # (b, h', w', classes), the head at every position
     return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])
+
+
+def class_map(classifier: Classifier, image: Array, number: Array) -> tuple[Array, Array]:
+    """The map of one class over whole films, and its probability.
+
+    The head's own map where it has one, exact for a pool of maps and the CAM for a mean and one linear layer; else
+    Grad-CAM.
+
+    Args:
+      classifier: the network to explain.
+      image: (b, h, w, c) in [0, 1].
+      number: () class.
+
+    Returns:
+      (b, size, size) in [0, 1], (b,) in [0, 1].
+    """
+    net, options, variables = classifier.net, classifier.options, classifier.variables["net"]
+    b, side = image.shape[0], classifier.size
+    logits, endpoints = net.apply(variables, classify.shown(options, _inner(classifier, image)), train=False)
+    if "map" in endpoints:
+        coarse = jnp.take(endpoints["map"], number, axis=-1)  # (b, h', w')
+        coarse = coarse - coarse.min(axis=(1, 2), keepdims=True)
+    else:
+        head: Callable[..., Any] = partial(net.apply, variables, method="head_from")
+        coarse = cam.grad_cam(endpoints["features"], head, lambda y: jnp.take(y, number, axis=-1))
+    probability = jax.nn.softmax(logits) if options.exclusive else jax.nn.sigmoid(logits)
+    return cam.min_max(jax.image.resize(coarse, (b, side, side), "bilinear")), jnp.take(probability, number, axis=-1)
+
+
+def finding_map(classifier: Classifier, number: Array, image: Array) -> Array:
+    """The map of `class_map` alone, at the side of the films (b, h, w, c): (b, h, w) in [0, 1]."""
+    return jax.image.resize(class_map(classifier, image, number)[0], image.shape[:3], "bilinear")

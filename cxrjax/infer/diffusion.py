@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from cxrjax import models
 from cxrjax.ops import diffusion, guidance, noise
 from cxrjax.tasks import autoencoder, ddpm, latent
+from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, PyTree, State
 
 
-class System(NamedTuple):
+class Diffusion(NamedTuple):
     """A diffusion phase that has ended; `variables` apart, everything is static.
 
     Attributes:
@@ -33,16 +35,16 @@ class System(NamedTuple):
     codec: models.Autoencoder | None = None
 
 
-def of(config: Any, state: State) -> System:
-    """The system of a finished phase of task `ddpm` or `latent_ddpm`."""
+def of(config: Any, state: State, mesh: Mesh) -> Diffusion:
+    """The diffusion of a finished phase of task `ddpm` or `latent_ddpm`."""
     variables: dict[str, Any] = {"unet": state.ema["unet"]}
     codec = None
     if config.task == "latent_ddpm":
         codec = autoencoder.network(config.autoencoder)
         variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
-    return System(
+    return Diffusion(
         ddpm.network(config), ddpm.schedule_of(config), config.prediction, config.time, ddpm.noise_of(config),
-        variables, codec,
+        meshes.replicate(mesh, variables), codec,
     )  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def to_grid(mask: Array, side: int, pool: str) -> Array:
 
 
 def treat(
-    system: System,
+    trained: Diffusion,
     image: Array,
     mask: Array,
     lam: Array,
@@ -72,11 +74,11 @@ def treat(
     remask: Callable[[Array, Array], Array] | None = None,
     every: int = 0,
 ) -> Array:
-    """`guidance.treat` by a system, which in latent space diffuses latents under the same modes.
+    """`guidance.treat` by a trained diffusion, which in latent space diffuses latents under the same modes.
 
     Args:
-      system: films' or latents'.
-      image, mask, lam, keys, mode, sampler: as in `guidance.treat`; the noise is the system's.
+      trained: of films or of latents.
+      image, mask, lam, keys, mode, sampler: as in `guidance.treat`; the noise is the diffusion's.
       pool: see `to_grid`.
       paste: known pixels are pasted back through the mask, since a decoder does not return them.
       remask: `(films, masks) -> masks`, all (b, h, w, 1) in [0, 1]; in latent space it is told the mask on the grid,
@@ -86,14 +88,14 @@ def treat(
     Returns:
       (b, h, w, 1) in [0, 1]. A latent film is decoded even where nothing was treated, unless it is pasted.
     """
-    variables = system.variables
-    sampler = sampler._replace(noise=system.noise)
-    epsilon = ddpm.noise_predictor(system.net, system.schedule, system.prediction, variables["unet"], system.time)
-    if system.codec is None:
+    variables = trained.variables
+    sampler = sampler._replace(noise=trained.noise)
+    epsilon = ddpm.noise_predictor(trained.net, trained.schedule, trained.prediction, variables["unet"], trained.time)
+    if trained.codec is None:
         return guidance.treat(
-            epsilon, system.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every
+            epsilon, trained.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every
         )
-    codec = (system.codec, variables["autoencoder"], variables["scale"])
+    codec = (trained.codec, variables["autoencoder"], variables["scale"])
     z = latent.to_latent(*codec, image)  # (b, h', w', c)
     side = z.shape[2]
 
@@ -103,17 +105,17 @@ def treat(
         return to_grid(remask(latent.from_latent(*codec, x), big), side, pool)
 
     x, _, _ = guidance.sample(
-        epsilon, system.schedule, z, to_grid(mask, side, pool), lam, keys, mode=mode, sampler=sampler,
+        epsilon, trained.schedule, z, to_grid(mask, side, pool), lam, keys, mode=mode, sampler=sampler,
         remask=renew if remask else None, every=every,
     )  # fmt: skip
-    made = latent.from_latent(*codec, x)
-    pasted = guidance.blend(image, made, mask)
+    generated = latent.from_latent(*codec, x)
+    pasted = guidance.blend(image, generated, mask)
     blends = jnp.asarray(paste) | guidance.is_mode(mode, "mask_blend", image)
-    return jnp.where(blends, pasted, made)
+    return jnp.where(blends, pasted, generated)
 
 
-def round_trip(system: System, image: Array) -> Array:
+def round_trip(trained: Diffusion, image: Array) -> Array:
     """Films through the autoencoder and back: what latent space costs before anything is treated."""
-    assert system.codec is not None
-    codec = (system.codec, system.variables["autoencoder"], system.variables["scale"])
+    assert trained.codec is not None
+    codec = (trained.codec, trained.variables["autoencoder"], trained.variables["scale"])
     return latent.from_latent(*codec, latent.to_latent(*codec, image))

@@ -1,37 +1,238 @@
-"""A phase of another, finished run: its config and its state, read from its workdir."""
+"""A finished run: what it holds, and its trained networks, read from its workdir."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cxrjax.errors import did_you_mean
-from cxrjax.tasks import TASKS
+from cxrjax.errors import did_you_mean, lookup
+from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, masks, treat
+from cxrjax.infer import films as door
+from cxrjax.infer.batches import in_batches
+from cxrjax.ops import guidance
+from cxrjax.tasks import TASKS, ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import Batch, State, UserError
+from cxrjax.types import Batch, Results, State, UserError
+
+# The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
+ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
+BATCH = 16
 
 
-class Finished(NamedTuple):
+class Treated(NamedTuple):
+    """Films after a treatment; synthetic, and no prognosis.
+
+    Attributes:
+      films: (n, size, size) float32 in [0, 1], at the run's size.
+      mask: (n, size, size) float32 in [0, 1], where they were treated.
+      own: each film at its own size, its change at the run's size enlarged and added; None unless asked for.
+    """
+
+    films: np.ndarray
+    mask: np.ndarray
+    own: list[np.ndarray] | None
+
+
+class Run(NamedTuple):
     """A run that has ended.
 
     Attributes:
       workdir: its folder.
       config: its config.
+      devices: those that its networks are brought to; one device where it is None.
     """
 
     workdir: Path
     config: Any
+    devices: Mesh | None = None
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices; looked for when they are needed, since a launcher may still have to join other processes."""
+        return self.devices or meshes.make(1 if jax.process_count() == 1 else 0)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes of its films."""
         return tuple(self.config.data.classes)
+
+    @property
+    def results(self) -> Results:
+        """results.json: every figure with its interval."""
+        return json.loads((self.workdir / "results.json").read_text())
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """The names that `classifier` takes: phases, a fold or seed of one, and the roles of a treatment study."""
+        phases = [name for name in self.config.phases if self.config[name].task in classifier.TASKS]
+        return (*(name for phase in phases for name in member_names(self.config, phase)), *self._roles())
+
+    def _roles(self) -> dict[str, str]:
+        study = self.config.study
+        return {role: study[key] for role, key in ROLES.items() if study.get(key, "") in self.config.phases}
+
+    def phase_of(self, *tasks: str, name: str = "") -> str:
+        """The phase that has one of these tasks: the one asked for, or the only one.
+
+        Raises:
+          UserError: there is none, or there are several and none is asked for.
+        """
+        names = [phase for phase in self.config.phases if self.config[phase].task in tasks]
+        words = " or ".join(map(repr, tasks))
+        if name:
+            if name not in names:
+                raise UserError(f"{self.workdir} has no phase {name!r} of task {words}{did_you_mean(name, names)}")
+            return name
+        if len(names) != 1:
+            raise UserError(f"{self.workdir} has {len(names)} phases of task {words} ({', '.join(names)}); name one")
+        return names[0]
+
+    def state(self, name: str) -> State:
+        """The state that a phase, or one fold or seed of it, ended with, on every device.
+
+        Raises:
+          UserError: no such phase; its checkpoints are missing, damaged, or of another configuration.
+        """
+        phase = self._phase_with(name)
+        config = self.config[phase]
+        if config.get("from_run", ""):
+            return load(config.from_run, self.devices).state(phase)
+        folder = self.workdir / "checkpoints" / name
+        if not folder.is_dir():
+            raise UserError(f"{folder} is missing; the run's checkpoints are needed, not its report alone")
+        channels = 3 if self._reads_features(phase) else 1
+        example = Batch.blank(self.mesh.size, self.config.data.size, len(self.classes), channels)
+        abstract = jax.eval_shape(TASKS[config.task](config, self.classes).init, jax.random.key(0), example)
+        shardings = meshes.state_shardings(self.mesh, abstract, ())
+        target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+        best = tuple(config.metric) if config.select == "best" else None
+        with Checkpoints(folder, best=best) as checkpoints:
+            found = checkpoints.restore_best(target) if best else checkpoints.restore(target)
+        if found is None:
+            raise UserError(f"{folder} holds no checkpoint; restore the folder from a copy")
+        return found.state
+
+    def _phase_with(self, name: str) -> str:
+        phases = {member: phase for phase in self.config.phases for member in member_names(self.config, phase)}
+        return lookup(phases, name, f"a phase of {self.workdir}")
+
+    def _reads_features(self, phase: str) -> bool:
+        return self.config[phase].get("input", "cxr") == "enh" and bool(self.config.data.get("enh", False))
+
+    def classifier(self, name: str = "") -> classifier.Classifier:
+        """A trained classifier.
+
+        Args:
+          name: one of `classifiers`; may be left out where there is only one.
+
+        Raises:
+          UserError: no such classifier, or several and no name.
+        """
+        if not name:
+            name = self.phase_of(*classifier.TASKS)
+        name = self._roles().get(name, name)
+        names = dict.fromkeys(self.classifiers)
+        lookup(names, name, f"a classifier of {self.workdir}")
+        phase = self._phase_with(name)
+        enh = self.config.data.enh_options.to_dict() if self._reads_features(phase) else None
+        return classifier.of(
+            self.config[phase], self.state(name), self.classes, self.config.data.size, self.mesh,
+            source=f"phase {name} of {self.workdir}", enh=enh,
+        )  # fmt: skip
+
+    def diffusion(self, name: str = "") -> diffusion.Diffusion:
+        """A trained diffusion, of films or of latents; the name may be left out where there is only one."""
+        phase = self.phase_of(*arms.DIFFUSIONS, name=name)
+        return diffusion.of(self.config[phase], self.state(phase), self.mesh)
+
+    def generator(self, name: str = "") -> generator.Generator:
+        """The trained generator; the name may be left out where there is only one."""
+        phase = self.phase_of("gan", name=name)
+        return generator.of(self.config[phase], self.state(phase), self.classes, self.mesh)
+
+    def autoencoder(self, name: str = "") -> autoencoder.Autoencoder:
+        """The trained autoencoder; the name may be left out where there is only one."""
+        phase = self.phase_of("autoencoder", name=name)
+        return autoencoder.of(self.config[phase], self.state(phase), self.config.data.size, self.mesh)
+
+    def treat(
+        self, films: door.Films, mode: str = "time_gated", lam: int = 300, seed: int = 0, own_size: bool = False
+    ) -> Treated:
+        """Treats films as the run's study would: diffused mostly where the class activation map lights up, and back.
+
+        Args:
+          films: as in `infer.films.read`.
+          mode: a mode of `guidance.MODES`, a mode + `_hard`, or an arm of the run's `study.arms`.
+          lam: the treatment period lambda, in steps of the diffusion.
+          seed: of the noise; film i draws by the i-th key of it.
+          own_size: also each film at its own size.
+
+        Returns:
+          The treated films, synthetic, with the mask that was used.
+
+        Raises:
+          UserError: the run has no treatment study; an unknown mode; a lambda that the diffusion is not trained for.
+        """
+        study = self.config.study
+        if study.name not in ("progress", "anomaly"):
+            raise UserError(f"{self.workdir} treats no films: its study is {study.name!r}; load a run of ddpm_cam.py")
+        (arm,) = arms.of(study, (mode,))
+        top = ddpm.longest(self.config[arm.diffusion])
+        if not 1 <= lam <= top:
+            raise UserError(f"lam is {lam}: expected 1 ... {top}, the times that {arm.diffusion} is trained for")
+        image = door.read(films, self.config.data.size)
+        trained = {arm.diffusion: self.diffusion(arm.diffusion)}
+        seeing = {} if arm.mask.source == "anomaly" else {arm.mask.phase: self.classifier(arm.mask.phase)}
+        walk = partial(_walk, self.mesh, trained, seeing, image, treat.keys_of(seed, len(image)))
+
+        def residual(strength: int) -> np.ndarray:
+            uniform = arm._replace(mode="uniform", every=0, paste=False)
+            return np.abs(walk(uniform, np.zeros_like(image), strength) - image)[..., 0]
+
+        mask = masks.make((arm.mask,), seeing, image, self.mesh, BATCH, residual)[arm.mask]
+        treated = walk(arm, mask, lam)
+        own = _at_own_size(films, image, treated) if own_size else None
+        return Treated(treated[..., 0], mask[..., 0], own)
+
+
+def _walk(
+    mesh: Mesh, trained: Mapping[str, diffusion.Diffusion], seeing: Mapping[str, classifier.Classifier],
+    image: np.ndarray, keys: np.ndarray, arm: arms.Arm, mask: np.ndarray, lam: int,
+) -> np.ndarray:  # fmt: skip
+    """Films (n, h, w, 1) treated in one arm at one lambda."""
+    program, n = treat.program_of(arm), len(image)
+
+    def every(value: int) -> np.ndarray:
+        return np.full(n, value, np.int32)
+
+    rows = treat.Rows(
+        image, mask, treat.lungs_for(program, image), every(lam), every(int(arm.sampler.stride)),
+        every(guidance.code(arm.mode)), keys,
+    )  # fmt: skip
+    return in_batches(mesh, min(BATCH, n), treat.compiled(program, trained, seeing), *rows)
+
+
+def _at_own_size(films: door.Films, image: np.ndarray, treated: np.ndarray) -> list[np.ndarray]:
+    change = (treated - image)[..., 0]
+    out = []
+    for film, moved in zip(door.originals(films), change, strict=True):
+        out.append(np.clip(film + door.resize(moved, *film.shape), 0, 1).astype(np.float32))
+    return out
+
+
+def member_names(config: Any, phase: str) -> list[str]:
+    """The names of a phase's trainings: its own, or one a fold or seed."""
+    count = max(config[phase].get("folds", 0), config[phase].get("seeds", 1))
+    return [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
 
 
 def _tuples(value: Any) -> Any:
@@ -41,8 +242,12 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
-def open_run(workdir: Path | str) -> Finished:
-    """Reads a finished run's manifest.
+def load(workdir: Path | str, mesh: Mesh | None = None) -> Run:
+    """Opens a finished run.
+
+    Args:
+      workdir: its folder.
+      mesh: the devices that its networks are brought to; by default one device.
 
     Raises:
       UserError: there is no run, or it has not ended.
@@ -54,25 +259,7 @@ def open_run(workdir: Path | str) -> Finished:
     record = json.loads(path.read_text())
     if not record.get("finished"):
         raise UserError(f"{folder} has not ended; run its command again: {record.get('command', '')}")
-    return Finished(folder, ConfigDict(_tuples(record["config"])))
-
-
-def phase_of(run: Finished, task: str, phase: str = "") -> str:
-    """The phase of a run that has a task of this name: the one asked for, or the only one.
-
-    Raises:
-      UserError: there is none, or there are several and none is asked for.
-    """
-    names = [name for name in run.config.phases if run.config[name].task == task]
-    if phase:
-        if phase not in names:
-            raise UserError(f"{run.workdir} has no phase {phase!r} of task {task!r}{did_you_mean(phase, names)}")
-        return phase
-    if len(names) != 1:
-        raise UserError(
-            f"{run.workdir} has {len(names)} phases of task {task!r} ({', '.join(names)}); name one of them"
-        )
-    return names[0]
+    return Run(folder, ConfigDict(_tuples(record["config"])), mesh)
 
 
 def check_same(workdir: str, phase: str, config: Any) -> None:
@@ -81,7 +268,7 @@ def check_same(workdir: str, phase: str, config: Any) -> None:
     Raises:
       UserError: the run has no such phase, or its films, classes, task or network differ; names what differs.
     """
-    run = open_run(workdir)
+    run = load(workdir)
     if phase not in run.config.phases:
         raise UserError(f"from_run = {workdir}: it has no phase {phase!r}{did_you_mean(phase, run.config.phases)}")
     ours, theirs = config[phase], run.config[phase]
@@ -99,30 +286,3 @@ def check_same(workdir: str, phase: str, config: Any) -> None:
     ):
         if a != b:
             raise UserError(f"from_run = {workdir}: {name} is {b!r} there and {a!r} here; the phase cannot be taken")
-
-
-def state_of(run: Finished, phase: str, example: Batch, mesh: Mesh) -> State:
-    """The state that a phase ended with, on every device.
-
-    Args:
-      run: the run.
-      phase: a name as its checkpoints have it.
-      example: blank films of that run's shape.
-      mesh: every device.
-
-    Raises:
-      UserError: its checkpoints are missing, damaged, or of another configuration.
-    """
-    config = run.config[phase]
-    folder = run.workdir / "checkpoints" / phase
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing; the run's checkpoints are needed, not its report alone")
-    abstract = jax.eval_shape(TASKS[config.task](config, run.classes).init, jax.random.key(0), example)
-    shardings = meshes.state_shardings(mesh, abstract, ())
-    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
-    best = tuple(config.metric) if config.select == "best" else None
-    with Checkpoints(folder, best=best) as checkpoints:
-        found = checkpoints.restore_best(target) if best else checkpoints.restore(target)
-    if found is None:
-        raise UserError(f"{folder} holds no checkpoint; restore the folder from a copy")
-    return found.state

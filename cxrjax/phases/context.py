@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax import data
+from cxrjax.phases.bind import Bound, bind
 from cxrjax.train import log as logs
-from cxrjax.types import Key, State
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import Array, Batch, Key, Rows, State, Task
 
 
-class Context(NamedTuple):
+@dataclass(frozen=True)
+class Context:
     """What every phase and study of a run shares.
 
     Attributes:
-      config: the run's.
+      config: the run's; phases are bound to what they read of it, studies read the rest.
       films: prepared.
       workdir: of the run.
       mesh: every device.
@@ -34,3 +43,43 @@ class Context(NamedTuple):
     log: logs.Log
     states: dict[str, State]
     found: dict[str, dict[str, Any]]
+
+    @cached_property
+    def phases(self) -> dict[str, Bound]:
+        """Every phase, bound to the films."""
+        return bind(self.config, self.films, self.mesh.size)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the run's films."""
+        return tuple(self.config.data.classes)
+
+    @property
+    def _shard(self) -> tuple[int, int]:
+        return jax.process_index(), jax.process_count()
+
+    def batches(self, **options: Any) -> loop.Stream:
+        """Training batches, this process's share; see `data.batches`."""
+        return data.batches(self.films, "train", classes=self.classes, shard=self._shard, **options)
+
+    def eval_batches(self, split: str, size: int, **options: Any) -> Iterator[Batch]:
+        """A split once, about `size` films a batch, this process's share; see `data.eval_batches`."""
+        whole = meshes.whole_batch(self.mesh, size)
+        return data.eval_batches(
+            self.films, split, classes=self.classes, batch_size=whole, shard=self._shard, **options
+        )
+
+    def evaluate(
+        self, predict: Callable[[State, Batch, Key], dict[str, Array]], state: State, split: str, size: int,
+        keep: np.ndarray | None = None, field: str = "image",
+    ) -> Rows:  # fmt: skip
+        """The rows that a jitted `predict` gives of a split's films, each once, in the order of their index."""
+        batches = self.eval_batches(split, size, keep=keep, field=field)
+        return loop.evaluate(predict, meshes.replicate(self.mesh, state), batches, self.mesh, self.key)
+
+    def fit(self, task: Task, phase: loop.Phase, **options: Any) -> State:
+        """`train.loop.fit` in this run's workdir, on its devices, by its sharding rules unless others are given."""
+        rules = tuple(tuple(rule) for rule in self.config.mesh.shard)
+        return loop.fit(
+            task, phase, workdir=self.workdir, mesh=self.mesh, log=self.log, **{"shard_rules": rules, **options}
+        )

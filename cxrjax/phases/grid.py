@@ -9,24 +9,24 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from cxrjax import data
 from cxrjax.errors import lookup
+from cxrjax.phases.bind import Bound
+from cxrjax.phases.context import Context
 from cxrjax.tasks import cells as cells_lib
 from cxrjax.tasks import classify
 from cxrjax.tasks.cells import Cell
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import Batch, State, Task, UserError
+from cxrjax.types import State, Task, UserError
 
 Row = dict[str, Any]
 STRATEGIES = ("auto", "together", "in_turn")
@@ -129,39 +129,6 @@ def check(config: Any, name: str) -> None:
         raise UserError("lrs or momenta: two values agree in six digits, which are all that a cell's name shows")
 
 
-class Films(NamedTuple):
-    """What a cell trains and is judged on; the test part is never read."""
-
-    stream: Callable[[], loop.Stream]
-    evals: Callable[[], Iterator[Batch]]
-    example: Batch
-
-
-def _films(context: Any, config: Any, name: str) -> Films:
-    if not context.films.splits.get("val"):
-        raise UserError(f"{name}: a grid compares cells on the validation part, and there is none; give data.carve one")
-    classes = tuple(context.config.data.classes)
-    enh = config.get("input", "cxr") == "enh" and bool(context.config.data.get("enh", False))
-    more: dict[str, Any] = {"field": "enh"} if enh else {}
-    shared = {"classes": classes, "shard": (jax.process_index(), jax.process_count()), **more}
-    # One seed for all cells: they differ in nothing but their axes.
-    seed = zlib.crc32(f"{context.config.seed}/{name}".encode()) & 0x7FFFFFFF
-    own: dict[str, Any] = {"balance": True} if config.get("balance", False) else {}
-    size, side = meshes.whole_batch(context.mesh, config.eval_batch), context.config.data.size
-    return Films(
-        partial(
-            data.batches, context.films, "train", batch_size=config.batch, seed=seed, augment=tuple(config.augment),
-            **own, **shared,
-        ),
-        partial(data.eval_batches, context.films, "val", batch_size=size, **shared),
-        Batch(
-            np.zeros((context.mesh.size, side, side, 3 if enh else 1), np.float32),
-            np.zeros((context.mesh.size, len(classes)), np.float32),
-            np.ones(context.mesh.size, np.float32), np.zeros(context.mesh.size, np.int32),
-        ),
-    )  # fmt: skip
-
-
 def read_rows(path: Path) -> list[Row]:
     """The rows of a `rows.jsonl`; none where there is no such file. A line that a kill cut off is dropped from it."""
     if not path.exists():
@@ -180,15 +147,18 @@ class Grid:
     checkpoint.
     """
 
-    def __init__(self, context: Any, name: str):
-        self.context, self.name, self.config = context, name, context.config[name]
+    def __init__(self, context: Context, phase: Bound):
+        if not context.films.splits.get("val"):
+            raise UserError(
+                f"{phase.name}: a grid compares cells on the validation part, and there is none; give data.carve one"
+            )
+        self.context, self.phase, self.name, self.config = context, phase, phase.name, phase.config
         self.cells, self.stops, self.metric = cells(self.config), stops(self.config), tuple(self.config.metric)
         self.together = strategy(self.config) == "together"
-        self._films = _films(context, self.config, name)
         self._networks = networks(self.config)
         self._tasks: dict[str, Task] = {}
         self._stacked: dict[str, tuple[Task, list[Cell]]] = {}
-        self._path = context.workdir / name / "rows.jsonl"
+        self._path = context.workdir / self.name / "rows.jsonl"
         self.rows = {Cell(*(row[axis] for axis in Cell._fields)).name: row for row in read_rows(self._path)}
 
     def run(self) -> list[Row]:
@@ -253,27 +223,28 @@ class Grid:
     def _fit(self, cell: Cell, task: Task, phase: str, steps: int, **more: Any) -> State:
         config, context = self.config, self.context
         key = jax.random.fold_in(context.key, zlib.crc32(f"{self.name}/{cell.depth}".encode()) & 0x7FFFFFFF)
-        chosen = loop.Phase(phase, steps, config.log_every, config.eval_every, config.save_every)
-        return loop.fit(
-            task, chosen, stream=self._films.stream(), evals=self._films.evals, example=self._films.example,
-            workdir=context.workdir, mesh=context.mesh, key=key, log=context.log, **more,
+        # One seed for all cells: they differ in nothing but their axes.
+        stream = context.batches(
+            batch_size=config.batch, seed=self.phase.seed_of(self.name), augment=tuple(config.augment),
+            field=self.phase.field, balance=bool(config.get("balance", False)),
         )  # fmt: skip
-
-    def _classes(self) -> int:
-        return len(self.context.config.data.classes)
+        evals = partial(context.eval_batches, "val", config.eval_batch, field=self.phase.field)
+        times = loop.Phase(phase, steps, config.log_every, config.eval_every, config.save_every)
+        return context.fit(task, times, stream=stream, evals=evals, example=self.phase.example, key=key, **more)
 
     def _each(self, pair: str, members: list[Cell], rung: int, steps: int) -> Iterator[tuple[Cell, Row]]:
         """One cell after the other, with one compiled step."""
         if pair not in self._tasks:
-            self._tasks[pair] = cells_lib.alone(self._networks[members[0].depth], self._classes(), members[0].optimizer)
-        rules = tuple(tuple(r) for r in self.context.config.mesh.shard)
+            self._tasks[pair] = cells_lib.alone(
+                self._networks[members[0].depth], len(self.phase.classes), members[0].optimizer
+            )
         for cell in members:
             if cell.name in self.rows:
                 continue
             phase, diverged = f"{self.name}/{cell.name}", False
             carry = partial(cells_lib.with_hyper, lr=cell.lr, momentum=cell.momentum)
             try:
-                self._fit(cell, self._tasks[pair], phase, steps, carry=carry, shard_rules=rules)
+                self._fit(cell, self._tasks[pair], phase, steps, carry=carry)
             except loop.Diverged:
                 self.context.log.say(f"{phase}: diverged")
                 diverged = True
@@ -285,7 +256,7 @@ class Grid:
         rules = cells_lib.SHARD_RULES if len(members) % mesh.size == 0 else ()
         if rung:
             self._cut(*self._stacked[pair], members, names[-2], names[-1])
-        task = cells_lib.together(self._networks[members[0].depth], self._classes(), members, mesh)
+        task = cells_lib.together(self._networks[members[0].depth], len(self.phase.classes), members, mesh)
         self._stacked[pair] = task, members
         self._fit(members[0], task, names[-1], steps, shard_rules=rules)
         logged = [entry for name in names for entry in self.context.log.evaluations(name)]
@@ -299,7 +270,7 @@ class Grid:
         with Checkpoints(folder / later) as new:
             if new.steps():
                 return
-            abstract = jax.eval_shape(task.init, jax.random.key(0), self._films.example)
+            abstract = jax.eval_shape(task.init, jax.random.key(0), self.phase.example)
             rules = cells_lib.SHARD_RULES if len(before) % mesh.size == 0 else ()
             shardings = meshes.state_shardings(mesh, abstract, rules)
             target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
@@ -310,12 +281,12 @@ class Grid:
             new.save(restored.step, state, restored.position)
 
 
-def train(context: Any, name: str) -> dict[str, Any]:
-    """Trains every cell of the grid phase `name`, from wherever it was left.
+def train(context: Context, phase: Bound) -> dict[str, Any]:
+    """Trains every cell of a grid phase, from wherever it was left.
 
     Args:
-      context: of the run: config, films, workdir, mesh, key, log.
-      name: of the phase, whose config is a classifier's with `depths`, `optimizers`, `lrs`, `momenta`, `strategy`
+      context: of the run.
+      phase: bound to its films; its config is a classifier's with `depths`, `optimizers`, `lrs`, `momenta`, `strategy`
         (`together`, `in_turn`, or `auto`: in turn on CPU) and `halving`: with `eta` 2 or more, the best 1 / eta of the
         cells go on after each of `rungs` steps.
 
@@ -327,8 +298,10 @@ def train(context: Any, name: str) -> dict[str, Any]:
     Raises:
       UserError: no validation part, or every cell diverged.
     """
-    grid = Grid(context, name)
+    grid = Grid(context, phase)
     total, way = len(grid.cells), "together" if grid.together else "in turn"
-    context.log.say(f"{name}: {total} cells {way}, {len(grid.rows)} of them done before; {grid.stops[-1]:,} steps")
+    context.log.say(
+        f"{phase.name}: {total} cells {way}, {len(grid.rows)} of them done before; {grid.stops[-1]:,} steps"
+    )
     rows = grid.run()
     return {"rows": rows, "best": best(rows, grid.metric), "strategy": way, "metric": list(grid.metric)}

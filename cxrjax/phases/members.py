@@ -10,6 +10,7 @@ import numpy as np
 
 from cxrjax import data
 from cxrjax.data import splits
+from cxrjax.infer.finished import member_names
 from cxrjax.types import Batch, Key, UserError
 
 
@@ -34,12 +35,6 @@ class Member(NamedTuple):
 def name_key(key: Key, name: str) -> Key:
     """A key of its own for a name, stable over runs and Python's hash seed."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
-
-
-def names(config: Any, phase: str) -> list[str]:
-    """The names of a phase's members: its own, or one a fold or seed."""
-    count = max(config[phase].get("folds", 0), config[phase].get("seeds", 1))
-    return [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
 
 
 def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
@@ -85,20 +80,16 @@ def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     keep = kept(config, films, "train", phase)
     folds = config[phase].get("folds", 0)
     if folds < 2:
-        return [Member(name, phase, i, keep, None) for i, name in enumerate(names(config, phase))]
+        return [Member(name, phase, i, keep, None) for i, name in enumerate(member_names(config, phase))]
     number = folds_of(config, films, folds)
     allowed = np.arange(len(number)) if keep is None else keep
     return [
         Member(name, phase, i, allowed[number[allowed] != i], allowed[number[allowed] == i])
-        for i, name in enumerate(names(config, phase))
+        for i, name in enumerate(member_names(config, phase))
     ]
 
 
-def example_batch(config: Any, devices: int, channels: int = 1) -> Batch:
-    """Blank films of the run's shape, one a device."""
-    return Batch.blank(devices, config.data.size, len(config.data.classes), channels)
-
-
 def example_of(config: Any, phase: str, devices: int) -> Batch:
-    """Blank films as the phase reads them."""
-    return example_batch(config, devices, 3 if field_of(config, phase) == "enh" else 1)
+    """Blank films as the phase reads them, one a device."""
+    channels = 3 if field_of(config, phase) == "enh" else 1
+    return Batch.blank(devices, config.data.size, len(config.data.classes), channels)

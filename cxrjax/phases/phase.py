@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from cxrjax.errors import lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
 from cxrjax.phases import grid, members, start
+from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import TASKS
@@ -63,18 +63,17 @@ def check(config: Any, mesh: Mesh) -> None:
             raise UserError(f"{name}: {error}") from error
 
 
-def resolve(context: Context, phase: str) -> Any:
-    """A phase's config with what is found only in a run: balanced class weights, a grid's best optimizer."""
-    config = context.config[phase]
+def resolve(phase: Bound, context: Context) -> Bound:
+    """A phase with what is found only in a run: balanced class weights, a grid's best optimizer."""
+    config = phase.config
     if tuple(config.get("class_weight", ())) == ("balanced",):
-        classes = tuple(context.config.data.classes)
-        label = data.labels.select(context.films.table("train")["labels"], context.films.columns, classes)
+        label = data.labels.select(context.films.table("train")["labels"], context.films.columns, phase.classes)
         present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
         if not present.all():
-            missing = [name for name, count in zip(classes, present, strict=True) if not count]
-            raise UserError(f"{phase}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
+            missing = [name for name, count in zip(phase.classes, present, strict=True) if not count]
+            raise UserError(f"{phase.name}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
         exclusive = config.loss in losses.EXCLUSIVE
-        weight = len(label) / (len(classes) * present) if exclusive else absent / present
+        weight = len(label) / (len(phase.classes) * present) if exclusive else absent / present
         config = config.copy_and_resolve_references()
         with config.ignore_type():
             config.class_weight = tuple(float(w) for w in weight)
@@ -82,48 +81,39 @@ def resolve(context: Context, phase: str) -> Any:
         best = context.found[config.optim_from]["best"]
         config = config.copy_and_resolve_references()
         config.optim.update({"name": best["optimizer"], "lr": float(best["lr"]), "b1": float(best["momentum"])})
-        context.log.say(f"{phase}: {best['optimizer']}, learning rate {best['lr']:g}, momentum {best['momentum']:g}")
-    return config
+        found = f"{best['optimizer']}, learning rate {best['lr']:g}, momentum {best['momentum']:g}"
+        context.log.say(f"{phase.name}: {found}")
+    return phase._replace(config=config)
 
 
-def train(context: Context, member: Member, config: Any, task: Task) -> State:
+def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
     """Trains one member of a phase, or brings back its finished state.
 
     Args:
       context: the run's.
+      phase: resolved.
       member: which films, under which name.
-      config: the phase's, resolved.
-      task: made of it; members that share one share its compilations.
+      task: made of the phase; members that share one share its compilations.
     """
-    films, mesh = context.films, context.mesh
-    classes = tuple(context.config.data.classes)
+    config = phase.config
     # Seeds of the same number begin alike and see films in the same order in every phase, so that arms can be paired.
     root = f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
-    seed = zlib.crc32(f"{context.config.seed}/{root}".encode()) & 0x7FFFFFFF
-    shard = (jax.process_index(), jax.process_count())
-    field = members.field_of(context.config, member.phase)
-    read = partial(data.batches, films, "train", classes=classes, batch_size=config.batch, seed=seed, shard=shard)
-    stream = read(
-        keep=member.keep, augment=tuple(config.augment), field=field, balance=bool(config.get("balance", False))
-    )
+    stream = context.batches(
+        batch_size=config.batch, seed=phase.seed_of(root), keep=member.keep, augment=tuple(config.augment),
+        field=phase.field, balance=bool(config.get("balance", False)),
+    )  # fmt: skip
     evals: Callable[[], Iterator[Batch]] | None = None
-    if films.splits.get("val") and member.held_out is None:
-        shown = members.kept(context.config, films, "val", member.phase)
-        size = meshes.whole_batch(mesh, config.eval_batch)
-        evals = partial(
-            data.eval_batches, films, "val", classes=classes, batch_size=size, keep=shown, shard=shard, field=field
-        )
-    example = members.example_of(context.config, member.phase, mesh.size)
+    if context.films.splits.get("val") and member.held_out is None:
+        evals = partial(context.eval_batches, "val", config.eval_batch, keep=phase.val, field=phase.field)
     key = members.name_key(context.key, root)
-    _announce(context, config, member, jax.eval_shape(task.init, key, example))
-    phase = loop.Phase(
+    _announce(context, config, member, jax.eval_shape(task.init, key, phase.example))
+    times = loop.Phase(
         member.name, config.steps, config.log_every, config.eval_every, config.save_every, config.select,
         tuple(config.metric),
     )  # fmt: skip
-    return loop.fit(
-        task, phase, stream=stream, evals=evals, example=example, workdir=context.workdir, mesh=mesh, key=key,
-        log=context.log, carry=start.begin(context, config, member),
-        shard_rules=tuple(tuple(r) for r in context.config.mesh.shard),
+    return context.fit(
+        task, times, stream=stream, evals=evals, example=phase.example, key=key,
+        carry=start.begin(context, phase, member),
     )  # fmt: skip
 
 
@@ -138,29 +128,28 @@ def _announce(context: Context, config: Any, member: Member, abstract: State) ->
         (context.workdir / f"parameters_{member.phase}.txt").write_text("\n".join(overviews) + "\n")
 
 
-def run(context: Context, phase: str, after: Callable[[Context, Member], None]) -> None:
+def run(context: Context, name: str, after: Callable[[Context, Member], None]) -> None:
     """Trains every member of a phase; `after` each one, what a study keeps of it is written.
 
     A grid phase leaves its findings in `context.found`, any other its states in `context.states`.
     """
-    if context.config[phase].get("run", ""):
-        context.log.say(f"{phase}: taken from {context.config[phase].run}")
+    config = context.config[name]
+    if config.get("run", ""):
+        context.log.say(f"{name}: taken from {config.run}")
         return
-    if context.config[phase].get("from_run", ""):
-        other = finished.open_run(context.config[phase].from_run)
-        example = members.example_of(context.config, phase, context.mesh.size)
-        context.states[phase] = finished.state_of(other, phase, example, context.mesh)
-        context.log.say(f"{phase}: taken from {other.workdir}")
+    if config.get("from_run", ""):
+        other = finished.load(config.from_run, context.mesh)
+        context.states[name] = other.state(name)
+        context.log.say(f"{name}: taken from {other.workdir}")
         return
-    if context.config[phase].task == "grid":
-        context.found[phase] = grid.train(context, phase)
+    phase = context.phases[name]
+    if config.task == "grid":
+        context.found[name] = grid.train(context, phase)
         return
-    later = context.config.phases[context.config.phases.index(phase) + 1 :]
-    carried = any(context.config[name].get("carry", "") == phase for name in later)
-    config = resolve(context, phase)
-    task = TASKS[config.task](config, tuple(context.config.data.classes))
-    for member in members.of(context.config, context.films, phase):
-        context.states[member.name] = train(context, member, config, task)
+    phase = resolve(phase, context)
+    task = TASKS[config.task](phase.config, phase.classes)
+    for member in phase.members:
+        context.states[member.name] = train(context, phase, member, task)
         after(context, member)
-        if not carried:  # a study needs no moments, and the next phase the memory
+        if not phase.carried:  # a study needs no moments, and the next phase the memory
             context.states[member.name] = dataclasses.replace(context.states[member.name], opt={})

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from cxrjax import weights
-from cxrjax.phases import members
+from cxrjax.infer.finished import member_names
+from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import autoencoder, classify
@@ -41,12 +42,12 @@ def check_carry(phase: Any, earlier: Any) -> None:
         raise UserError(f"weights and carry are both set; give {phase.carry}.weights instead")
 
 
-def begin(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
+def begin(context: Context, phase: Bound, member: Member) -> Callable[[State], State] | None:
     """What a member begins with instead of chance, and what it reads of earlier phases."""
-    carry = _carry(context, config, member)
+    config, carry = phase.config, _carry(context, phase.config, member)
     if not config.get("given", ()):
         return carry
-    frozen = {name: _variables(context, phase) for name, phase in config.given}
+    frozen = {name: _variables(context, source) for name, source in config.given}
 
     def whole(fresh: State) -> State:
         state = carry(fresh) if carry else fresh
@@ -68,7 +69,7 @@ def _variables(context: Context, phase: str) -> Any:
 def _carry(context: Context, config: Any, member: Member) -> Callable[[State], State] | None:
     """What a member begins with instead of chance."""
     if config.carry:
-        earlier = members.names(context.config, config.carry)
+        earlier = member_names(context.config, config.carry)
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
     if config.get("weights", ""):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -14,7 +15,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from cxrjax import data
 from cxrjax.metrics import classification
+from cxrjax.phases import Context
 from cxrjax.types import UserError
 
 PENALTIES = (0.0001, 0.001, 0.01, 0.1)
@@ -145,3 +148,14 @@ def _sigmoid(train: np.ndarray, label: np.ndarray, films: np.ndarray, penalties:
         else:
             out[:, :, c] = rate
     return list(out)
+
+
+def films_of(context: Context, split: str, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A split as (n, 1024) rows of 32x32 films and (n, k) labels, without ever holding its films at full size."""
+    rows, labels = [], []
+    read_batches = partial(data.eval_batches, context.films, split, classes=context.classes)
+    for batch in read_batches(batch_size=256, keep=keep):
+        valid = batch.valid > 0
+        rows.append(small(batch.image[valid]))
+        labels.append(batch.label[valid])
+    return np.concatenate(rows), np.concatenate(labels)

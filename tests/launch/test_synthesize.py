@@ -6,12 +6,12 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cxrjax import infer
+import cxrjax
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 
@@ -62,11 +62,14 @@ def test_films_and_a_contact_sheet_are_written(
 ) -> None:
     asked = []
 
-    def make(workdir: str, finding: str, num: int, seed: int) -> infer.Made:
-        asked.append((workdir, finding, num, seed))
-        return infer.Made(finding, np.zeros((num, 8, 8), np.uint8), workdir)
+    def load(workdir: str) -> SimpleNamespace:
+        def sample(finding: str, n: int, seed: int) -> np.ndarray:
+            asked.append((workdir, finding, n, seed))
+            return np.zeros((n, 8, 8), np.uint8)
 
-    monkeypatch.setattr(infer, "synthesize", make)
+        return SimpleNamespace(generator=lambda: SimpleNamespace(sample=sample))
+
+    monkeypatch.setattr(cxrjax, "load", load)
     flags = ["--workdir=run", "--finding=Mass", "--num=3", f"--out={tmp_path / 'films'}", "--seed=5"]
     assert front.main(["synthesize.py", *flags]) == 0
     assert asked == [("run", "Mass", 3, 5)]

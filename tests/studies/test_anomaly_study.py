@@ -47,7 +47,7 @@ def test_the_table_has_every_row_and_says_what_guessing_gives():
 def films(boxes: dict[int, Any]) -> Any:
     labels = np.array([[1.0], [0.0], [1.0], [1.0]])
     return SimpleNamespace(
-        splits={"test": 4}, has_truth=False, columns=("Pneumonia",), boxes=lambda split: boxes,
+        splits={"test": 4}, held_out="test", has_truth=False, columns=("Pneumonia",), boxes=lambda split: boxes,
         table=lambda split: {"labels": labels},
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ def test_every_film_is_predicted_once_by_a_network_that_did_not_see_its_patient(
     keys = films.table("train")["key"]
     parts = [arrays.read_arrays(predictions.path_of(finished.workdir, f"whole_{i}")) for i in range(2)]
     assert sorted(np.concatenate([part["key"] for part in parts])) == sorted(keys)
-    for member in members.members(finished.config, films, "whole"):
+    for member in members.of(finished.config, films, "whole"):
         assert not set(member.keep) & set(member.held_out)
         assert set(keys[member.held_out]) == set(parts[member.number]["key"])
 

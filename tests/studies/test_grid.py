@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,8 @@ from cxrjax import defaults
 from cxrjax.data import pipeline
 from cxrjax.data.preparation import materialize
 from cxrjax.data.sources.base import Record, Source
-from cxrjax.phases import grid
+from cxrjax.phases import Context, grid
+from cxrjax.phases.bind import bind
 from cxrjax.tasks import cells as cells_lib
 from cxrjax.tasks import classify
 from cxrjax.train import log as logs
@@ -46,7 +48,7 @@ def config(**changes):
     with phase.ignore_type():
         phase.update(changes)
     out = defaults.run(mesh={"devices": 1})
-    out.data, out.grid = defaults.data("fake", CLASSES, 16), phase
+    out.data, out.grid, out.phases = defaults.data("fake", CLASSES, 16), phase, ("grid",)
     return out.lock()
 
 
@@ -82,11 +84,8 @@ def train(films):
         folder.mkdir(exist_ok=True)
         with logs.Log(folder) as log, pytest.MonkeyPatch.context() as patch:
             patch.setattr(classify, "network", lambda config, num_classes: Small())
-            context = SimpleNamespace(
-                config=config(**changes), films=films, workdir=folder, mesh=meshes.make(devices),
-                key=jax.random.key(0), log=log, states={},
-            )  # fmt: skip
-            return grid.train(context, "grid")
+            context = Context(config(**changes), films, folder, meshes.make(devices), jax.random.key(0), log, {}, {})
+            return grid.train(context, context.phases["grid"])
 
     return train
 
@@ -207,9 +206,10 @@ def test_halving_trains_the_better_cells_to_the_same_end_and_stops_the_others(tr
 
 def test_a_grid_without_validation_films_is_refused(films, tmp_path):
     bare = dataclasses.replace(films, splits={"train": 32})
-    context = SimpleNamespace(config=config(), films=bare, workdir=tmp_path, mesh=meshes.make(1))
+    phase = bind(config(), films, 1)["grid"]
+    context: Any = SimpleNamespace(films=bare)
     with pytest.raises(UserError, match="validation part"):
-        grid.train(context, "grid")
+        grid.train(context, phase)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
-from cxrjax.infer import batches, classifier
+from cxrjax.infer import arms, batches, classifier, treat
 from cxrjax.infer import diffusion as systems
 from cxrjax.ops import cam, diffusion, guidance, noise
-from cxrjax.studies.treatment import arms, sweep
+from cxrjax.studies import arrays as npz
+from cxrjax.studies.treatment import sweep
 from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
@@ -55,7 +56,7 @@ def test_chunks_keep_every_row_in_order_and_compile_once(size, n):
         return {"sum": x + y[:, None], "first": x[:, 0]}
 
     x, y = np.arange(3.0 * n, dtype=np.float32).reshape(n, 3), np.arange(n, dtype=np.float32)
-    out = batches.in_chunks(mesh, size, function, x, y)
+    out = batches.in_batches(mesh, size, function, x, y)
     np.testing.assert_array_equal(out["sum"], x + y[:, None])
     np.testing.assert_array_equal(out["first"], x[:, 0])
     assert len(traces) == 1
@@ -72,15 +73,15 @@ def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path):
     path = tmp_path / "new" / "a.npz"
     bad: Any = Broken()
     with pytest.raises(RuntimeError, match="no space"):
-        arrays.write_arrays(path, good=np.ones(4), bad=bad)
+        npz.write_arrays(path, good=np.ones(4), bad=bad)
     assert not path.exists()
     assert not list(path.parent.glob("*.npz"))
-    arrays.write_arrays(path, good=np.ones(4))
+    npz.write_arrays(path, good=np.ones(4))
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match="no space"):
-        arrays.write_arrays(path, good=np.zeros(4), bad=bad)
+        npz.write_arrays(path, good=np.zeros(4), bad=bad)
     assert path.read_bytes() == before
-    arrays.write_arrays(path, good=np.zeros(4))
+    npz.write_arrays(path, good=np.zeros(4))
     assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
     np.testing.assert_array_equal(np.load(path)["good"], np.zeros(4))
 
@@ -99,15 +100,17 @@ def weights(net: Any, seed: int, *args: Any) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def judge(seed: int, net: Any = CLASSIFIER) -> classifier.Judge:
+def judge(seed: int, net: Any = CLASSIFIER) -> classifier.Classifier:
     variables = weights(net, seed, np.zeros((1, 16, 16, 1), np.float32))
-    return classifier.Judge(net, classify.Options(), {"net": variables}, 0, 1)
+    return classifier.Classifier(
+        net, classify.Options(), {"net": variables}, ("Normal", "Pneumonia"), 16, meshes.make(1)
+    )
 
 
-def denoiser() -> systems.System:
+def denoiser() -> systems.Diffusion:
     """A network that answers something: a freshly initialized one says 0 everywhere."""
     args = np.zeros((1, 16, 16, 1), np.float32), np.zeros(1, np.int32)
-    return systems.System(
+    return systems.Diffusion(
         UNET, diffusion.linear(1000), "epsilon", "scalar", noise.gaussian, {"unet": weights(UNET, 0, *args)["params"]}
     )
 
@@ -129,7 +132,7 @@ def shared(workdir: Path, log: logs.Log, devices: int = 2) -> sweep.Sweep:
     return sweep.Sweep(
         image, {"diffusion": denoiser()}, looking,
         {"independent": looking["judge"], "cam_network": looking["classifier"]}, workdir / "progress", mesh, 4,
-        sweep.keys_of(0, len(image)), log.console,
+        treat.keys_of(0, len(image)), log.console,
     )  # fmt: skip
 
 
@@ -167,9 +170,9 @@ def test_every_mode_at_every_lambda_is_a_file(finished: Path):
 def test_each_judge_scores_with_its_own_weights(finished: Path):
     found = arrays(finished, "uniform_0060")
     for name, j in (("cam_network", judge(0)), ("independent", judge(2))):
-        expected, pooled = classifier.look(j, jnp.asarray(found["image"])[..., None])
-        np.testing.assert_allclose(found[f"normal_probability_{name}"], expected, atol=1e-5)
-    np.testing.assert_allclose(found["pooled"], pooled, atol=1e-4)  # the independent judge's
+        expected = classifier.outputs(j, jnp.asarray(found["image"])[..., None])
+        np.testing.assert_allclose(found[f"normal_probability_{name}"], expected["prob"][:, 0], atol=1e-5)
+    np.testing.assert_allclose(found["pooled"], expected["pool"], atol=1e-4)  # the independent judge's
 
 
 def test_masks_are_the_cam_networks_and_modes_obey_them(finished: Path):
@@ -246,13 +249,13 @@ def test_cam_behind_hidden_layers_is_refused():
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which programs were made."""
     made: list[str] = []
-    plain = sweep.compiled
+    plain = treat.compiled
 
-    def compiled(shared: sweep.Sweep, program: sweep.Program) -> Any:
+    def compiled(program: treat.Program, *networks: Any) -> Any:
         made.append(program.sampler.name)
-        return plain(shared, program)
+        return plain(program, *networks)
 
-    monkeypatch.setattr(sweep, "compiled", compiled)
+    monkeypatch.setattr(treat, "compiled", compiled)
     return made
 
 

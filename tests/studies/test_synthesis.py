@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrjax import data, infer, manifest, phases
-from cxrjax.infer import finished
-from cxrjax.infer import generator as made
-from cxrjax.phases import context, members, start
+from cxrjax import data, manifest, phases
+from cxrjax.infer import finished, generator
+from cxrjax.phases import members, start
 from cxrjax.report.synthesis import contact
 from cxrjax.studies import STUDIES
 from cxrjax.studies.synthesis import fdd, features, study, tables
@@ -52,7 +51,7 @@ def smallest(name: str, cache: Path) -> Any:
     return config
 
 
-def begin(config: Any, workdir: Path) -> context.Context:
+def begin(config: Any, workdir: Path) -> phases.Context:
     """A context whose phases ended where they began, with their checkpoints and a manifest."""
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = meshes.make(1)
@@ -60,14 +59,14 @@ def begin(config: Any, workdir: Path) -> context.Context:
     states = {}
     for name in config.phases:
         task = TASKS[config[name].task](config[name], tuple(config.data.classes))
-        example = members.example_batch(config, 1)
+        example = members.example_of(config, name, 1)
         states[name] = jax.jit(task.init)(members.name_key(jax.random.key(0), name), example)
         with Checkpoints(workdir / "checkpoints" / name) as checkpoints:
             checkpoints.save(1, states[name], {}, {}, done=True)
     record = {"finished": True, "command": "", "config": manifest.plain(config)}
     manifest.write_json(workdir / "manifest.json", record)
     log = logs.Log(workdir)
-    return context.Context(config, films, workdir, mesh, jax.random.key(0), log, states, {})
+    return phases.Context(config, films, workdir, mesh, jax.random.key(0), log, states, {})
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +151,11 @@ def test_oversampling_gives_every_class_as_many_as_the_largest():
 
 def test_a_stream_of_made_films_goes_on_where_it_was():
     image, label = np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.eye(4, dtype=np.float32)
-    stream = use_of_films.Made(image, label, 6, seed=3)
+    stream = use_of_films.Generated(image, label, 6, seed=3)
     next(stream)
     at = stream.get_state()
     later = next(stream)
-    other = use_of_films.Made(image, label, 6, seed=3)
+    other = use_of_films.Generated(image, label, 6, seed=3)
     other.set_state(json.loads(json.dumps(at)))
     again = next(other)
     np.testing.assert_array_equal(later.image, again.image)
@@ -166,42 +165,43 @@ def test_a_stream_of_made_films_goes_on_where_it_was():
 
 
 def test_films_on_demand_say_that_they_are_synthetic(ran, tmp_path):
-    found = infer.synthesize(ran.context.workdir, "Mass", 5, seed=1)
-    assert found.films.shape == (5, 16, 16)
-    fewer = infer.synthesize(ran.context.workdir, "Mass", 3, seed=1)
-    np.testing.assert_allclose(fewer.films.astype(int), found.films[:3].astype(int), atol=1)
-    other = infer.synthesize(ran.context.workdir, "Effusion", 5, seed=1)
-    assert (other.films != found.films).any()
-    sheet = contact.write_films(tmp_path, found.films, found.finding, found.source, 1)
+    trained = finished.load(ran.context.workdir).generator()
+    found = trained.sample("Mass", 5, seed=1)
+    assert found.shape == (5, 16, 16)
+    fewer = trained.sample("Mass", 3, seed=1)
+    np.testing.assert_allclose(fewer.astype(int), found[:3].astype(int), atol=1)
+    other = trained.sample("Effusion", 5, seed=1)
+    assert (other != found).any()
+    sheet = contact.write_films(tmp_path, found, "Mass", "a run", 1)
     files = sorted(tmp_path.glob("Mass-*.png"))
     assert len(files) == 5
     for path in (*files, sheet):
         with Image.open(path) as picture:
             assert picture.text["Synthetic"] == "true"  # type: ignore[attr-defined]
     with Image.open(files[2]) as picture:
-        np.testing.assert_array_equal(np.asarray(picture), found.films[2])
+        np.testing.assert_array_equal(np.asarray(picture), found[2])
         assert picture.text["Finding"] == "Mass"  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="did you mean 'Mass'"):
-        infer.synthesize(ran.context.workdir, "Mas", 1)
+        trained.sample("Mas", 1)
     with pytest.raises(UserError, match="at least 1"):
-        infer.synthesize(ran.context.workdir, "Mass", 0)
+        trained.sample("Mass", 0)
 
 
 def test_another_runs_classifier_measures_too(ran):
     """`fdd.run`: its network, its size; a phase that takes it trains nothing."""
-    network = features.another(ran.context, str(ran.folder / "cdcgan"), "")
+    network = finished.load(ran.folder / "cdcgan").classifier("features")
     assert network.classes == tuple(ran.context.config.data.classes)
     image = np.zeros((3, 32, 32), np.uint8)  # of another side than the network's
-    found = features.extract(ran.context, network, image, 2)
+    found = features.extract(network, image, 2)
     assert found["prob"].shape == (3, 4)
     assert found["pool"].shape[0] == 3
-    own = features.own(ran.context, "features")
-    same = features.extract(ran.context, own, image[:, :16, :16], 2)
+    own = features.of(ran.context)
+    same = features.extract(own, image[:, :16, :16], 2)
     np.testing.assert_allclose(same["prob"], found["prob"], atol=1e-5)  # both began by the same key
 
     config = ran.context.config.copy_and_resolve_references()
     config.fdd.run = config.features.run = str(ran.folder / "cdcgan")
-    context = ran.context._replace(config=config, states={})
+    context = dataclasses.replace(ran.context, config=config, states={})
     phases.run(context, "features", lambda context, member: None)
     assert not context.states
     assert start.origins(config)["features"] == f"run {ran.folder / 'cdcgan'}"
@@ -209,15 +209,15 @@ def test_another_runs_classifier_measures_too(ran):
 
 def test_a_run_that_cannot_be_read_is_told(ran, tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json is missing"):
-        finished.open_run(tmp_path)
+        finished.load(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"finished": False, "command": "go"}))
     with pytest.raises(UserError, match="has not ended; run its command again: go"):
-        finished.open_run(tmp_path)
-    run = finished.open_run(ran.folder / "cdcgan")
+        finished.load(tmp_path)
+    run = finished.load(ran.folder / "cdcgan")
     with pytest.raises(UserError, match=r"no phase 'featurs'.*did you mean 'features'"):
-        finished.phase_of(run, "classify", "featurs")
+        run.phase_of("classify", name="featurs")
     with pytest.raises(UserError, match="0 phases of task 'ddpm'"):
-        finished.phase_of(run, "ddpm")
+        run.phase_of("ddpm")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_films_of_several_findings_belong_to_the_first_by_priority(ran):
 def test_a_generator_without_normal_films_is_not_shown_any(ran):
     config = ran.context.config.copy_and_resolve_references()
     config.gan.normal = "drop"
-    (member,) = members.members(config, ran.context.films, "gan")
+    (member,) = members.of(config, ran.context.films, "gan")
     label = ran.context.films.table("train")["labels"][member.keep]
     assert (label == 1).any(axis=1).all()
     assert len(member.keep) < ran.context.films.splits["train"]
@@ -288,10 +288,7 @@ def test_the_asked_finding_is_found_where_it_is():
 
 
 def test_a_generator_samples_the_same_film_in_any_batch(ran):
-    generator = made.own(ran.context, "gan")
-    z = made.noise(generator.options, 5, 0)
-    c = made.codes(generator.options, np.arange(5))
-    one = made.films(ran.context, generator, z, c, 5)[-1]
-    two = made.films(ran.context, generator, z, c, 2)[-1]
+    trained = finished.load(ran.context.workdir).generator()
+    z, c = generator.noise(trained.options, 5, 0), generator.codes(trained.options, np.arange(5))
+    one, two = trained.films(z, c, 5)[-1], trained.films(z, c, 2)[-1]
     np.testing.assert_allclose(one.astype(int), two.astype(int), atol=1)
-    assert dataclasses.is_dataclass(generator.state)

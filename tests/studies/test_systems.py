@@ -14,11 +14,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
-from cxrjax.infer import classifier, finished
+from cxrjax.infer import arms, classifier, finished, masks
 from cxrjax.infer import diffusion as systems
 from cxrjax.ops import cam, diffusion, guidance, noise
-from cxrjax.studies.treatment import arms, masks, pixels
+from cxrjax.studies.treatment import pixels
 from cxrjax.tasks import classify, latent
+from cxrjax.train import mesh as meshes
 from cxrjax.types import UserError
 
 CODEC = models.build_autoencoder("autoencoder_tiny", channels=(8, 8), groups=4, latent=2, patch=1)[0]
@@ -33,17 +34,17 @@ def shaken(variables: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def system() -> systems.System:
+def system() -> systems.Diffusion:
     blank = jnp.zeros((1, 16, 16, 1))
     params = jax.jit(CODEC.init)(jax.random.key(0), blank, jnp.zeros(CODEC.latent_shape(blank.shape)))["params"]
     z = latent.to_latent(CODEC, params, jnp.float32(1), IMAGE)
     unet = jax.jit(UNET.init)(jax.random.key(1), z, jnp.zeros(2, jnp.int32))["params"]
     variables = {"unet": shaken(unet), "autoencoder": params, "scale": 1 / z.std()}
-    return systems.System(UNET, diffusion.linear(1000), "v", "scalar", noise.gaussian, variables, CODEC)
+    return systems.Diffusion(UNET, diffusion.linear(1000), "v", "scalar", noise.gaussian, variables, CODEC)
 
 
 @pytest.fixture(scope="module")
-def treat(system: systems.System) -> Any:
+def treat(system: systems.Diffusion) -> Any:
     @partial(jax.jit, static_argnames=("pool", "paste"))
     def run(mask: Any, lam: Any, mode: Any, pool: str = "max", paste: bool = False) -> Any:
         return systems.treat(system, IMAGE, mask, lam, KEYS, mode=mode, sampler=SAMPLER, pool=pool, paste=paste)
@@ -110,22 +111,31 @@ def test_a_classifier_of_latents_explains_them_on_their_own_grid(system):
     z = jnp.zeros((1, *CODEC.latent_shape(IMAGE.shape)[1:]))
     variables = {k: system.variables[k] for k in ("autoencoder", "scale")}
     variables["net"] = jax.jit(net.init)(jax.random.key(3), z)
-    judge = classifier.Judge(net, classify.Options(normalize="symmetric"), variables, 0, 1, CODEC)
+    judge = classifier.Classifier(
+        net,
+        classify.Options(normalize="symmetric"),
+        variables,
+        ("Normal", "Pneumonia"),
+        IMAGE.shape[1],
+        meshes.make(1),
+        CODEC,
+    )
     codec = (CODEC, variables["autoencoder"], variables["scale"])
-    np.testing.assert_allclose(judge.shown(IMAGE), latent.to_latent(*codec, IMAGE), atol=1e-5)
+    np.testing.assert_allclose(classifier.seen(judge, IMAGE), latent.to_latent(*codec, IMAGE), atol=1e-5)
     heat = classifier.heat(judge, "latent_gradcam", "difference", IMAGE)
     assert heat.shape == (2, *CODEC.latent_shape(IMAGE.shape)[1:3])
-    normal, pooled = classifier.look(judge, IMAGE)
-    assert normal.shape == (2,)
-    assert pooled.shape == (2, 8)
+    found = classifier.outputs(judge, IMAGE)
+    assert found["prob"].shape == (2, 2)
+    assert found["pool"].shape == (2, 8)
 
 
-def test_a_mask_within_the_lungs_is_empty_outside_them():
+def test_a_mask_within_the_lungs_is_empty_outside_them(monkeypatch):
     mask = arms.Mask("classifier", False, "anomaly", "difference", 0.0, 1.0, 0.0, 0.3, True, 200)
     heat = np.asarray(jax.random.uniform(jax.random.key(0), (2, 16, 16)))
     fields = np.zeros((2, 16, 16, 1), np.float32)
     fields[:, :, 8:] = 1.0
-    found = masks.make((mask,), {}, np.asarray(IMAGE), lambda lam: heat, None, 2, fields)[mask]  # type: ignore[arg-type]
+    monkeypatch.setattr(masks, "lung_fields", lambda image: (fields, np.ones(2, bool)))
+    found = masks.make((mask,), {}, np.asarray(IMAGE), None, 2, lambda lam: heat)[mask]  # type: ignore[arg-type]
     assert (found[:, :, :8] == 0).all()
     np.testing.assert_allclose(found[:, :, 8:], cam.to_mask(jnp.asarray(heat), (16, 16))[:, :, 8:], atol=1e-6)
 

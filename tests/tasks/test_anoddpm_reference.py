@@ -12,6 +12,7 @@ from cxrjax import defaults, models
 from cxrjax.infer import diffusion as systems
 from cxrjax.ops import diffusion, guidance, noise
 from cxrjax.tasks import ddpm
+from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.train.optim import path_of
 
@@ -71,8 +72,8 @@ def test_reference_bug_evaluation_builds_the_network_with_another_number_of_head
     task = ddpm.make(phase)
     blank = ConfigDict({"image": np.zeros((2, 8, 8, 1), np.float32)})
     state = task.init(jax.random.key(0), blank)
-    assert systems.of(phase, state).net == ddpm.network(phase)
-    assert systems.of(phase, state).net.heads == 2
+    assert systems.of(phase, state, meshes.make(1)).net == ddpm.network(phase)
+    assert systems.of(phase, state, meshes.make(1)).net.heads == 2
     one = ddpm.network(config(heads=1))
     x, t = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.array([5, 500])
     awake = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(p.size), p.shape), state.params["unet"])

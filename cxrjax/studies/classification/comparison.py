@@ -8,8 +8,9 @@ import numpy as np
 
 from cxrjax import data
 from cxrjax.errors import UserError, lookup
+from cxrjax.infer.finished import member_names
 from cxrjax.metrics import scoring
-from cxrjax.phases import members
+from cxrjax.phases import Context, members
 from cxrjax.studies import arrays, floor, tables
 from cxrjax.studies.arrays import write_arrays
 from cxrjax.studies.classification import localization, predictions
@@ -115,17 +116,17 @@ def mean_of(found: list[Arrays]) -> Arrays:
     return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
 
 
-def seeds_of(context: Any, phase: str) -> list[Arrays]:
+def seeds_of(context: Context, phase: str) -> list[Arrays]:
     """The predictions of each seed of a phase."""
-    return predictions.gather(context.workdir, members.names(context.config, phase), folds=False)
+    return predictions.gather(context.workdir, member_names(context.config, phase), folds=False)
 
 
-def systems_of(context: Any) -> list[System]:
+def systems_of(context: Context) -> list[System]:
     """Every system with its predictions: one of folds is all of them together, one of seeds their mean."""
     out = []
     for phase, title in context.config.study.systems:
         config = context.config[phase]
-        names = members.names(context.config, phase)
+        names = member_names(context.config, phase)
         found = predictions.gather(context.workdir, names, config.folds > 1)
         if config.folds > 1:
             out.append(System(phase, title, found[0], None))
@@ -141,13 +142,13 @@ def systems_of(context: Any) -> list[System]:
     return out
 
 
-def add_floor(context: Any) -> System:
+def add_floor(context: Context) -> System:
     """Trains logreg32 on the films that the systems were trained on and predicts theirs; kept in a file."""
     path = predictions.path_of(context.workdir, FLOOR)
     config, films = context.config, context.films
     if not arrays.exists(path):
         first = config[config.study.systems[0][0]]
-        rows, label = predictions.films_of(context, "train")
+        rows, label = floor.films_of(context, "train")
         table = films.table("train")
         train_patients = table["patient"]
         penalties = tuple(config.study.penalties)
@@ -162,9 +163,7 @@ def add_floor(context: Any) -> System:
                 )
         else:
             split = films.held_out
-            parts = [
-                predictions.films_of(context, part) for part in dict.fromkeys((split, "val")) if films.splits.get(part)
-            ]
+            parts = [floor.films_of(context, part) for part in dict.fromkeys((split, "val")) if films.splits.get(part)]
             asked = np.concatenate([small for small, _ in parts])
             both = floor.logreg32(rows, label, asked, config.seed, penalties, patients=train_patients)
             label, table = parts[0][1], films.table(split)
@@ -204,7 +203,7 @@ def difference(a: System, b: System, is_exclusive: bool) -> Results:
     )
 
 
-def run(context: Any) -> Results:
+def run(context: Context) -> Results:
     """Scores every system and the floor, their paired differences, maps against truth; and the tables of the page."""
     config = context.config
     classes, kind = tuple(config.data.classes), exclusive(config)
@@ -226,7 +225,7 @@ def run(context: Any) -> Results:
     return out
 
 
-def describe(context: Any, base: System) -> str:
+def describe(context: Context, base: System) -> str:
     """The films that the figures are of, in words."""
     split, n = str(base.found["split"]), len(base.found["label"])
     patients = len(np.unique(base.found["patient"]))

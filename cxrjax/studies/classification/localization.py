@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cxrjax import data
+from cxrjax.infer import classifier
+from cxrjax.infer.finished import member_names
 from cxrjax.metrics import bootstrap
 from cxrjax.metrics import localization as metrics
-from cxrjax.ops import cam, enhance
-from cxrjax.phases import members
+from cxrjax.ops import enhance
+from cxrjax.phases import Context
 from cxrjax.studies import arrays
 from cxrjax.studies.arrays import write_arrays
 from cxrjax.studies.classification import predictions
-from cxrjax.tasks import classify
-from cxrjax.types import Array, Results
+from cxrjax.types import Results
 
 LEVEL = 0.5
 DRAWN = 12  # films of the figures
@@ -29,14 +26,14 @@ NOTE = (
 )
 
 
-def run(context: Any, phase: str) -> Results:
+def run(context: Context, phase: str) -> Results:
     """Pointing game, IoU and IoBB of one system's maps on its held-out films; writes `maps.npz` for the figure.
 
     Films without masks or boxes give no figures.
     """
     config = context.config
     classes = tuple(config.data.classes)
-    names = members.names(config, phase)[: max(config[phase].folds, 1)]  # of seeds the first
+    names = member_names(config, phase)[: max(config[phase].folds, 1)]  # of seeds the first
     parts: list[dict[str, np.ndarray]] = []
     for name in names:
         found = arrays.read_arrays(predictions.path_of(context.workdir, name))
@@ -74,7 +71,7 @@ def run(context: Any, phase: str) -> Results:
     }
 
 
-def _pairs(context: Any, split: str, keys: np.ndarray, classes: tuple[str, ...]) -> list[tuple[int, str, Any]]:
+def _pairs(context: Context, split: str, keys: np.ndarray, classes: tuple[str, ...]) -> list[tuple[int, str, Any]]:
     """(position, finding, truth) of held-out films whose finding has a place; truth is a list of boxes or None."""
     table = context.films.table(split)
     position = {key: i for i, key in enumerate(table["key"])}
@@ -95,18 +92,16 @@ def _pairs(context: Any, split: str, keys: np.ndarray, classes: tuple[str, ...])
 
 
 def _maps(
-    context: Any, phase: str, member: str, split: str, pairs: list[tuple[int, str, Any]], classes: tuple[str, ...]
+    context: Context, phase: str, member: str, split: str, pairs: list[tuple[int, str, Any]], classes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
-    config, size = context.config[phase], context.config.data.size
-    options = classify.options_of(config)
-    net = classify.network(config, len(classes))
-    variables = classify.variables_of(options, context.states[member])
-    heat = jax.jit(partial(class_map, net, options))
+    size = context.config.data.size
+    seeing = classifier.of(context.config[phase], context.states[member], classes, size, context.mesh)
+    heat = seeing.compiled(classifier.class_map)
     positions = np.array([i for i, _, _ in pairs])
     films = data.films(context.films, split, positions)
     image, maps, scores = films["image"], [], []
     for at, (_, name, _) in enumerate(pairs):
-        m, s = heat(variables, image[at : at + 1], classes.index(name))
+        m, s = heat(image[at : at + 1], classes.index(name))
         maps.append(np.asarray(m[0]))
         scores.append(float(s[0]))
     if context.films.has_truth:
@@ -121,32 +116,7 @@ def _maps(
     }  # fmt: skip
 
 
-def class_map(net: Any, options: classify.Options, variables: Any, image: Array, number: Array) -> tuple[Array, Array]:
-    """The map of one class over whole films, and its probability.
-
-    The head's own map where it has one, exact for a pool of maps and the CAM for a mean and one linear layer; else
-    Grad-CAM.
-
-    Args:
-      image: (b, h, w, 1) in [0, 1].
-      number: () class.
-
-    Returns:
-      (b, h, w) in [0, 1], (b,) in [0, 1].
-    """
-    b, h, w = image.shape[:3]
-    logits, endpoints = net.apply(variables, classify.shown(options, image), train=False)
-    if "map" in endpoints:
-        coarse = jnp.take(endpoints["map"], number, axis=-1)  # (b, h', w')
-        coarse = coarse - coarse.min(axis=(1, 2), keepdims=True)
-    else:
-        head: Callable[[Array], Array] = partial(net.apply, variables, method="head_from")
-        coarse = cam.grad_cam(endpoints["features"], head, lambda y: jnp.take(y, number, axis=-1))
-    probability = jax.nn.softmax(logits) if options.exclusive else jax.nn.sigmoid(logits)
-    return cam.min_max(jax.image.resize(coarse, (b, h, w), "bilinear")), jnp.take(probability, number, axis=-1)
-
-
-def write_enh(context: Any) -> None:
+def write_enh(context: Context) -> None:
     """A film of each class with its three local-phase channels, for the page; writes `enh.npz`."""
     path = context.workdir / "enh.npz"
     if arrays.exists(path):

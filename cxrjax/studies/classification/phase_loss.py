@@ -10,6 +10,7 @@ from scipy import stats
 
 from cxrjax.metrics import bootstrap, classification
 from cxrjax.ops import losses
+from cxrjax.phases import Context
 from cxrjax.studies import tables
 from cxrjax.studies.classification import comparison
 from cxrjax.types import Arrays, Results, UserError
@@ -52,7 +53,7 @@ def check(config: Any) -> None:
         raise UserError("the phase_loss study repeats by seeds; set folds to 0")
 
 
-def run(context: Any) -> Results:
+def run(context: Context) -> Results:
     """The comparison of all arms, then accuracy and loss over seeds and the two effects."""
     out = comparison.run(context)
     arms: dict[str, dict[str, np.ndarray]] = {}

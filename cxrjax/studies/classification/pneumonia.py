@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from cxrjax import data
+from cxrjax.infer import classifier
+from cxrjax.phases import Context
 from cxrjax.studies import tables
 from cxrjax.studies.classification import comparison, ntk
 from cxrjax.studies.published import PNEUMONIA
 from cxrjax.tasks import classify
-from cxrjax.types import Results
+from cxrjax.types import Array, Results
 
 
-def run(context: Any) -> Results:
+def run(context: Context) -> Results:
     """The comparison of all networks, the stages beside the deck's, the grid's rows and the kernel diagnostics."""
     out = comparison.run(context)
     titles = dict(context.config.study.systems)
@@ -64,22 +65,25 @@ def _grid_table(rows: list[Results]) -> tables.Table:
     return tables.table("Grid search, the ten best", note, columns, cells)
 
 
-def diagnose(context: Any) -> Results:
+def diagnose(context: Context) -> Results:
     """The tangent kernel of heads of several widths on one network's pooled features of training films."""
     settings, config = context.config.study.ntk, context.config
-    phase, classes = settings.features, tuple(config.data.classes)
-    options = classify.options_of(config[phase])
-    net = classify.network(config[phase], len(classes))
+    phase, classes = settings.features, context.classes
     label = data.labels.select(context.films.table("train")["labels"], context.films.columns, classes)
     known = np.flatnonzero(~np.isnan(label).any(axis=1))
     chosen = np.sort(np.random.default_rng(config.seed).permutation(known)[: settings.films])
     image = data.films(context.films, "train", chosen)["image"]
-    variables = classify.variables_of(options, context.states[phase])
-    pooled = jax.jit(lambda v, x: net.apply(v, classify.shown(options, x), train=False)[1]["pooled"])
-    features = np.concatenate([np.asarray(pooled(variables, image[i : i + 64])) for i in range(0, len(image), 64)])
+    seeing = classifier.of(config[phase], context.states[phase], classes, config.data.size, context.mesh)
+    pooled = seeing.compiled(_pooled)
+    features = np.concatenate([np.asarray(pooled(image[i : i + 64])) for i in range(0, len(image), 64)])
     return ntk.diagnose(
         features, label[chosen], widths=tuple(settings.widths), steps=settings.steps, lr=settings.lr, seed=config.seed
     )
+
+
+def _pooled(seeing: classifier.Classifier, image: Array) -> Array:
+    x = classify.shown(seeing.options, image)  # whole films, whatever evaluation crops
+    return seeing.net.apply(seeing.variables["net"], x, train=False)[1]["pooled"]
 
 
 def _word(value: float | None) -> str | None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from cxrjax import data
-from cxrjax.phases import members
+from cxrjax.phases import Context
+from cxrjax.phases.members import Member
 from cxrjax.studies import arrays
-from cxrjax.studies.floor import small
 from cxrjax.tasks import classify
-from cxrjax.train import loop
-from cxrjax.train import mesh as meshes
 from cxrjax.types import Arrays
 
 
@@ -24,42 +19,36 @@ def path_of(workdir: Path, name: str, split: str = "") -> Path:
     return workdir / "predictions" / (f"{name}.{split}.npz" if split else f"{name}.npz")
 
 
-def write(context: Any, member: Any) -> None:
+def write(context: Context, member: Member) -> None:
     """Predicts a member's held-out films and those of the validation part, if the study compares it; keeps files.
 
     A member of a fold is asked about its fold alone, any other about the test part. Each file holds `label`,
     `probability` and `logits` (n, k), `key` and `patient` (n,), `classes` (k,) and `split`.
     """
-    films = context.films
-    config = context.config[member.phase]
+    films, phase = context.films, context.phases[member.phase]
     if member.phase not in dict(context.config.study.systems):
         return
     wanted: list[tuple[str, np.ndarray | None, Path]] = []
     if member.held_out is not None:
         wanted.append(("train", member.held_out, path_of(context.workdir, member.name)))
     else:
-        split = films.held_out
-        wanted.append((split, None, path_of(context.workdir, member.name)))
-        if split == "test" and films.splits.get("val"):
+        wanted.append((films.held_out, None, path_of(context.workdir, member.name)))
+        if films.held_out == "test" and films.splits.get("val"):
             wanted.append(("val", None, path_of(context.workdir, member.name, "val")))
     missing = [item for item in wanted if not arrays.exists(item[2])]
     if not missing:
         return
-    classes = tuple(context.config.data.classes)
-    field = members.field_of(context.config, member.phase)
-    predict = jax.jit(classify.make(config, len(classes)).predict)
-    state = meshes.replicate(context.mesh, context.states[member.name])
-    size = meshes.whole_batch(context.mesh, config.eval_batch)
-    shard = (jax.process_index(), jax.process_count())
+    predict = jax.jit(classify.make(phase.config, len(phase.classes)).predict)
     for split, keep, path in missing:
-        batches = data.eval_batches(films, split, classes=classes, batch_size=size, keep=keep, shard=shard, field=field)
-        rows = loop.evaluate(predict, state, batches, context.mesh, context.key)
+        rows = context.evaluate(
+            predict, context.states[member.name], split, phase.config.eval_batch, keep=keep, field=phase.field
+        )
         table = films.table(split)
         order = rows["index"]
         arrays.write_arrays(
             path, label=rows["label"], logits=rows["logits"],
-            probability=classify.scores(classify.options_of(config), rows["logits"]),
-            key=table["key"][order], patient=table["patient"][order], classes=np.array(classes),
+            probability=classify.scores(classify.options_of(phase.config), rows["logits"]),
+            key=table["key"][order], patient=table["patient"][order], classes=np.array(phase.classes),
             split=np.array("folds" if member.held_out is not None else split),
         )  # fmt: skip
 
@@ -80,14 +69,3 @@ def validation(workdir: Path, member: str) -> Arrays | None:
     """A member's predictions on the validation part, or None where there is none."""
     path = path_of(workdir, member, "val")
     return arrays.read_arrays(path) if path.exists() else None
-
-
-def films_of(context: Any, split: str, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A split as (n, 1024) rows of 32x32 films and (n, k) labels, without ever holding its films at full size."""
-    rows, labels = [], []
-    read_batches = partial(data.eval_batches, context.films, split, classes=tuple(context.config.data.classes))
-    for batch in read_batches(batch_size=256, keep=keep):
-        valid = batch.valid > 0
-        rows.append(small(batch.image[valid]))
-        labels.append(batch.label[valid])
-    return np.concatenate(rows), np.concatenate(labels)

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from cxrjax import data
-from cxrjax.infer import finished
-from cxrjax.infer import generator as made
-from cxrjax.metrics import bootstrap, scoring
+from cxrjax.infer import finished, generator
+from cxrjax.infer.classifier import Classifier
+from cxrjax.metrics import scoring
 from cxrjax.ops import conditions
-from cxrjax.studies import floor
+from cxrjax.phases import Context
 from cxrjax.studies.arrays import write_arrays
-from cxrjax.studies.classification import predictions
-from cxrjax.studies.synthesis import fdd, features, tables, use
+from cxrjax.studies.synthesis import fdd, features, shown, tables, use
 from cxrjax.tasks import gan
 from cxrjax.types import Results, UserError
 
-SHOWN = 4  # films a class on the page
 STEPS = 7  # films from one finding to the next
-NEAREST = 8  # pairs on the page
-BLINDED = 24  # films of each kind in the blinded reading
-
-
-class Reference(NamedTuple):
-    """The real films that made ones are held against.
-
-    Attributes:
-      split: the part that they are of.
-      place: (n,) positions in it.
-      condition: (n,) position of their class, Normal last.
-      image: (n, s, s) uint8.
-      patient, key: (n,) str.
-    """
-
-    split: str
-    place: np.ndarray
-    condition: np.ndarray
-    image: np.ndarray
-    patient: np.ndarray
-    key: np.ndarray
 
 
 def check(config: Any) -> None:
@@ -73,8 +49,8 @@ def check(config: Any) -> None:
     if unknown:
         raise UserError(f"fdd.layers has {unknown[0]!r}: expected some of {', '.join(features.LAYERS)}")
     if study.baseline_run:
-        run = finished.open_run(study.baseline_run)
-        finished.phase_of(run, "gan")
+        run = finished.load(study.baseline_run)
+        run.phase_of("gan")
         if run.classes != classes or run.config.data.size != config.data.size:
             raise UserError(
                 f"study.baseline_run = {study.baseline_run}: it makes films of {run.config.data.size} px of "
@@ -116,7 +92,7 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     return notes
 
 
-def reference(context: Any) -> Reference:
+def reference(context: Context) -> shown.Reference:
     """The held-out films by their class, at most `study.cap` of each, drawn by the run's seed."""
     config, films = context.config, context.films
     split = split_of(config, films)
@@ -127,39 +103,38 @@ def reference(context: Any) -> Reference:
     kept = [rng.permutation(np.flatnonzero(condition == i))[: config.study.cap] for i in range(condition.max() + 1)]
     index = np.sort(np.concatenate(kept))
     image = np.rint(data.films(films, split, index)["image"][..., 0] * 255).astype(np.uint8)
-    return Reference(split, index, condition[index], image, table["patient"][index], table["key"][index])
+    return shown.Reference(split, index, condition[index], image, table["patient"][index], table["key"][index])
 
 
-def run(context: Any) -> Results:
+def run(context: Context) -> Results:
     """Makes films of every model, measures them, shows how they are made, and tries what they are good for."""
     config, study = context.config, context.config.study
     folder = context.workdir / "synthesis"
     network = features.of(context)
     real = reference(context)
-    own = made.own(context, study.gan_phase)
-    generators = [own, made.untrained(context, study.gan_phase)]
+    phase, mesh = config[study.gan_phase], context.mesh
+    own = generator.of(phase, context.states[study.gan_phase], context.classes, mesh)
+    generators = [own, generator.untrained(phase, context.classes, config.data.size, config.seed, mesh)]
     if study.baseline_run:
-        generators.insert(1, made.another(context, study.baseline_run))
+        generators.insert(1, finished.load(study.baseline_run, mesh).generator())
     context.log.say(f"synthesis: {len(real.place):,} {real.split} films, as many of each of {len(generators)} models")
 
     def looked(image: np.ndarray, condition: np.ndarray, patients: np.ndarray) -> fdd.Sets:
-        return fdd.Sets(features.extract(context, network, image, study.batch), condition, patients)
+        return fdd.Sets(features.extract(network, image, study.batch), condition, patients)
 
     films, sets = {}, {}
-    for generator in generators:
-        z, c = (
-            made.noise(generator.options, len(real.place), config.seed + 1),
-            made.codes(generator.options, real.condition),
-        )
-        films[generator.name] = made.films(context, generator, z, c, study.batch)
-        sets[generator.name] = looked(films[generator.name][-1], real.condition, np.arange(len(real.place)).astype(str))
+    for trained in generators:
+        z = generator.noise(trained.options, len(real.place), config.seed + 1)
+        films[trained.name] = trained.films(z, generator.codes(trained.options, real.condition), study.batch)
+        sets[trained.name] = looked(films[trained.name][-1], real.condition, np.arange(len(real.place)).astype(str))
     real_sets = looked(real.image, real.condition, real.patient)
     with threadpool_limits(1):  # small matrices: threads would wait for each other
         results = _measure(context, network, real, real_sets, sets)
-    results["memorization"] = _neighbors(context, real, films[own.name][-1])
-    _write_shown(context, network, real, own, {name: found for name, found in films.items() if name != made.UNTRAINED})
-    write_arrays(folder / "interpolation.npz", **made.interpolation(context, own, STEPS, config.seed + 2, study.batch))
-    if found := made.attention(context, own, config.seed + 3):
+    results["memorization"] = shown.write_neighbors(context, real, films[own.name][-1])
+    trained_films = {name: found for name, found in films.items() if name != generator.UNTRAINED}
+    shown.write_shown(context, network, real, own, trained_films)
+    write_arrays(folder / "interpolation.npz", **shown.interpolation(own, STEPS, config.seed + 2, study.batch))
+    if found := shown.attention(own, config.seed + 3):
         write_arrays(folder / "attention.npz", **found)
     results["use"] = use.run(context, own, class_of)
     results["model"] = own.name
@@ -170,13 +145,13 @@ def run(context: Any) -> Results:
 
 
 def _measure(
-    context: Any, network: features.Network, real: Reference, real_sets: fdd.Sets, sets: dict[str, fdd.Sets]
+    context: Context, network: Classifier, real: shown.Reference, real_sets: fdd.Sets, sets: dict[str, fdd.Sets]
 ) -> Results:
     config, classes = context.config, tuple(context.config.data.classes)
     names = (*classes, conditions.NORMAL)
     draws, seed = config.fdd.draws, config.seed
     own = next(iter(sets))
-    baseline = next((name for name in list(sets)[1:] if name != made.UNTRAINED), None)
+    baseline = next((name for name in list(sets)[1:] if name != generator.UNTRAINED), None)
     columns = [network.column(name) for name in classes]
     table = context.films.table(real.split)
     label = data.labels.select(table["labels"], context.films.columns, classes)[real.place]
@@ -198,68 +173,3 @@ def _measure(
         name: {"auroc": found["auroc"]} for name, found in scored["per_class"].items() if "auroc" in found
     }}}  # fmt: skip
     return out
-
-
-def _neighbors(context: Any, real: Reference, image: np.ndarray) -> Results:
-    """Each made film's distance to the nearest training film, against what held-out films of patients have."""
-    train, _ = predictions.films_of(context, "train")
-    as_rows = [floor.small(films[..., None] / np.float32(255)) for films in (image, real.image)]
-    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
-    (made_distance, place), (held_out, _) = (search.kneighbors(rows) for rows in as_rows)
-    made_distance, held_out = made_distance[:, 0] / 32, held_out[:, 0] / 32  # root mean square of gray levels
-    closest = np.argsort(made_distance)[:NEAREST]
-    nearest = data.films(context.films, "train", place[closest, 0])["image"][..., 0]
-    write_arrays(
-        context.workdir / "synthesis" / "neighbors.npz", made=image[closest],
-        nearest=np.rint(nearest * 255).astype(np.uint8), distance=made_distance[closest],
-        made_distance=made_distance, held_out_distance=held_out,
-    )  # fmt: skip
-    limit = float(np.quantile(held_out, 0.01))
-    n, close = len(made_distance), int((made_distance < limit).sum())
-    unit = "gray level"
-    return {
-        "closer_than_1_percent_of_held_out": bootstrap.leaf(*bootstrap.wilson(close, n), n=n, unit="fraction"),
-        "median_distance": bootstrap.leaf(*bootstrap.interval(np.median, (made_distance,)), n=n, unit=unit),
-        "median_distance_held_out": bootstrap.leaf(
-            *bootstrap.interval(np.median, (held_out,), real.patient), n=len(held_out), unit=unit
-        ),
-    }
-
-
-def _write_shown(
-    context: Any,
-    network: features.Network,
-    real: Reference,
-    own: made.Generator,
-    films: dict[str, tuple[np.ndarray, ...]],
-) -> None:
-    """The films of the page: evenly through each class, not picked."""
-    folder, batch = context.workdir / "synthesis", context.config.study.batch
-    order = [len(own.names) - 1, *range(len(own.names) - 1)]  # Normal first
-    rows = []
-    for i in order:
-        place = np.flatnonzero(real.condition == i)
-        if len(place):
-            rows.append((own.names[i], place[np.linspace(0, len(place) - 1, SHOWN).astype(int)]))
-    groups = {"real": real.image, "made": films[own.name][-1]}
-    for found in [found for name, found in films.items() if name != own.name]:
-        groups["baseline"] = found[-1]
-    out: dict[str, np.ndarray] = {"finding": np.array([name for name, _ in rows])}
-    for name, image in groups.items():
-        out[name] = np.stack([image[place] for _, place in rows])
-        maps = [
-            np.full((SHOWN, *image.shape[1:]), np.nan) if finding == conditions.NORMAL
-            else features.maps(context, network, image[place], finding, batch) for finding, place in rows
-        ]  # fmt: skip
-        out[f"{name}_map"] = np.stack(maps).astype(np.float32)
-    write_arrays(folder / "shown.npz", **out)
-    scales = {f"made_{found.shape[1]}": np.stack([found[place[:2]] for _, place in rows]) for found in films[own.name]}
-    write_arrays(folder / "scales.npz", finding=out["finding"], **scales)
-    chosen = np.random.default_rng(context.config.seed + 4).permutation(len(real.place))[: 2 * BLINDED]
-    ours, theirs = chosen[::2], chosen[1::2]
-    finding = np.array(own.names)[real.condition]
-    write_arrays(
-        folder / "blinded.npz", real=real.image[theirs], made=films[own.name][-1][ours],
-        real_name=real.key[theirs].astype(str), made_name=np.array([f"made-{i}" for i in ours]),
-        real_finding=finding[theirs], made_finding=finding[ours],
-    )  # fmt: skip

@@ -11,15 +11,15 @@ import jax
 import numpy as np
 
 from cxrjax import data
-from cxrjax.infer import generator as made
-from cxrjax.infer.batches import in_chunks
+from cxrjax.infer import classifier, generator
+from cxrjax.infer.batches import in_batches
+from cxrjax.infer.generator import Generator
 from cxrjax.metrics import bootstrap, localization, scoring
 from cxrjax.ops.conditions import NORMAL
+from cxrjax.phases import Context
 from cxrjax.studies.arrays import exists, read_arrays, write_arrays
-from cxrjax.studies.classification.localization import LEVEL, class_map
 from cxrjax.tasks import classify
 from cxrjax.train import loop
-from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, Results, State, UserError
 
 ClassOf = Callable[[Any, np.ndarray], np.ndarray]
@@ -30,6 +30,7 @@ ARMS = {
     "real_and_made": "films of patients and made ones, half each",
     "made": "made films alone",
 }
+LEVEL = 0.5  # of a map in [0, 1], above which it is held against the mask
 MOST_MAPS = 200  # films with a finding whose maps are held against its mask
 
 
@@ -45,8 +46,8 @@ def check(config: Any) -> None:
         classify.make(config.use, len(config.data.classes))
 
 
-class Made:
-    """An endless stream of made films, each class and Normal equally often; where it stands is one number."""
+class Generated:
+    """An endless stream of generated films, each class and Normal equally often; where it stands is one number."""
 
     def __init__(self, image: np.ndarray, label: np.ndarray, batch: int, seed: int):
         self._image, self._label, self._batch, self._seed, self._next = image, label, batch, seed, 0
@@ -100,40 +101,37 @@ def oversampled(condition: np.ndarray) -> np.ndarray:
     return np.concatenate([np.resize(np.flatnonzero(condition == i), count.max()) for i in np.flatnonzero(count)])
 
 
-def _made(context: Any, generator: made.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _generated(context: Context, trained: Generator) -> tuple[np.ndarray, np.ndarray]:
     """`study.num_made` films of each class and of Normal (n, s, s) uint8, and their labels (n, k)."""
-    study, k = context.config.study, len(generator.options.classes)
+    study, k = context.config.study, len(trained.options.classes)
     condition = np.repeat(np.arange(k + 1), study.num_made)
-    z = made.noise(generator.options, len(condition), context.config.seed + 5)
-    image = made.films(context, generator, z, made.codes(generator.options, condition), study.batch)[-1]
+    z = generator.noise(trained.options, len(condition), context.config.seed + 5)
+    image = trained.films(z, generator.codes(trained.options, condition), study.batch)[-1]
     return image, np.eye(k + 1, dtype=np.float32)[condition][:, :k]
 
 
 def _stream(
-    context: Any, arm: str, films: tuple[np.ndarray, np.ndarray], condition: np.ndarray, seed: int
+    context: Context, arm: str, films: tuple[np.ndarray, np.ndarray], condition: np.ndarray, seed: int
 ) -> loop.Stream:
     batch = context.config.use.batch
-    read = partial(
-        data.batches, context.films, "train", classes=tuple(context.config.data.classes), seed=seed,
-        shard=(jax.process_index(), jax.process_count()),
-    )  # fmt: skip
+    read = partial(context.batches, seed=seed)
     share = batch // jax.process_count()
     mine = (seed + jax.process_index()) & 0x7FFFFFFF
     if arm == "made":
-        return Made(*films, share, mine)
+        return Generated(*films, share, mine)
     if arm == "real_and_made":
-        return Mixed(read(batch_size=batch // 2), Made(*films, share // 2, mine))
+        return Mixed(read(batch_size=batch // 2), Generated(*films, share // 2, mine))
     if arm == "balanced":
         return read(batch_size=batch, keep=oversampled(condition))
     return read(batch_size=batch, augment=("flip", "brightness") if arm == "augmented" else ())
 
 
-def run(context: Any, generator: made.Generator, class_of: ClassOf) -> Results:
+def run(context: Context, trained: Generator, class_of: ClassOf) -> Results:
     """Trains every arm with every seed, judges it on held-out films; on phantoms also its maps against the masks.
 
     Args:
       context: of the run.
-      generator: makes the films.
+      trained: makes the films.
       class_of: config and labels (n, k) -> (n,) the class of each film, Normal last.
 
     Returns:
@@ -143,7 +141,7 @@ def run(context: Any, generator: made.Generator, class_of: ClassOf) -> Results:
     if not study.arms:
         return {}
     classes = tuple(context.config.data.classes)
-    films = _made(context, generator)
+    films = _generated(context, trained)
     label = data.labels.select(context.films.table("train")["labels"], context.films.columns, classes)
     condition = class_of(context.config, label)
     task = classify.make(context.config.use, len(classes))
@@ -175,27 +173,22 @@ def run(context: Any, generator: made.Generator, class_of: ClassOf) -> Results:
 
 
 def _one(
-    context: Any, task: Any, arm: str, seed: int, films: tuple[np.ndarray, np.ndarray], condition: np.ndarray
+    context: Context, task: Any, arm: str, seed: int, films: tuple[np.ndarray, np.ndarray], condition: np.ndarray
 ) -> dict[str, np.ndarray]:
     """One training and what it says of the held-out films; kept in a file."""
     path = context.workdir / "synthesis" / "use" / f"{arm}_{seed}.npz"
     if exists(path):
         return read_arrays(path)
-    config, mesh = context.config.use, context.mesh
+    config = context.config.use
     number = zlib.crc32(f"{context.config.seed}/use_{seed}".encode()) & 0x7FFFFFFF  # the same for every arm
-    phase = loop.Phase(f"use/{arm}_{seed}", config.steps, config.log_every, 0, config.save_every)
-    classes = tuple(context.config.data.classes)
-    state = loop.fit(
-        task, phase, stream=_stream(context, arm, films, condition, number), evals=None,
-        example=Batch.blank(mesh.size, context.config.data.size, len(classes)), workdir=context.workdir, mesh=mesh,
-        key=jax.random.fold_in(context.key, number), log=context.log,
-        shard_rules=tuple(tuple(rule) for rule in context.config.mesh.shard),
+    state = context.fit(
+        task, loop.Phase(f"use/{arm}_{seed}", config.steps, config.log_every, 0, config.save_every),
+        stream=_stream(context, arm, films, condition, number), evals=None,
+        example=Batch.blank(context.mesh.size, context.config.data.size, len(context.classes)),
+        key=jax.random.fold_in(context.key, number),
     )  # fmt: skip
     split = context.films.held_out
-    size = meshes.whole_batch(mesh, config.eval_batch)
-    shard = (jax.process_index(), jax.process_count())
-    batches = data.eval_batches(context.films, split, classes=classes, batch_size=size, shard=shard)
-    rows = loop.evaluate(jax.jit(task.predict), state, batches, mesh, context.key)
+    rows = context.evaluate(jax.jit(task.predict), state, split, config.eval_batch)
     table = context.films.table(split)
     arrays = {
         "label": rows["label"], "probability": classify.scores(classify.options_of(config), rows["logits"]),
@@ -207,25 +200,20 @@ def _one(
     return arrays
 
 
-def _maps(context: Any, state: State, split: str) -> dict[str, np.ndarray]:
+def _maps(context: Context, state: State, split: str) -> dict[str, np.ndarray]:
     """Detection (pointing game) and segmentation (IoU at one half) by the network's map of each finding, no mask used
     in training."""
-    config, classes = context.config.use, tuple(context.config.data.classes)
-    options, net = classify.options_of(config), classify.network(config, len(classes))
-    variables = meshes.replicate(context.mesh, classify.variables_of(options, state))
+    config, classes = context.config.use, context.classes
+    seeing = classifier.of(config, state, classes, context.config.data.size, context.mesh)
+    heat = seeing.compiled(classifier.finding_map)
     label = data.labels.select(context.films.table(split)["labels"], context.films.columns, classes)
     pointing, iou, patients = [], [], []
-
-    @jax.jit
-    def heat(variables: Any, number: Any, x: Any) -> Any:
-        return class_map(net, options, variables, x, number)[0]
-
     for c, name in enumerate(classes):
         place = np.flatnonzero(label[:, c] == 1)[: MOST_MAPS // len(classes)]
         if name == NORMAL or not len(place):
             continue
         films = data.films(context.films, split, place)
-        maps = in_chunks(context.mesh, config.eval_batch, partial(heat, variables, jax.numpy.int32(c)), films["image"])
+        maps = in_batches(context.mesh, config.eval_batch, partial(heat, jax.numpy.int32(c)), films["image"])
         pointing.append(localization.pointing(maps, films["masks"][name]))
         iou.append(localization.overlap(maps, films["masks"][name], LEVEL).iou)
         patients.append(films["patient"])

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from cxrjax import data
-from cxrjax.infer import classifier
+from cxrjax.infer import arms, classifier
 from cxrjax.metrics import anomaly, bootstrap
 from cxrjax.metrics import localization as boxes_of
+from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.tables import Table, table
-from cxrjax.studies.treatment import arms, sweep
-from cxrjax.studies.treatment import study as treatment
+from cxrjax.studies.treatment import classifiers, sweep
+from cxrjax.studies.treatment import study as studies
 from cxrjax.types import Results, UserError
 
 MEASURES = (
@@ -35,7 +36,7 @@ def check(config: Any) -> None:
       UserError: an arm that could not be run, or a comparison of arms that are not there.
     """
     study = config.study
-    classifier.check(config[study.cam_phase], tuple(config.data.classes))
+    classifier.check_normal(config[study.cam_phase], tuple(config.data.classes))
     arms.check(config)
     if study.against not in study.modes:
         raise UserError(f"study.against = {study.against!r} is none of study.modes, {', '.join(study.modes)}")
@@ -77,16 +78,16 @@ def located(config: Any, films: data.Prepared) -> tuple[str, np.ndarray, np.ndar
     return split, keep, truth
 
 
-def run(context: Any) -> Results:
+def run(context: Context) -> Results:
     """Treats every located film in every arm and scores the residuals; films and results go to `anomaly/*.npz`."""
     config, workdir = context.config, context.workdir
     study = config.study
     split, keep, truth = located(config, context.films)
     chosen = data.films(context.films, split, keep)
     patients = np.asarray(chosen["patient"], dtype=str)
-    shared = treatment.shared(context, chosen["image"])._replace(folder=workdir / "anomaly")
+    shared = studies.shared(context, chosen["image"])._replace(folder=workdir / "anomaly")
     disease = 1 - tuple(config.data.classes).index("Normal")
-    out = treatment.score_classifiers(context, tuple(shared.looking), disease)
+    out = classifiers.score_all(context, tuple(shared.classifiers), disease)
     masks = sweep.run(shared, arms.of(study), tuple(study.lambdas))
     image = chosen["image"][..., 0]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
+from cxrjax import data
 from cxrjax.metrics import bootstrap, classification, weighted
 from cxrjax.metrics.entries import repeated
-from cxrjax.studies.floor import logreg32, small
+from cxrjax.phases import Context
+from cxrjax.studies import floor
+from cxrjax.tasks import TASKS, classify
 from cxrjax.types import Results
-
-__all__ = ["Results", "compare", "logreg32", "repeated", "score", "small"]
 
 
 def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, positive: int = 1) -> Results:
@@ -43,9 +45,9 @@ def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, posi
     }
 
 
-def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, patients: np.ndarray, positive: int = 1) -> Results:
+def compare(label: np.ndarray, ours: np.ndarray, base: np.ndarray, patients: np.ndarray, positive: int = 1) -> Results:
     """The paired AUROC difference to the floor on the same films; intervals as in `score`."""
-    columns = label[:, positive], ours[:, positive], floor[:, positive]
+    columns = label[:, positive], ours[:, positive], base[:, positive]
     if repeated(patients):
         y, *pair = (column[:, None] for column in columns)
         drawn = [bootstrap.auroc_draws(y, scores, patients)[:, 0] for scores in pair]  # of one set of resamples
@@ -54,3 +56,31 @@ def compare(label: np.ndarray, ours: np.ndarray, floor: np.ndarray, patients: np
     else:
         difference = bootstrap.Interval(*classification.delong_difference(*columns)[:3])
     return {"auroc": bootstrap.leaf(*difference, n=len(label), unit="1")}
+
+
+def score_all(context: Context, phases: tuple[str, ...], disease: int) -> Results:
+    """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
+    config, films = context.config, context.films
+    classes, split = context.classes, films.held_out
+    table = films.table(split)
+    label = data.labels.select(table["labels"], films.columns, classes)
+    single = (label == 1).sum(axis=1) == 1  # a film of another finding is neither Normal nor diseased
+    label, patient = label[single], table["patient"][single]
+    out: Results = {}
+    probability = {}
+    for name in phases:
+        task = TASKS[config[name].task](config[name], classes)
+        rows = context.evaluate(jax.jit(task.predict), context.states[name], split, config.study.batch)
+        probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])[single]
+        out[name] = {split: score(label, probability[name], patient, disease)}
+    train, train_label = floor.films_of(context, "train")
+    test, _ = floor.films_of(context, split)
+    patients = films.table("train")["patient"]
+    known = (train_label == 1).sum(axis=1) == 1
+    base = floor.logreg32(
+        train[known], train_label[known], test[single], config.seed, config.study.penalties, patients=patients[known]
+    )
+    out["logreg32"] = {split: score(label, base, patient, disease)}
+    for name in probability:
+        out[name]["minus_logreg32"] = compare(label, probability[name], base, patient, disease)
+    return out

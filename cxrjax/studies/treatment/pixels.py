@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cxrjax.infer import diffusion, finished
+from cxrjax.infer import arms, finished
+from cxrjax.phases import Context
 from cxrjax.studies.tables import Table, table
-from cxrjax.studies.treatment import arms
 from cxrjax.studies.treatment import sweep as sweeps
 from cxrjax.studies.treatment.measures import PIXEL
 from cxrjax.tasks import ddpm
-from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, UserError
+from cxrjax.types import UserError
 
 
 def check(config: Any) -> None:
@@ -20,8 +19,8 @@ def check(config: Any) -> None:
     Raises:
       UserError: says what is missing or differs.
     """
-    run = finished.open_run(config.study.pixel_run)
-    finished.phase_of(run, "ddpm", "diffusion")
+    run = finished.load(config.study.pixel_run)
+    run.phase_of("ddpm", name="diffusion")
     for key in ("name", "size", "seed"):
         if run.config.data[key] != config.data[key]:
             raise UserError(
@@ -36,18 +35,14 @@ def check(config: Any) -> None:
         )
 
 
-def run(context: Any, shared: sweeps.Sweep) -> tuple[str, ...]:
+def run(context: Context, shared: sweeps.Sweep) -> tuple[str, ...]:
     """Treats the same films by the pixel run's `diffusion` in every arm of the latent one; files are `pixel_<arm>_*`.
 
     Returns:
       the names of these arms.
     """
     config = context.config
-    other = finished.open_run(config.study.pixel_run)
-    example = Batch.blank(shared.mesh.size, other.config.data.size, len(other.classes))
-    state = finished.state_of(other, "diffusion", example, shared.mesh)
-    system = diffusion.of(other.config.diffusion, state)
-    system = system._replace(variables=meshes.replicate(shared.mesh, system.variables))
+    other = finished.load(config.study.pixel_run, shared.mesh)
     again = []
     for arm in arms.of(config.study):
         if config[arm.diffusion].task != "latent_ddpm" or arm.mode == "per_pixel_time" or arm.name.endswith("_paste"):
@@ -55,7 +50,10 @@ def run(context: Any, shared: sweeps.Sweep) -> tuple[str, ...]:
         sampler = arm.sampler._replace(clip=arms.sampler_of(other.config.study.sampler).clip)
         again.append(arm._replace(name=PIXEL + arm.name, diffusion="pixels", sampler=sampler, paste=False))
     sweeps.run(
-        shared._replace(systems={"pixels": system}), tuple(again), tuple(config.study.lambdas), "pixel_masks.npz"
+        shared._replace(diffusions={"pixels": other.diffusion("diffusion")}),
+        tuple(again),
+        tuple(config.study.lambdas),
+        "pixel_masks.npz",
     )
     return tuple(arm.name for arm in again)
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from cxrjax.infer import arms
 from cxrjax.metrics import bootstrap, similarity
 from cxrjax.ops import guidance
 from cxrjax.ops.diffusion import Spacing
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.tables import Table, table
-from cxrjax.studies.treatment import arms, sweep
+from cxrjax.studies.treatment import sweep
 from cxrjax.studies.treatment.measures import UNITS, mean_leaf, rate_leaf
 from cxrjax.tasks import ddpm
 from cxrjax.types import Results, UserError

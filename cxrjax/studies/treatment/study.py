@@ -10,22 +10,14 @@ import jax
 import numpy as np
 
 from cxrjax import data
-from cxrjax.infer import (
-    classifier,
-    diffusion,  # fmt: skip
-)
-from cxrjax.infer.batches import in_chunks
+from cxrjax.infer import arms, classifier, diffusion, masks, treat
+from cxrjax.infer.batches import in_batches
+from cxrjax.infer.finished import ROLES
 from cxrjax.metrics import bootstrap, similarity
+from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
-from cxrjax.studies.classification import predictions
-from cxrjax.studies.treatment import arms, classifiers, masks, measures, pixels, ranking, realism, solvers, sweep
-from cxrjax.tasks import TASKS, classify
-from cxrjax.train import loop
-from cxrjax.train import mesh as meshes
+from cxrjax.studies.treatment import classifiers, measures, pixels, ranking, realism, solvers, sweep
 from cxrjax.types import Results, UserError
-
-# Who scores treated films; the first one's features are kept.
-_ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
 
 
 def check(config: Any) -> None:
@@ -40,7 +32,7 @@ def check(config: Any) -> None:
         if study[key] not in config.phases:
             raise UserError(f"study.{key} = {study[key]!r} is none of the phases {', '.join(config.phases)}")
     for key in ("cam_phase", "judge_phase"):
-        classifier.check(config[study[key]], tuple(config.data.classes))
+        classifier.check_normal(config[study[key]], tuple(config.data.classes))
     arms.check(config)
     solvers.check(config)
     if study.pixel_run:
@@ -103,40 +95,8 @@ def choose(
     return np.concatenate(out)
 
 
-def score_classifiers(context: Any, phases: tuple[str, ...], disease: int) -> Results:
-    """Every classifier on the whole held-out part, beside the floor trained and scored on the same films."""
-    config, films = context.config, context.films
-    classes, split = tuple(config.data.classes), films.held_out
-    shard = (jax.process_index(), jax.process_count())
-    table = films.table(split)
-    label = data.labels.select(table["labels"], films.columns, classes)
-    single = (label == 1).sum(axis=1) == 1  # a film of another finding is neither Normal nor diseased
-    label, patient = label[single], table["patient"][single]
-    out: Results = {}
-    probability = {}
-    for name in phases:
-        task = TASKS[config[name].task](config[name], classes)
-        size = meshes.whole_batch(context.mesh, config.study.batch)
-        batches = data.eval_batches(films, split, classes=classes, batch_size=size, shard=shard)
-        state = meshes.replicate(context.mesh, context.states[name])
-        rows = loop.evaluate(jax.jit(task.predict), state, batches, context.mesh, context.key)
-        probability[name] = classify.scores(classify.options_of(config[name]), rows["logits"])[single]
-        out[name] = {split: classifiers.score(label, probability[name], patient, disease)}
-    train, train_label = predictions.films_of(context, "train")
-    test, _ = predictions.films_of(context, split)
-    patients = films.table("train")["patient"]
-    known = (train_label == 1).sum(axis=1) == 1
-    floor = classifiers.logreg32(
-        train[known], train_label[known], test[single], config.seed, config.study.penalties, patients=patients[known]
-    )
-    out["logreg32"] = {split: classifiers.score(label, floor, patient, disease)}
-    for name in probability:
-        out[name]["minus_logreg32"] = classifiers.compare(label, probability[name], floor, patient, disease)
-    return out
-
-
 def _healthy(
-    context: Any, score: Callable[[np.ndarray], dict[str, np.ndarray]], label: np.ndarray, keep: np.ndarray
+    context: Context, score: Callable[[np.ndarray], dict[str, np.ndarray]], label: np.ndarray, keep: np.ndarray
 ) -> np.ndarray:
     """Features (n, d) of the held-out healthy films that are not treated."""
     normal = tuple(context.config.data.classes).index("Normal")
@@ -145,28 +105,26 @@ def _healthy(
     return np.zeros((0, 1), np.float32) if films is None else score(films)["pooled"]
 
 
-def shared(context: Any, image: np.ndarray) -> sweep.Sweep:
+def shared(context: Context, image: np.ndarray) -> sweep.Sweep:
     """What every treatment of the run's films shares."""
-    config, states = context.config, context.states
+    config, states, mesh = context.config, context.states, context.mesh
     study, classes = config.study, tuple(config.data.classes)
-
-    def placed(item: Any) -> Any:
-        return item._replace(variables=meshes.replicate(context.mesh, item.variables))
-
     seen = [name for name in config.phases if config[name].task in classifier.TASKS]
-    looking = {name: placed(classifier.of(config[name], states[name], classes)) for name in seen}
+    looking = {
+        name: classifier.of(config[name], states[name], classes, config.data.size, mesh, source=f"phase {name}")
+        for name in seen
+    }
     trained = [name for name in config.phases if config[name].task in arms.DIFFUSIONS]
     return sweep.Sweep(
-        image, {name: placed(diffusion.of(config[name], states[name])) for name in trained}, looking,
-        {role: looking[study[key]] for role, key in _ROLES.items() if study[key] in looking},
-        context.workdir / "progress", context.mesh, study.batch, sweep.keys_of(config.seed, len(image)),
-        context.log.console,
+        image, {name: diffusion.of(config[name], states[name], mesh) for name in trained}, looking,
+        {role: looking[study[key]] for role, key in ROLES.items() if study[key] in looking},
+        context.workdir / "progress", mesh, study.batch, treat.keys_of(config.seed, len(image)), context.log.console,
     )  # fmt: skip
 
 
 def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
     """What the autoencoder alone does to the diseased films, where the diffusion is of latents."""
-    system = whole.systems[study.diffusion_phase]
+    system = whole.diffusions[study.diffusion_phase]
     if system.codec is None:
         return {}
 
@@ -175,13 +133,13 @@ def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
         return diffusion.round_trip(system._replace(variables=variables), image)
 
     image = whole.image[sick]
-    back = in_chunks(whole.mesh, whole.batch, partial(through, system.variables), image)
+    back = in_batches(whole.mesh, whole.batch, partial(through, system.variables), image)
     same = {"mae": similarity.mae, "ssim": similarity.ssim, "psnr": similarity.psnr}
     leaves = {k: measures.mean_leaf(f(image[..., 0], back[..., 0]), measures.UNITS[k]) for k, f in same.items()}
     return {"round_trip": leaves}
 
 
-def run(context: Any) -> Results:
+def run(context: Context) -> Results:
     """Scores, sweep and figures; the films and every treated film go to `progress/*.npz`."""
     config, films, workdir = context.config, context.films, context.workdir
     study, classes = config.study, tuple(config.data.classes)
@@ -189,11 +147,12 @@ def run(context: Any) -> Results:
     chosen = data.films(films, split, keep)
     sick = label[keep, classes.index("Normal")] != 1
     whole = shared(context, chosen["image"])
-    out = score_classifiers(context, tuple(whole.looking), 1 - classes.index("Normal"))
+    out = classifiers.score_all(context, tuple(whole.classifiers), 1 - classes.index("Normal"))
 
     listed = arms.of(study)
     made = sweep.run(whole, listed, tuple(study.lambdas))
-    cam = masks.base(whole, study)
+    base = masks.base(study)
+    cam = masks.make((base,), whole.classifiers, whole.image, whole.mesh, whole.batch)[base][..., 0]
     truth = {}
     if chosen["twin"] is not None:
         lesion = np.any(np.stack(list(chosen["masks"].values())), axis=0)

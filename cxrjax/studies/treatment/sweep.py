@@ -17,16 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cxrjax.infer import classifier
-from cxrjax.infer import diffusion as systems
-from cxrjax.infer.batches import chunk, in_chunks
+from cxrjax.infer import classifier, masks, treat
+from cxrjax.infer.arms import Arm, Mask
+from cxrjax.infer.batches import in_batches, one_batch
+from cxrjax.infer.classifier import Classifier
+from cxrjax.infer.diffusion import Diffusion
 from cxrjax.ops import guidance
 from cxrjax.studies.arrays import read_arrays, write_arrays
-from cxrjax.studies.treatment import masks
-from cxrjax.studies.treatment.arms import Arm, Mask
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, PyTree
+from cxrjax.types import Array, Arrays, PyTree
 
 
 class Sweep(NamedTuple):
@@ -34,7 +34,7 @@ class Sweep(NamedTuple):
 
     Attributes:
       image: (n, h, w, 1) films in [0, 1].
-      systems: diffusions by phase, and `looking`, classifiers by phase; their variables on every device.
+      diffusions, classifiers: the trained networks, by phase.
       scoring: the classifiers that score every result, by role; the first one's features are kept.
       folder: where files go.
       mesh: every device.
@@ -44,9 +44,9 @@ class Sweep(NamedTuple):
     """
 
     image: np.ndarray
-    systems: Mapping[str, systems.System]
-    looking: Mapping[str, classifier.Judge]
-    scoring: Mapping[str, classifier.Judge]
+    diffusions: Mapping[str, Diffusion]
+    classifiers: Mapping[str, Classifier]
+    scoring: Mapping[str, Classifier]
     folder: Path
     mesh: Mesh
     batch: int
@@ -54,70 +54,20 @@ class Sweep(NamedTuple):
     console: Any
 
 
-def keys_of(seed: int, n: int) -> np.ndarray:
-    """Key data of n films."""
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
-    return np.asarray(jax.random.key_data(keys))
-
-
-def scorer(sweep: Sweep) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def scorer(sweep: Sweep) -> Callable[[np.ndarray], Arrays]:
     """`films (n, h, w, 1) -> normal_probability_<role> (n,)` of every judge, and `pooled` (n, d) of the first."""
 
     @jax.jit
     def score(variables: PyTree, image: Array) -> dict[str, Array]:
         out = {}
         for role, judge in sweep.scoring.items():
-            out[f"normal_probability_{role}"], pooled = classifier.look(
-                judge._replace(variables=variables[role]), image
-            )
-            out.setdefault("pooled", pooled)
+            found = classifier.outputs(judge._replace(variables=variables[role]), image)
+            out[f"normal_probability_{role}"] = found["prob"][:, judge.normal]
+            out.setdefault("pooled", found["pool"])
         return out
 
     variables = {role: judge.variables for role, judge in sweep.scoring.items()}
-    return lambda image: in_chunks(sweep.mesh, sweep.batch, partial(score, variables), image)
-
-
-class Program(NamedTuple):
-    """What rows must share to run together; everything else of them is data."""
-
-    diffusion: str
-    sampler: guidance.Sampler
-    by_pixel: bool
-    pool: str
-    paste: bool
-    every: int
-    widens: bool
-    renewed: Mask | None
-
-
-def program_of(arm: Arm) -> Program:
-    """An arm's program."""
-    return Program(
-        arm.diffusion, arm.sampler._replace(stride=0), arm.mode == "per_pixel_time", arm.pool, arm.paste, arm.every,
-        arm.widens, arm.mask if arm.every else None,
-    )  # fmt: skip
-
-
-def compiled(sweep: Sweep, program: Program) -> Callable[..., Array]:
-    """`(films, masks, lungs, lambdas, strides, modes, key data) -> treated films`, by rows, in one program."""
-    system = sweep.systems[program.diffusion]
-    judge = sweep.looking[program.renewed.phase] if program.renewed else None
-
-    @jax.jit
-    def walk(
-        variables: PyTree, seen: PyTree, image: Array, mask: Array, lung: Array, lam: Array, stride: Array, mode: Array,
-        keys: Array,
-    ) -> Array:  # fmt: skip
-        remask = None
-        if program.renewed and judge is not None:
-            remask = partial(masks.renewed, program.renewed, program.widens, judge._replace(variables=seen), lung)
-        return systems.treat(
-            system._replace(variables=variables), image, mask, lam, jax.random.wrap_key_data(keys),
-            mode="per_pixel_time" if program.by_pixel else mode, sampler=program.sampler._replace(stride=stride),
-            pool=program.pool, paste=program.paste, remask=remask, every=program.every,
-        )  # fmt: skip
-
-    return partial(walk, system.variables, judge.variables if judge else ())
+    return lambda image: in_batches(sweep.mesh, sweep.batch, partial(score, variables), image)
 
 
 class Job(NamedTuple):
@@ -143,16 +93,14 @@ def run_jobs(
       title: of the progress bar.
     """
     todo = [job for job in jobs if not job.path.exists()]
-    programs = list(dict.fromkeys(program_of(job.arm) for job in todo))
+    programs = list(dict.fromkeys(treat.program_of(job.arm) for job in todo))
     n = len(sweep.image)
     with logs.progress(sweep.console) as bar:
         task_id = bar.add_task(title, total=len(jobs), completed=len(jobs) - len(todo), note="")
         for program in programs:
-            own = sorted((job for job in todo if program_of(job.arm) == program), key=_evaluations)
-            walk = compiled(sweep, program)
-            lung = np.ones_like(sweep.image)
-            if program.renewed and program.renewed.lungs:
-                lung = masks.lung_fields(sweep.image)[0]
+            own = sorted((job for job in todo if treat.program_of(job.arm) == program), key=_evaluations)
+            walk = treat.compiled(program, sweep.diffusions, sweep.classifiers)
+            lung = treat.lungs_for(program, sweep.image)
             rows = [(k, film) for k in range(len(own)) for film in range(n)]
             made: dict[int, list[np.ndarray]] = {k: [] for k in range(len(own))}
             seconds: dict[int, float] = dict.fromkeys(range(len(own)), 0.0)
@@ -161,11 +109,11 @@ def run_jobs(
                 part = rows[start : start + size]
                 job_of = np.array([k for k, _ in part])
                 bar.update(task_id, note=f"{own[part[0][0]].arm.name}, lambda {own[part[0][0]].lam}")
-                arrays = _arrays(sweep, [(own[k], film) for k, film in part], mask_of, lung)
+                arrays = _rows_of(sweep, [(own[k], film) for k, film in part], mask_of, lung)
                 if not start:  # compiled, by walks of no length, before the clock runs
-                    chunk(sweep.mesh, size, walk, *arrays._replace(lam=0 * arrays.lam))
+                    one_batch(sweep.mesh, size, walk, *arrays._replace(lam=0 * arrays.lam))
                 begun = time.perf_counter()
-                treated = chunk(sweep.mesh, size, walk, *arrays)
+                treated = one_batch(sweep.mesh, size, walk, *arrays)
                 each = (time.perf_counter() - begun) / len(part)
                 for k in dict.fromkeys(job_of.tolist()):
                     made[k].append(treated[job_of == k])
@@ -175,25 +123,15 @@ def run_jobs(
                         bar.advance(task_id)
 
 
-class _Rows(NamedTuple):
-    """What `compiled` takes, a row a film of a job."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    lung: np.ndarray
-    lam: np.ndarray
-    stride: np.ndarray
-    mode: np.ndarray
-    keys: np.ndarray
-
-
-def _arrays(sweep: Sweep, part: list[tuple[Job, int]], mask_of: Mapping[Mask, np.ndarray], lung: np.ndarray) -> _Rows:
+def _rows_of(
+    sweep: Sweep, part: list[tuple[Job, int]], mask_of: Mapping[Mask, np.ndarray], lung: np.ndarray
+) -> treat.Rows:
     film = np.array([f for _, f in part])
 
     def numbers(values: list[int]) -> np.ndarray:
         return np.array(values, np.int32)
 
-    return _Rows(
+    return treat.Rows(
         sweep.image[film], np.stack([mask_of[job.arm.mask][f] for job, f in part]), lung[film],
         numbers([job.lam for job, _ in part]),
         numbers([int(job.stride or job.arm.sampler.stride) for job, _ in part]),
@@ -240,21 +178,23 @@ def run(
 
     write_arrays(sweep.folder / "untreated.npz", image=sweep.image[..., 0], **score(sweep.image))
     wanted = tuple(dict.fromkeys(arm.mask for arm in arms))
-    mask_of = masks.make(wanted, sweep.looking, sweep.image, residual, sweep.mesh, sweep.batch)
+    mask_of = masks.make(wanted, sweep.classifiers, sweep.image, sweep.mesh, sweep.batch, residual)
     write_arrays(sweep.folder / listed, **{arm.name: mask_of[arm.mask][..., 0] for arm in arms})
 
     jobs = [Job(arm, lam, sweep.folder / f"{arm.name}_{lam:04d}.npz") for arm in arms for lam in lambdas]
     # The same walk, pasted: what `uniform` has made need not be made again.
     walked = {
-        (program_of(arm), arm.sampler.stride): arm.name for arm in arms if arm.mode == "uniform" and not arm.paste
+        (treat.program_of(arm), arm.sampler.stride): arm.name for arm in arms if arm.mode == "uniform" and not arm.paste
     }
     pasted = [
-        job for job in jobs if job.arm.mode == "mask_blend" and (program_of(job.arm), job.arm.sampler.stride) in walked
+        job
+        for job in jobs
+        if job.arm.mode == "mask_blend" and (treat.program_of(job.arm), job.arm.sampler.stride) in walked
     ]
     run_jobs(sweep, [job for job in jobs if job not in pasted], mask_of, finish, "progress")
     for job in pasted:
         if not job.path.exists():
-            source = walked[program_of(job.arm), job.arm.sampler.stride]
+            source = walked[treat.program_of(job.arm), job.arm.sampler.stride]
             uniform = read_arrays(sweep.folder / f"{source}_{job.lam:04d}.npz")
             blended = guidance.blend(
                 jnp.asarray(sweep.image), jnp.asarray(uniform["image"][..., None]), jnp.asarray(mask_of[job.arm.mask])

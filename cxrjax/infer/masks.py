@@ -1,4 +1,4 @@
-"""The masks of a treatment study's arms, from a classifier's map or from the residual of a uniform pass."""
+"""The masks of arms, from a classifier's map or from the residual of a uniform pass."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from jax.sharding import Mesh
 
 from cxrjax.data import lungs
 from cxrjax.infer import classifier
-from cxrjax.infer.batches import in_chunks
+from cxrjax.infer.arms import Mask
+from cxrjax.infer.batches import in_batches
+from cxrjax.infer.classifier import Classifier
 from cxrjax.ops import cam
-from cxrjax.studies.treatment.arms import Mask
-from cxrjax.types import Array, PyTree
+from cxrjax.types import Array
 
 
 def of_heat(mask: Mask, heat: Array, size: tuple[int, int]) -> Array:
@@ -25,14 +26,14 @@ def of_heat(mask: Mask, heat: Array, size: tuple[int, int]) -> Array:
     return cam.to_mask(heat, size, blur_std=mask.blur, power=mask.power, floor=mask.floor, threshold=threshold)
 
 
-def renewed(mask: Mask, widens: bool, judge: classifier.Judge, lung: Array, image: Array, old: Array) -> Array:
+def renewed(mask: Mask, widens: bool, seeing: Classifier, lung: Array, image: Array, old: Array) -> Array:
     """The mask of an estimated film (b, h, w, 1), within `lung` (b, h, w, 1).
 
     With `widens` it is added to the old one (b, h, w, 1); else it takes its place, and what leaves the mask is the
     patient's own film again, lesion and all.
     """
     size = (image.shape[1], image.shape[2])
-    new = of_heat(mask, classifier.heat(judge, mask.source, mask.target, image), size) * lung
+    new = of_heat(mask, classifier.heat(seeing, mask.source, mask.target, image), size) * lung
     return jnp.maximum(old, new) if widens else new
 
 
@@ -42,61 +43,52 @@ def lung_fields(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found[..., None].astype(np.float32), sure
 
 
-def base(shared: Any, study: Any) -> np.ndarray:
-    """The soft map (n, h, w) of `study.guidance` by the CAM phase: every arm is judged in and out of it."""
+def base(study: Any) -> Mask:
+    """The soft map of `study.guidance` by the CAM phase: every arm is judged in and out of it."""
     g = study.guidance.to_dict()
     source = g["source"] if g["source"] in classifier.SOURCES else "gradcam"
-    mask = Mask(**{key: g[key] for key in Mask._fields if key in g} | {
+    return Mask(**{key: g[key] for key in Mask._fields if key in g} | {
         "phase": study.cam_phase, "hard": False, "lungs": False, "power": 1.0, "floor": 0.0, "source": source,
     })  # fmt: skip
-    return make((mask,), shared.looking, shared.image, _no_residual, shared.mesh, shared.batch)[mask][..., 0]
-
-
-def _no_residual(lam: int) -> np.ndarray:
-    raise AssertionError(f"no pass to {lam} is needed")
 
 
 def make(
     wanted: tuple[Mask, ...],
-    looking: Mapping[str, classifier.Judge],
+    seeing: Mapping[str, Classifier],
     image: np.ndarray,
-    residual: Callable[[int], np.ndarray],
     mesh: Mesh,
     batch: int,
-    fields: np.ndarray | None = None,
+    residual: Callable[[int], np.ndarray] | None = None,
 ) -> dict[Mask, np.ndarray]:
     """Every mask (n, h, w, 1) float32 of films (n, h, w, 1) in [0, 1].
 
     Args:
       wanted: each once.
-      looking: the classifiers, by phase.
+      seeing: the classifiers, by phase.
       image: the films.
-      residual: `lambda -> |x - x'|` (n, h, w) of a uniform pass.
       mesh: every device.
       batch: films at once.
-      fields: the lungs (n, h, w, 1); they are looked for where a mask wants them and None is given.
+      residual: `lambda -> |x - x'|` (n, h, w) of a uniform pass, for masks of source `anomaly`.
     """
     size = image.shape[1:3]
-    if fields is None and any(mask.lungs for mask in wanted):
-        fields = lung_fields(image)[0]
+    fields = lung_fields(image)[0] if any(mask.lungs for mask in wanted) else np.float32(1)
     heats: dict[tuple[str, str, str], np.ndarray] = {}
     out = {}
     for mask in wanted:
         if mask.source == "anomaly":
+            assert residual is not None
             heat = residual(mask.anomaly_lambda)
         else:
             key = (mask.phase, mask.source, mask.target)
             if key not in heats:
-                heats[key] = in_chunks(mesh, batch, _heat(looking[mask.phase], mask.source, mask.target), image)
+                heats[key] = in_batches(
+                    mesh, batch, seeing[mask.phase].compiled(partial(_heat, mask.source, mask.target)), image
+                )
             heat = heats[key]
-        made = np.asarray(jax.jit(partial(of_heat, mask, size=size))(jnp.asarray(heat)))
-        out[mask] = made * fields if mask.lungs and fields is not None else made
+        mask_of = np.asarray(jax.jit(partial(of_heat, mask, size=size))(jnp.asarray(heat)))
+        out[mask] = mask_of * fields if mask.lungs else mask_of
     return out
 
 
-def _heat(judge: classifier.Judge, source: str, target: str) -> Callable[[Array], Array]:
-    @jax.jit
-    def heat(variables: PyTree, image: Array) -> Array:
-        return classifier.heat(judge._replace(variables=variables), source, target, image)
-
-    return partial(heat, judge.variables)
+def _heat(source: str, target: str, seeing: Classifier, image: Array) -> Array:
+    return classifier.heat(seeing, source, target, image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cxrjax.errors import did_you_mean
@@ -20,7 +21,7 @@ class Mask(NamedTuple):
     Attributes:
       phase: a classification phase; not read by `anomaly`.
       hard: 1 above the threshold and 0 elsewhere, instead of soft.
-      source, target: see `judges.heat`; `anomaly` is |x - x'| of a uniform pass to `anomaly_lambda`.
+      source, target: see `classifier.heat`; `anomaly` is |x - x'| of a uniform pass to `anomaly_lambda`.
       blur, power, floor, threshold: see `cam.to_mask`.
       lungs: 0 outside the lungs.
     """
@@ -78,13 +79,13 @@ def sampler_of(config: Any, **changes: Any) -> guidance.Sampler:
     return guidance.Sampler(**{**values, "clip": values["clip"] or None})
 
 
-def of(study: Any) -> tuple[Arm, ...]:
-    """The arms named by `study.modes`: a mode, a mode + `_hard`, or a key of `study.arms` with what it changes.
+def of(study: Any, names: Sequence[str] = ()) -> tuple[Arm, ...]:
+    """The arms of these names, by default `study.modes`: a mode, a mode + `_hard`, or a key of `study.arms`.
 
     Raises:
       UserError: an unknown name, mode or key.
     """
-    return tuple(_arm(study, name) for name in study.modes)
+    return tuple(_arm(study, name) for name in names or study.modes)
 
 
 def _arm(study: Any, name: str) -> Arm:
@@ -169,7 +170,7 @@ def _check_mask(config: Any, arm: Arm, where: str) -> None:
     if mask.phase not in config.phases:
         raise UserError(f"{where}: map_phase {mask.phase!r} is none of the phases {', '.join(config.phases)}")
     phase = config[mask.phase]
-    classifier.check(phase, tuple(config.data.classes))
+    classifier.check_normal(phase, tuple(config.data.classes))
     if (mask.source == "latent_gradcam") != (phase.task == "latent_classify"):
         raise UserError(f"{where}: source {mask.source!r} does not go with {mask.phase}, whose task is {phase.task!r}")
     full = phase.net.name.startswith("fcn_")

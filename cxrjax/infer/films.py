@@ -1,0 +1,85 @@
+"""Films at the door: files or arrays become what a trained network was shown, or an error says what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cxrjax.data import decode
+from cxrjax.ops import enhance
+from cxrjax.types import UserError
+
+Films = np.ndarray | str | Path | Sequence[str | Path]
+EXPECTED = "expected paths of film files, or an array (n, h, w) of uint8, or of floats in [0, 1]"
+
+
+def read(films: Films, size: int) -> np.ndarray:
+    """Films of any size as a run sees them.
+
+    Args:
+      films: a path or a list of paths, decoded as `data.decode` does; or an array (n, h, w), uint8 or float in [0, 1].
+      size: the run's side in pixels; films are resized to a square, as they were for training.
+
+    Returns:
+      (n, size, size, 1) float32 in [0, 1].
+
+    Raises:
+      UserError: no film, a wrong rank, type or range, a file that cannot be read; says what was found.
+    """
+    paths = _paths(films)
+    if paths is None:
+        image = _of_array(np.asarray(films), size)
+    elif paths:
+        image = np.stack([decode.decode(path, size) for path in paths])
+    else:
+        raise UserError(f"there are no films; {EXPECTED}")
+    scaled = np.multiply(image, np.float32(1 / 255), dtype=np.float32) if image.dtype == np.uint8 else image
+    return scaled[..., None]
+
+
+def originals(films: Films) -> list[np.ndarray]:
+    """The same films at their own sizes, each (h, w) float32 in [0, 1]."""
+    paths = _paths(films)
+    own = list(np.asarray(films)) if paths is None else [decode.decode(path, None) for path in paths]
+    return [film.astype(np.float32) / 255 if film.dtype == np.uint8 else film.astype(np.float32) for film in own]
+
+
+def _paths(films: Films) -> list[Path] | None:
+    """The films' paths; None where they are arrays."""
+    if isinstance(films, str | Path):
+        films = [films]
+    if isinstance(films, np.ndarray) or not all(isinstance(film, str | Path) for film in films):
+        return None
+    return [Path(film).expanduser() for film in films]
+
+
+def _of_array(films: np.ndarray, size: int) -> np.ndarray:
+    if films.ndim == 4 and films.shape[-1] == 1:
+        films = films[..., 0]
+    if films.ndim != 3 or not films.size:
+        raise UserError(f"films are an array of shape {films.shape}; {EXPECTED}")
+    if films.dtype == np.uint8:
+        return np.stack([decode.from_array(f"film {i}", film, size) for i, film in enumerate(films)])
+    if not np.issubdtype(films.dtype, np.floating):
+        raise UserError(f"films are an array of {films.dtype}; {EXPECTED}")
+    low, high = float(films.min()), float(films.max())
+    if not (low >= 0 and high <= 1):  # NaN is in no range
+        raise UserError(f"films are floats from {low:g} to {high:g}; {EXPECTED}: divide by the largest value there is")
+    return np.stack([resize(film, size, size) for film in films])
+
+
+def resize(film: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w) float -> (height, width) float32, by the filter that films are prepared with."""
+    film = np.asarray(film, np.float32)
+    if film.shape == (height, width):
+        return film
+    return np.asarray(Image.fromarray(film).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def phase_features(image: np.ndarray, options: dict[str, Any]) -> np.ndarray:
+    """Films (n, h, w, 1) in [0, 1] -> their local-phase channels (n, h, w, 3), in steps of 1/255 as they are stored."""
+    return np.rint(np.clip(np.asarray(enhance.enhance(image, **options)), 0, 1) * 255).astype(np.float32) / 255

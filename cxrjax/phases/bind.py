@@ -1,0 +1,63 @@
+"""A phase bound to a run's films: all that its training reads of the run's config, read once."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cxrjax import data
+from cxrjax.phases import members
+from cxrjax.phases.members import Member
+from cxrjax.types import Batch
+
+
+class Bound(NamedTuple):
+    """A phase bound to films.
+
+    Attributes:
+      name: of the phase.
+      config: its own section.
+      classes: of the films.
+      field: what of the films it reads: "enh", the local-phase channels made with them, or "image".
+      example: blank films as it reads them, one a device.
+      members: its trainings.
+      val: positions in the validation part that it sees; None for all.
+      carried: whether a later phase goes on with its weights.
+      seed: the run's.
+    """
+
+    name: str
+    config: Any
+    classes: tuple[str, ...]
+    field: str
+    example: Batch
+    members: tuple[Member, ...]
+    val: np.ndarray | None
+    carried: bool
+    seed: int
+
+    def seed_of(self, name: str) -> int:
+        """A seed of its own for a name, stable over runs and Python's hash seed."""
+        return zlib.crc32(f"{self.seed}/{name}".encode()) & 0x7FFFFFFF
+
+
+def bind(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
+    """Every phase of a run that trains.
+
+    Raises:
+      UserError: a phase that would see no film.
+    """
+    out = {}
+    for i, name in enumerate(config.phases):
+        phase, later = config[name], config.phases[i + 1 :]
+        if phase.get("run", "") or phase.get("from_run", ""):
+            continue
+        out[name] = Bound(
+            name, phase, tuple(config.data.classes), members.field_of(config, name),
+            members.example_of(config, name, devices), tuple(members.of(config, films, name)),
+            members.kept(config, films, "val", name) if films.splits.get("val") else None,
+            any(config[other].get("carry", "") == name for other in later), config.seed,
+        )  # fmt: skip
+    return out
