@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxrjax.metrics import bootstrap, weighted
+from cxrjax.metrics import bootstrap, entries, weighted
 from cxrjax.types import UserError
 
 _BINS = 512  # of the lesions' pixels, and as many of the others: resamples share these bins, so that none is sorted
@@ -113,7 +113,7 @@ def score(
       draws: resamples.
 
     Returns:
-      Leaves (see `bootstrap.leaf`), n counting the films where the figure is defined: dice, iou, precision, recall and
+      Entries (see `entries.entry`), n counting the films where the figure is defined: dice, iou, precision, recall and
       fpr, means over films of `at_threshold`; dice_oracle, the greatest mean Dice that one threshold gives these same
       films, an upper bound that no one reaches without their truth (found anew in each resample, among about a thousand
       thresholds); pixel_auroc and pixel_average_precision, over the pixels of all films. The values are exact; the
@@ -144,7 +144,7 @@ def score(
         drawn[name] = np.clip(drawn[name] + (exact[name] - value[name]), 0.0, 1.0)
     films = {name: int((~np.isnan(found)).sum()) for name, found in by_film.items()} | {"dice_oracle": int(there.sum())}
     return {
-        name: bootstrap.leaf(*bootstrap.percentiles(found, drawn[name]), n=films.get(name, len(scores)), unit="1")
+        name: entries.entry(*bootstrap.percentiles(found, drawn[name]), n=films.get(name, len(scores)), unit="1")
         for name, found in (value | exact).items()
     }
 
@@ -169,7 +169,7 @@ def difference(
       draws: resamples of the patients, the same for both methods.
 
     Returns:
-      A leaf (see `bootstrap.leaf`) in [-1, 1]; exact in its value, binned in its ends as in `score`.
+      An entry (see `entries.entry`) in [-1, 1]; exact in its value, binned in its ends as in `score`.
 
     Raises:
       UserError: shapes or lengths differ, no film, or a score is negative or not finite.
@@ -189,7 +189,7 @@ def difference(
     value = exact[0] - exact[1]
     shift = value - figures(np.ones((len(names), 1)))["gap"][0]
     drawn = bootstrap.resampled(figures, names, draws, seed)["gap"] + shift
-    return bootstrap.leaf(*bootstrap.percentiles(value, np.clip(drawn, -1.0, 1.0)), n=len(names), unit="1")
+    return entries.entry(*bootstrap.percentiles(value, np.clip(drawn, -1.0, 1.0)), n=len(names), unit="1")
 
 
 def _sorted(scores: np.ndarray, truth: np.ndarray) -> _Sorted:

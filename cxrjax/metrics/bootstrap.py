@@ -5,7 +5,6 @@ Films of one patient are not independent, so `groups` names the patient of each 
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -191,12 +190,6 @@ def percentiles(value: float, found: np.ndarray, level: float = 0.95) -> Interva
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
     return Interval(value, float(low), float(high))
-
-
-def leaf(value: float, low: float, high: float, n: int, unit: str = "") -> dict[str, float | int | str | None]:
-    """One figure as JSON can hold it: value, low, high (None where not finite), films counted, unit."""
-    shown = [float(x) if math.isfinite(x) else None for x in (value, low, high)]
-    return {"value": shown[0], "low": shown[1], "high": shown[2], "n": int(n), "unit": unit}
 
 
 def _members(groups: ArrayLike | None, lengths: Sequence[int]) -> list[np.ndarray]:

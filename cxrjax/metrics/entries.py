@@ -1,12 +1,14 @@
-"""From figures of weighted films to leaves with intervals, and the checks that `scoring` makes of its arrays."""
+"""Metric entries: a value with its interval, what it counts and its unit; and how figures of films become them."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from cxrjax.metrics import bootstrap, calibration, classification, weighted
 from cxrjax.metrics.classification import Interval
@@ -107,7 +109,7 @@ def nested(
         place = out
         for part in name[:-1]:
             place = place.setdefault(part, {})
-        place[name[-1]] = bootstrap.leaf(*found, n=films, unit=_unit(name[-1]))
+        place[name[-1]] = entry(*found, n=films, unit=_unit(name[-1]))
     return out
 
 
@@ -119,9 +121,39 @@ def interval(measure: str, value: float, drawn: np.ndarray) -> Interval:
     return Interval(value, max(min(2 * value - found.high, value), 0.0), max(2 * value - found.low, value))
 
 
-def plain(value: float, n: int, unit: str) -> Results:
-    """A leaf without an interval."""
-    return bootstrap.leaf(float(value), float("nan"), float("nan"), n=int(n), unit=unit)
+def entry(value: float, low: float, high: float, n: int, unit: str = "") -> Results:
+    """A metric entry as JSON can hold it: value, low, high (None where not finite), films counted, unit."""
+    shown = [float(x) if math.isfinite(x) else None for x in (value, low, high)]
+    return {"value": shown[0], "low": shown[1], "high": shown[2], "n": int(n), "unit": unit}
+
+
+def plain(value: float, n: int, unit: str = "") -> Results:
+    """An entry without an interval."""
+    return entry(value, math.nan, math.nan, n, unit)
+
+
+def mean(values: np.ndarray, unit: str, seed: int = 0) -> Results:
+    """Mean over films with a percentile-bootstrap interval; those without a finite value are left out of `n`."""
+    values = values[np.isfinite(values)].astype(np.float64)
+    if not len(values):
+        return plain(math.nan, 0, unit)
+    draws = np.random.default_rng(seed).integers(len(values), size=(1000, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return entry(values.mean(), low, high, len(values), unit)
+
+
+def rate(yes: np.ndarray) -> Results:
+    """Share of the films of which something is so, (n,) bool, with Wilson's interval."""
+    return entry(*bootstrap.wilson(int(yes.sum()), len(yes)), len(yes), "fraction")
+
+
+def t_mean(values: np.ndarray, unit: str) -> Results:
+    """Mean of a few seeds with Student's interval; without one for a single seed."""
+    center = float(values.mean())
+    if len(values) < 2:
+        return plain(center, len(values), unit)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return entry(center, center - half, center + half, len(values), unit)
 
 
 def delong(label: np.ndarray, score: np.ndarray) -> Results:
@@ -129,7 +161,7 @@ def delong(label: np.ndarray, score: np.ndarray) -> Results:
     found = classification.delong_interval(label, score)
     if found.low == found.high:
         found = found._replace(low=float("nan"), high=float("nan"))
-    return bootstrap.leaf(*found, n=int((~np.isnan(label)).sum()), unit="1")
+    return entry(*found, n=int((~np.isnan(label)).sum()), unit="1")
 
 
 def reliability(stated: np.ndarray, correct: np.ndarray) -> list[Results]:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from cxrjax.metrics import bootstrap, calibration, thresholds, triage
+from cxrjax.metrics import calibration, entries, thresholds, triage
 from cxrjax.metrics.entries import Results
 from cxrjax.types import UserError
 
@@ -48,13 +48,13 @@ def disease(label: np.ndarray, probability: np.ndarray, classes: Sequence[str]) 
 def set_aside(
     sick: tuple[np.ndarray, np.ndarray], patients: np.ndarray, chosen: float | None, draws: int, seed: int
 ) -> tuple[Results, list[str]]:
-    """Leaves of the films set aside at 99 % sensitivity, and where the threshold is from."""
+    """Entries of the films set aside at 99 % sensitivity, and where the threshold is from."""
     found = triage.triage(*sick, patients, chosen=chosen, draws=draws, seed=seed)
     n = len(patients)
     by = "these films themselves, which flatters them" if found.own else "the validation films"
     return {
-        "triage_share": bootstrap.leaf(*found.share, n=n, unit="fraction"),
-        "triage_sensitivity": bootstrap.leaf(*found.sensitivity, n=int(np.nansum(sick[0])), unit="fraction"),
+        "triage_share": entries.entry(*found.share, n=n, unit="fraction"),
+        "triage_sensitivity": entries.entry(*found.sensitivity, n=int(np.nansum(sick[0])), unit="fraction"),
     }, [f"The triage threshold, for a sensitivity of 99 %, was chosen on {by}."]
 
 

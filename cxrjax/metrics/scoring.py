@@ -1,4 +1,4 @@
-"""Every figure of a classifier on held-out films, each with its 95 % interval, as nested dicts of leaves.
+"""Every figure of a classifier on held-out films, each with its 95 % interval, as nested dicts of entries.
 
 Intervals resample patients 1,000 times; all figures of a model, and the two models of a difference, meet the same
 resamples. Shares of films are Wilson's where no patient has two. An interval of no width claims what no sample can
@@ -45,11 +45,11 @@ def exclusive(
       seed: of the resampling.
 
     Returns:
-      Leaves `accuracy`, `balanced_accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `auroc`,
+      Entries `accuracy`, `balanced_accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `auroc`,
       `average_precision`, `brier` (mean over classes), `ece`, and `auroc_delong` of two classes where each patient has
       one film; with validation and logits `temperature`, `ece_after_temperature`, `brier_after_temperature`. Where a
       class is called Normal, or there are two: `sensitivity_at_95_specificity`, `triage_share`, `triage_sensitivity`
-      of disease (not Normal, or the second class). `per_class` {class: leaves}, `confusion` (rows the truth),
+      of disease (not Normal, or the second class). `per_class` {class: entries}, `confusion` (rows the truth),
       `reliability` (rows of a table), `notes` (sentences).
 
     Raises:
@@ -92,7 +92,7 @@ def exclusive(
     alone = not entries.repeated(patients)
     if alone:
         right = bootstrap.wilson(int((truth == predicted).sum()), len(truth))
-        out["accuracy"] = bootstrap.leaf(*right, n=len(truth), unit="fraction")
+        out["accuracy"] = entries.entry(*right, n=len(truth), unit="fraction")
     notes = []
     for c, name in enumerate(classes):
         out["per_class"][name]["n_positive"] = entries.plain(label[:, c].sum(), len(label), "films")
@@ -141,10 +141,10 @@ def multilabel(
       seed: of the resampling and the folds.
 
     Returns:
-      Leaves `auroc`, `average_precision`, `sensitivity_at_95_specificity`, `f1_at_half` and `f1` (means over the
+      Entries `auroc`, `average_precision`, `sensitivity_at_95_specificity`, `f1_at_half` and `f1` (means over the
       findings that have films with and without), `macro_precision`, `macro_recall`, `micro_precision`,
       `micro_recall`, `micro_f1` (at the thresholds of `f1`), `brier`, `ece`; with validation and logits `temperature`,
-      `ece_after_temperature`, `brier_after_temperature`. `per_class` {class: leaves}, where `auroc_delong` is there if
+      `ece_after_temperature`, `brier_after_temperature`. `per_class` {class: entries}, where `auroc_delong` is there if
       each patient has one film; `left_out` (the findings of one class), `reliability`, `notes`.
 
     Raises:
@@ -226,7 +226,7 @@ def difference(
       seed: of the resampling.
 
     Returns:
-      Leaves `auroc`, the mean AUROC over findings, or as `exclusive` defines it, and for exclusive classes `accuracy`.
+      Entries `auroc`, the mean AUROC over findings, or as `exclusive` defines it, and for exclusive classes `accuracy`.
 
     Raises:
       UserError: shapes differ.

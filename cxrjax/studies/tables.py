@@ -1,4 +1,4 @@
-"""The tables of a classification page: rows of leaves, with the paper's figures beside ours."""
+"""The tables of a classification page: rows of entries, with the paper's figures beside ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CALIBRATION = (
 
 
 def table(title: str, note: str, columns: list[str], rows: list[tuple[str, list[Any]]]) -> Table:
-    """A table as results.json holds it: each cell a leaf, a string or None."""
+    """A table as results.json holds it: each cell an entry, a string or None."""
     return {
         "title": title, "note": note, "columns": columns,
         "rows": [{"name": name, "cells": cells} for name, cells in rows],

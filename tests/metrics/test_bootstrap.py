@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cxrjax.metrics import bootstrap
+from cxrjax.metrics import bootstrap, entries
 from cxrjax.metrics.classification import auroc
 from cxrjax.types import UserError
 
@@ -84,7 +84,7 @@ def test_one_patient_has_no_interval():
 
 
 def test_leaf_survives_json():
-    leaf = bootstrap.leaf(np.float64(0.5), float("nan"), np.inf, np.int64(7), "dB")
+    leaf = entries.entry(np.float64(0.5), float("nan"), np.inf, np.int64(7), "dB")
     assert json.loads(json.dumps(leaf, allow_nan=False)) == {
         "value": 0.5,
         "low": None,

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cxrjax.metrics import bootstrap
+from cxrjax.metrics import entries
 from cxrjax.studies.treatment import anomaly
 from cxrjax.types import UserError
 
 
 def leaf(value: float) -> dict[str, Any]:
-    return bootstrap.leaf(value, value - 0.02, value + 0.02, n=5, unit="1")
+    return entries.entry(value, value - 0.02, value + 0.02, n=5, unit="1")
 
 
 STUDY = ConfigDict({"threshold": 0.5, "against": "gaussian", "modes": ("simplex", "gaussian"), "lambdas": (100, 200)})

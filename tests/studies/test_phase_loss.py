@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cxrjax.metrics import entries
 from cxrjax.studies.classification import comparison, phase_loss
 
 
@@ -24,10 +25,10 @@ def test_the_two_losses_agree_on_any_logits_but_for_rounding():
 
 def test_a_t_interval_covers_the_mean_of_few_seeds_at_its_rate():
     rng = np.random.default_rng(0)
-    leaves = [phase_loss.t_leaf(rng.normal(0.7, 0.05, 3), "fraction") for _ in range(2000)]
+    leaves = [entries.t_mean(rng.normal(0.7, 0.05, 3), "fraction") for _ in range(2000)]
     covered = np.mean([leaf["low"] <= 0.7 <= leaf["high"] for leaf in leaves])
     assert 0.935 < covered < 0.965
-    assert phase_loss.t_leaf(np.array([0.7]), "fraction")["low"] is None
+    assert entries.t_mean(np.array([0.7]), "fraction")["low"] is None
 
 
 def test_effects_are_paired_by_seed():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cxrjax import manifest, report
+from cxrjax.metrics import entries
 from cxrjax.studies.treatment import measures
 
 LEAF = {"value", "low", "high", "n", "unit"}
@@ -121,24 +122,24 @@ def test_equal_rate_that_is_only_just_reached_has_a_value_without_interval():
 
 
 def test_rate_leaf_is_wilsons():
-    leaf = measures.rate_leaf(np.asarray([True] * 8 + [False] * 2))
+    leaf = entries.rate(np.asarray([True] * 8 + [False] * 2))
     z, p, n = 1.959964, 0.8, 10
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     assert leaf["value"] == 0.8
     assert (leaf["low"], leaf["high"]) == pytest.approx((middle - half, middle + half), abs=1e-5)
     assert leaf["n"] == 10
-    assert measures.rate_leaf(np.zeros(0, bool))["value"] is None
+    assert entries.rate(np.zeros(0, bool))["value"] is None
 
 
 def test_mean_leaf_leaves_out_what_has_no_value():
     values = np.asarray([1.0, 2.0, 3.0, 6.0])
-    leaf = measures.mean_leaf(values, "gray")
+    leaf = entries.mean(values, "gray")
     assert leaf["value"] == 3.0
     assert 1.0 <= leaf["low"] < 3.0 < leaf["high"] <= 6.0
     assert leaf["n"] == 4
-    assert measures.mean_leaf(np.concatenate([values, [np.nan, np.nan]]), "gray") == leaf
-    empty = measures.mean_leaf(np.full(3, np.nan), "gray")
+    assert entries.mean(np.concatenate([values, [np.nan, np.nan]]), "gray") == leaf
+    empty = entries.mean(np.full(3, np.nan), "gray")
     assert (empty["value"], empty["n"]) == (None, 0)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrjax.metrics import bootstrap
+from cxrjax.metrics import entries
 from cxrjax.studies.treatment import measures, pixels, ranking, realism, solvers
 
 
 def leaf(value: float | None, half: float = 0.01) -> dict[str, float | int | str | None]:
     value = float("nan") if value is None else value
-    return bootstrap.leaf(value, value - half, value + half, n=10, unit="gray level")
+    return entries.entry(value, value - half, value + half, n=10, unit="gray level")
 
 
 def results(changes: dict[str, float | None], best: dict[str, float]) -> dict:

@@ -245,12 +245,12 @@ def headline(out: Results, systems: list[System], films: str) -> str:
     if not measured:
         return ""
     best = max(measured, key=lambda s: out["systems"][s.name]["auroc"]["value"])
-    leaf, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
-    if gap["low"] is None or leaf["low"] is None:
-        return f"{best.title} ranks highest: AUROC {leaf['value']:.3f}. Measured on {films}."
+    auroc, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
+    if gap["low"] is None or auroc["low"] is None:
+        return f"{best.title} ranks highest: AUROC {auroc['value']:.3f}. Measured on {films}."
     words = "above it" if gap["low"] > 0 else "below it" if gap["high"] < 0 else "not distinguishable from it"
     return (
-        f"{best.title} ranks highest: AUROC {leaf['value']:.3f} [{leaf['low']:.3f}, {leaf['high']:.3f}]; minus "
+        f"{best.title} ranks highest: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]; minus "
         f"a logistic regression on 32x32 films {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], {words}. "
         f"Measured on {films}."
     )

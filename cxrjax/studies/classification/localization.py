@@ -9,7 +9,7 @@ import numpy as np
 from cxrjax import data
 from cxrjax.infer import classifier
 from cxrjax.infer.finished import member_names
-from cxrjax.metrics import bootstrap
+from cxrjax.metrics import bootstrap, entries
 from cxrjax.metrics import localization as metrics
 from cxrjax.ops import enhance
 from cxrjax.phases import Context
@@ -52,11 +52,11 @@ def run(context: Context, phase: str) -> Results:
         **metrics.overlap(whole["map"], whole["truth"], LEVEL)._asdict(),
     }
 
-    def leaves(which: np.ndarray) -> Results:
+    def entries_of(which: np.ndarray) -> Results:
         out = {}
         for name, values in figures.items():
             defined = which & np.isfinite(values)
-            out[name] = bootstrap.leaf(
+            out[name] = entries.entry(
                 *bootstrap.interval(lambda v: float(np.mean(v)), (values[defined],), whole["patient"][defined]),
                 n=int(defined.sum()), unit="fraction",
             ) if defined.any() else None  # fmt: skip
@@ -66,8 +66,8 @@ def run(context: Context, phase: str) -> Results:
     return {
         "phase": phase,
         "note": NOTE.format(truth=truth, level=LEVEL),
-        "by_class": {name: leaves(whole["finding"] == name) for name in np.unique(whole["finding"]).tolist()},
-        "all": leaves(np.ones(len(whole["key"]), bool)),
+        "by_class": {name: entries_of(whole["finding"] == name) for name in np.unique(whole["finding"]).tolist()},
+        "all": entries_of(np.ones(len(whole["key"]), bool)),
     }
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import stats
 
-from cxrjax.metrics import bootstrap, classification
+from cxrjax.metrics import classification, entries
 from cxrjax.ops import losses
 from cxrjax.phases import Context
 from cxrjax.studies import tables
@@ -21,15 +20,6 @@ NOTE = (
     "{gradient:.1e}), so that a difference between them is chance: with {n} seeds, one in twenty such intervals leaves "
     "out 0."
 )
-
-
-def t_leaf(values: np.ndarray, unit: str) -> Results:
-    """Mean of a few seeds with Student's interval; without one for a single seed."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return bootstrap.leaf(mean, float("nan"), float("nan"), n=len(values), unit=unit)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return bootstrap.leaf(mean, mean - half, mean + half, n=len(values), unit=unit)
 
 
 def same_function(found: list[Arrays]) -> tuple[float, float]:
@@ -66,14 +56,17 @@ def run(context: Context) -> Results:
     pairs = [len(v["loss"]) for arm, v in arms.items() if arm.endswith(("categorical", "sparse"))]
     note = NOTE.format(value=value, gradient=gradient, n=min(pairs or [len(v["loss"]) for v in arms.values()]))
     titles = dict(context.config.study.systems)
-    rows = [(titles[arm], [t_leaf(v["accuracy"], "fraction"), t_leaf(v["loss"], "nat")]) for arm, v in arms.items()]
+    rows = [
+        (titles[arm], [entries.t_mean(v["accuracy"], "fraction"), entries.t_mean(v["loss"], "nat")])
+        for arm, v in arms.items()
+    ]
     out["tables"].insert(0, tables.table("Arms over seeds", note, ["test accuracy", "test loss"], rows))
     effects = _effects(arms)
     rows = [(name, [entry["accuracy"], entry["loss"]]) for name, entry in effects.items()]
     out["tables"].insert(1, tables.table("Effects, paired by seed", "", ["test accuracy", "test loss"], rows))
     out["effects"] = effects | {"same_function": {
-        "value": bootstrap.leaf(value, np.nan, np.nan, n=len(found), unit="nat"),
-        "gradient": bootstrap.leaf(gradient, np.nan, np.nan, n=len(found), unit="1"),
+        "value": entries.plain(value, len(found), "nat"),
+        "gradient": entries.plain(gradient, len(found), "1"),
     }}  # fmt: skip
     out["seeds"] = {
         key: {"metric": words, "groups": {titles[arm]: v[key].tolist() for arm, v in arms.items()}}
@@ -102,7 +95,7 @@ def _effects(arms: dict[str, dict[str, np.ndarray]]) -> Results:
         if all(arm in arms for arm in (*a, *b)):
             count = min(len(arms[arm]["loss"]) for arm in (*a, *b))
             out[name] = {
-                key: t_leaf(
+                key: entries.t_mean(
                     np.mean([arms[x][key][:count] - arms[y][key][:count] for x, y in zip(a, b, strict=True)], axis=0),
                     unit,
                 )

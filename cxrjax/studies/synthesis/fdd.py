@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxrjax.metrics import bootstrap, frechet, generative
+from cxrjax.metrics import bootstrap, entries, frechet, generative
 from cxrjax.metrics.classification import auroc_per_class, macro
 from cxrjax.types import Results
 
@@ -35,7 +35,7 @@ class Sets(NamedTuple):
 
 
 def _value(value: float, n: int, unit: str = "") -> Results:
-    return bootstrap.leaf(value, float("nan"), float("nan"), n=n, unit=unit)
+    return entries.plain(value, n, unit)
 
 
 def by_class(
@@ -52,9 +52,9 @@ def by_class(
       seed: of the halvings.
 
     Returns:
-      {class: {"floor": leaf, model: {"fdd", "debiased", "infinity", "kid", "ratio": leaf}}}, `ALL` for the films of all
-      classes together; {model: leaf}, the mean over the classes that have a distance; and notes on those that have too
-      few films for so many features.
+      {class: {"floor": entry, model: {"fdd", "debiased", "infinity", "kid", "ratio": entry}}}, `ALL` for the films of
+      all classes together; {model: entry}, the mean over the classes that have a distance; and notes on those that have
+      too few films for so many features.
     """
     out: Results = {}
     notes = []
@@ -79,10 +79,10 @@ def by_class(
                 classwise[model].append(found)
                 drawn[model].append(halves)
             entry[model] = {
-                "fdd": bootstrap.leaf(found.value, found.low, found.high, n=n),
-                "debiased": bootstrap.leaf(found.debiased, found.debiased_low, found.debiased_high, n=n),
+                "fdd": entries.entry(found.value, found.low, found.high, n=n),
+                "debiased": entries.entry(found.debiased, found.debiased_low, found.debiased_high, n=n),
                 "infinity": _value(frechet.to_infinity(own, theirs, seed=seed), n),
-                "kid": bootstrap.leaf(*generative.kid_interval(own, theirs), n=n),
+                "kid": entries.entry(*generative.kid_interval(own, theirs), n=n),
                 "ratio": _value(found.value / floor, n, "1"),
             }
         out[name] = entry
@@ -92,14 +92,14 @@ def by_class(
             means[model] = _value(float("nan"), 0)
             continue
         overall = frechet.from_draws(float(np.mean([e.value for e in some])), np.mean(drawn[model], axis=0))
-        means[model] = bootstrap.leaf(overall.value, overall.low, overall.high, n=len(some))
+        means[model] = entries.entry(overall.value, overall.low, overall.high, n=len(some))
     return out, means, notes
 
 
 def mean_difference(
     real: Sets, a: Sets, b: Sets, layer: str, classes: tuple[str, ...], draws: int, seed: int
 ) -> Results:
-    """The mean over classes of model a's distance less model b's: a leaf, below 0 where a is nearer to real films."""
+    """The mean over classes of model a's distance less model b's: an entry, below 0 where a is nearer to real films."""
     values, found = [], []
     for i, _ in enumerate(classes):
         own = real.of(layer, i)
@@ -116,7 +116,7 @@ def mean_difference(
     if not found:
         return _value(float(np.mean(values)) if values else float("nan"), len(values))
     interval = frechet.reflected(float(np.mean(values)), np.mean(found, axis=0))
-    return bootstrap.leaf(*interval, n=len(values))
+    return entries.entry(*interval, n=len(values))
 
 
 def asked(made: Sets, classes: tuple[str, ...], columns: list[int], draws: int, seed: int) -> Results:
@@ -128,16 +128,16 @@ def asked(made: Sets, classes: tuple[str, ...], columns: list[int], draws: int, 
       columns: of the network's probabilities, one a finding.
 
     Returns:
-      Leaves `macro` and by finding: the AUROC of its probability, films asked to show it against all others.
+      Entries `macro` and by finding: the AUROC of its probability, films asked to show it against all others.
     """
     label = (made.condition[:, None] == np.arange(len(columns))[None]).astype(np.float64)
     score = made.features["prob"][:, columns]
     each = auroc_per_class(label, score)
     found = bootstrap.auroc_draws(label, score, draws=draws, seed=seed)
     n = len(label)
-    out = {"macro": bootstrap.leaf(*bootstrap.percentiles(macro(each), found.mean(axis=1)), n=n)}
+    out = {"macro": entries.entry(*bootstrap.percentiles(macro(each), found.mean(axis=1)), n=n)}
     for i, name in enumerate(classes[: len(columns)]):
-        out[name] = bootstrap.leaf(*bootstrap.percentiles(float(each[i]), found[:, i]), n=n)
+        out[name] = entries.entry(*bootstrap.percentiles(float(each[i]), found[:, i]), n=n)
     return out
 
 

@@ -13,7 +13,7 @@ from cxrjax import data
 from cxrjax.infer import generator
 from cxrjax.infer.classifier import Classifier
 from cxrjax.infer.generator import Generator
-from cxrjax.metrics import bootstrap
+from cxrjax.metrics import bootstrap, entries
 from cxrjax.ops import conditions
 from cxrjax.phases import Context
 from cxrjax.studies import floor
@@ -66,9 +66,9 @@ def write_neighbors(context: Context, real: Reference, image: np.ndarray) -> Res
     n, close = len(made_distance), int((made_distance < limit).sum())
     unit = "gray level"
     return {
-        "closer_than_1_percent_of_held_out": bootstrap.leaf(*bootstrap.wilson(close, n), n=n, unit="fraction"),
-        "median_distance": bootstrap.leaf(*bootstrap.interval(np.median, (made_distance,)), n=n, unit=unit),
-        "median_distance_held_out": bootstrap.leaf(
+        "closer_than_1_percent_of_held_out": entries.entry(*bootstrap.wilson(close, n), n=n, unit="fraction"),
+        "median_distance": entries.entry(*bootstrap.interval(np.median, (made_distance,)), n=n, unit=unit),
+        "median_distance_held_out": entries.entry(
             *bootstrap.interval(np.median, (held_out,), real.patient), n=len(held_out), unit=unit
         ),
     }

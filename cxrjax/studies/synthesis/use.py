@@ -14,7 +14,7 @@ from cxrjax import data
 from cxrjax.infer import classifier, generator
 from cxrjax.infer.batches import in_batches
 from cxrjax.infer.generator import Generator
-from cxrjax.metrics import bootstrap, localization, scoring
+from cxrjax.metrics import bootstrap, entries, localization, scoring
 from cxrjax.ops.conditions import NORMAL
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import exists, read_arrays, write_arrays
@@ -135,7 +135,7 @@ def run(context: Context, trained: Generator, class_of: ClassOf) -> Results:
       class_of: config and labels (n, k) -> (n,) the class of each film, Normal last.
 
     Returns:
-      By arm: leaves `auroc`, `minus_real` (paired by patient), `pointing`, `iou`, and `seeds`, each seed's AUROC.
+      By arm: entries `auroc`, `minus_real` (paired by patient), `pointing`, `iou`, and `seeds`, each seed's AUROC.
     """
     study = context.config.study
     if not study.arms:
@@ -161,13 +161,13 @@ def run(context: Context, trained: Generator, class_of: ClassOf) -> Results:
         for name in ("pointing", "iou"):
             if name in seeds[0]:
                 values = np.mean([arrays[name] for arrays in seeds], axis=0)
-                entry[name] = bootstrap.leaf(
+                entry[name] = entries.entry(
                     *bootstrap.interval(np.mean, (values,), seeds[0]["boxed"]), n=len(values), unit="fraction"
                 )
                 if arm != "real":
                     other = np.mean([arrays[name] for arrays in found["real"]], axis=0)
                     gap = bootstrap.paired_difference(values, other, seeds[0]["boxed"])
-                    entry[f"{name}_minus_real"] = bootstrap.leaf(*gap, n=len(values), unit="fraction")
+                    entry[f"{name}_minus_real"] = entries.entry(*gap, n=len(values), unit="fraction")
         out[arm] = entry
     return out
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxrjax import data
 from cxrjax.infer import arms, classifier
-from cxrjax.metrics import anomaly, bootstrap
+from cxrjax.metrics import anomaly, entries
 from cxrjax.metrics import localization as boxes_of
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
@@ -112,7 +112,7 @@ def run(context: Context) -> Results:
     )  # fmt: skip
     share = float(truth.mean())
     out["anomaly"] = found
-    out["lesion_share"] = bootstrap.leaf(share, float("nan"), float("nan"), n=len(truth), unit="fraction")
+    out["lesion_share"] = entries.plain(share, len(truth), "fraction")
     out["tables"] = [_table(found, best, study, share, context.films.has_truth)]
     out["headline"] = _headline(found, best, study)
     return out
@@ -138,8 +138,8 @@ def _table(found: Results, best: dict[str, str], study: Any, share: float, truth
 
 
 def _headline(found: Results, best: dict[str, str], study: Any) -> str:
-    def said(leaf: Any) -> str:
-        return f"{leaf['value']:.3f} [{leaf['low']:.3f}, {leaf['high']:.3f}]"
+    def said(entry: Any) -> str:
+        return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
     first = max(best.values(), key=lambda name: found[name]["pixel_auroc"]["value"] or 0.0)
     lines = [f"Pixel AUROC: {said(found[first]['pixel_auroc'])} for {first}, the best of the residuals."]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cxrjax import data
-from cxrjax.metrics import bootstrap, classification, weighted
+from cxrjax.metrics import bootstrap, classification, entries, weighted
 from cxrjax.metrics.entries import repeated
 from cxrjax.phases import Context
 from cxrjax.studies import floor
@@ -40,8 +40,8 @@ def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, posi
         if auroc.low == auroc.high:  # classes apart altogether: DeLong's variance is 0, which no sample can promise
             auroc = auroc._replace(low=float("nan"), high=float("nan"))
     return {
-        "accuracy": bootstrap.leaf(*accuracy, n=len(label), unit="fraction"),
-        "auroc": bootstrap.leaf(*auroc, n=len(label), unit="1"),
+        "accuracy": entries.entry(*accuracy, n=len(label), unit="fraction"),
+        "auroc": entries.entry(*auroc, n=len(label), unit="1"),
     }
 
 
@@ -55,7 +55,7 @@ def compare(label: np.ndarray, ours: np.ndarray, base: np.ndarray, patients: np.
         difference = bootstrap.percentiles(value, drawn[0] - drawn[1])
     else:
         difference = bootstrap.Interval(*classification.delong_difference(*columns)[:3])
-    return {"auroc": bootstrap.leaf(*difference, n=len(label), unit="1")}
+    return {"auroc": entries.entry(*difference, n=len(label), unit="1")}
 
 
 def score_all(context: Context, phases: tuple[str, ...], disease: int) -> Results:

@@ -9,25 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrjax.metrics import bootstrap, identity, similarity
+from cxrjax.metrics import entries, identity, similarity
 from cxrjax.studies.arrays import read_arrays
 from cxrjax.studies.treatment import realism
 from cxrjax.types import Results
-
-
-def mean_leaf(values: np.ndarray, unit: str, seed: int = 0) -> Results:
-    """Mean over films with a percentile-bootstrap interval; those without a finite value are left out of `n`."""
-    values = values[np.isfinite(values)].astype(np.float64)
-    if not len(values):
-        return bootstrap.leaf(float("nan"), float("nan"), float("nan"), n=0, unit=unit)
-    draws = np.random.default_rng(seed).integers(len(values), size=(1000, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return bootstrap.leaf(float(values.mean()), float(low), float(high), n=len(values), unit=unit)
-
-
-def rate_leaf(normal: np.ndarray) -> Results:
-    """Share of films called normal, with Wilson's interval."""
-    return bootstrap.leaf(*bootstrap.wilson(int(normal.sum()), len(normal)), n=len(normal), unit="fraction")
 
 
 def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -59,9 +44,9 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
     return out
 
 
-def seconds_leaf(run: dict[str, np.ndarray]) -> Results:
+def seconds_of(run: dict[str, np.ndarray]) -> Results:
     """Seconds a film of a result's sampling, compilation left out."""
-    return bootstrap.leaf(float(run["seconds"]), float("nan"), float("nan"), n=len(run["image"]), unit="s")
+    return entries.plain(float(run["seconds"]), len(run["image"]), "s")
 
 
 # Gray levels are shares of the range from black to white; "1" is a pure number.
@@ -131,20 +116,20 @@ def equal_rate(
     draws = np.concatenate([np.arange(n)[None], draws])  # the first row is the films themselves
     values = {mode: at_rate(normal[mode], errors[mode], level, draws) for mode in normal}
 
-    def leaf(v: np.ndarray, unit: str) -> Results:
+    def entry(v: np.ndarray, unit: str) -> Results:
         rest = v[1:]
         known = np.isfinite(rest)
         sure = known.mean() > 0.95 and np.isfinite(v[0])
         low, high = np.percentile(rest[known], [2.5, 97.5]) if sure else (np.nan, np.nan)
-        return bootstrap.leaf(float(v[0]), float(low), float(high), n=n, unit=unit)
+        return entries.entry(float(v[0]), float(low), float(high), n=n, unit=unit)
 
     out = {}
     for mode, value in values.items():
-        out[mode] = {"value": leaf(value, unit)}
+        out[mode] = {"value": entry(value, unit)}
         if mode != "uniform" and "uniform" in values:
-            out[mode]["difference"] = leaf(value - values["uniform"], unit)
+            out[mode]["difference"] = entry(value - values["uniform"], unit)
         if PIXEL + mode in values:
-            out[mode]["minus_pixel"] = leaf(value - values[PIXEL + mode], unit)
+            out[mode]["minus_pixel"] = entry(value - values[PIXEL + mode], unit)
     return out
 
 
@@ -176,7 +161,7 @@ def results(
     before = measures(films, untreated)
 
     def rates_of(run: dict[str, np.ndarray], which: np.ndarray) -> Results:
-        return {j: rate_leaf(called_normal(run, j)[which]) for j in judges}
+        return {j: entries.rate(called_normal(run, j)[which]) for j in judges}
 
     progress: Results = {"untreated": {"normal_rate": rates_of(untreated, sick)}}
     control: Results = {"untreated": {"normal_rate": rates_of(untreated, ~sick)}}
@@ -184,7 +169,7 @@ def results(
         progress["untreated"]["fdd"] = realism.distance(healthy, untreated["pooled"][sick])
     if "twin_error" in before:
         progress["untreated"]["twin_error"] = {
-            where: mean_leaf(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
+            where: entries.mean(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
         }
     normal = {j: {m: [called_normal(untreated, j)[sick]] for m in modes} for j in judges}
     errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
@@ -195,20 +180,22 @@ def results(
             after = measures(films, run)
             change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
             progress[mode][str(lam)] = (
-                {"seconds_a_film": seconds_leaf(run)}
+                {"seconds_a_film": seconds_of(run)}
                 | {"normal_rate": rates_of(run, sick)}
                 | {
-                    name: {where: mean_leaf(v[sick], UNITS[name]) for where, v in parts.items()}
+                    name: {where: entries.mean(v[sick], UNITS[name]) for where, v in parts.items()}
                     for name, parts in after.items()
                 }
             )
             control[mode][str(lam)] = {
                 "normal_rate": rates_of(run, ~sick),
-                "change": mean_leaf(change[~sick], UNITS["mae"]),
+                "change": entries.mean(change[~sick], UNITS["mae"]),
             }
             if "twin_error" in after:
                 gain = after["twin_error"]["inside"] - before["twin_error"]["inside"]
-                progress[mode][str(lam)]["twin_error"]["inside_minus_untreated"] = mean_leaf(gain[sick], UNITS["mae"])
+                progress[mode][str(lam)]["twin_error"]["inside_minus_untreated"] = entries.mean(
+                    gain[sick], UNITS["mae"]
+                )
             if healthy is not None:
                 progress[mode][str(lam)]["fdd"] = realism.distance(healthy, run["pooled"][sick])
             for j in judges:
@@ -230,5 +217,5 @@ def results(
                     )
     out = {"progress": progress, "control": control, "equal_rate": equal}
     if healthy is not None:
-        out["realism"] = {"floor": bootstrap.leaf(healthy.floor, float("nan"), float("nan"), n=len(healthy.features))}
+        out["realism"] = {"floor": entries.plain(healthy.floor, len(healthy.features))}
     return out

@@ -9,8 +9,8 @@ from cxrjax.studies.tables import Table, table
 from cxrjax.types import Results
 
 
-def _value(leaf: Any) -> float:
-    value = leaf.get("value") if isinstance(leaf, dict) else None
+def _value(entry: Any) -> float:
+    value = entry.get("value") if isinstance(entry, dict) else None
     return float(value) if value is not None and math.isfinite(value) else math.nan
 
 
@@ -29,11 +29,11 @@ def order(out: Results, modes: tuple[str, ...], judge: str, level: str) -> list[
     at = out["equal_rate"].get(judge, {}).get(level, {})
 
     def key(mode: str) -> tuple[int, float]:
-        leaf = at.get(mode, {}).get("mae", {}).get("outside", {}).get("value")
-        change = _value(leaf)
+        entry = at.get(mode, {}).get("mae", {}).get("outside", {}).get("value")
+        change = _value(entry)
         if math.isnan(change):
             return 2, -_best_rate(out, mode, judge)[0]
-        return int(leaf["low"] is None), change
+        return int(entry["low"] is None), change
 
     return sorted(modes, key=key)
 

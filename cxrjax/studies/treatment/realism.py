@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxrjax.metrics import bootstrap, frechet
+from cxrjax.metrics import entries, frechet
 from cxrjax.types import Results
 
 AXES = 16  # principal axes: few enough for the dozens of films that a study treats
@@ -46,9 +46,9 @@ def reference(pooled: np.ndarray, films: int) -> Reference | None:
 
 
 def distance(to: Reference, pooled: np.ndarray) -> Results:
-    """The distance of treated films' features (m, d) to the healthy films, a leaf with its interval.
+    """The distance of treated films' features (m, d) to the healthy films, an entry with its interval.
 
     The bias of few films is taken off, as far as halves of the sets show it.
     """
     found = frechet.estimate(to.features, (pooled - to.center) @ to.axes, draws=DRAWS)
-    return bootstrap.leaf(found.debiased, found.debiased_low, found.debiased_high, n=len(pooled))
+    return entries.entry(found.debiased, found.debiased_low, found.debiased_high, n=len(pooled))

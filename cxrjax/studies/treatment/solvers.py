@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from cxrjax.infer import arms
-from cxrjax.metrics import bootstrap, similarity
+from cxrjax.metrics import entries, similarity
 from cxrjax.ops import guidance
 from cxrjax.ops.diffusion import Spacing
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.tables import Table, table
 from cxrjax.studies.treatment import sweep
-from cxrjax.studies.treatment.measures import UNITS, mean_leaf, rate_leaf
+from cxrjax.studies.treatment.measures import UNITS
 from cxrjax.tasks import ddpm
 from cxrjax.types import Results, UserError
 
@@ -66,7 +66,7 @@ def run(shared: sweep.Sweep, study: Any, masks: dict[str, np.ndarray], truth: di
       truth: `twin` and `lesion` (n, h, w), or empty.
 
     Returns:
-      {"solvers": {name: {evaluations: leaves}}}; those of the reference under its own number.
+      {"solvers": {name: {evaluations: entries}}}; those of the reference under its own number.
     """
     options = study.solvers
     lam = options["lambda"]
@@ -92,12 +92,12 @@ def run(shared: sweep.Sweep, study: Any, masks: dict[str, np.ndarray], truth: di
         run = read_arrays(job.path)
         used = -(-lam // job.stride)  # a whole stride may take fewer than were asked for
         entry = {
-            "network_evaluations": bootstrap.leaf(used, used, used, n=len(shared.image)),
-            "normal_rate": rate_leaf(run["normal_probability_independent"] > 0.5),
-            "seconds_a_film": bootstrap.leaf(float(run["seconds"]), float("nan"), float("nan"), len(shared.image), "s"),
+            "network_evaluations": entries.entry(used, used, used, n=len(shared.image)),
+            "normal_rate": entries.rate(run["normal_probability_independent"] > 0.5),
+            "seconds_a_film": entries.plain(float(run["seconds"]), len(shared.image), "s"),
         }
         for measure, values in errors[job.path.stem].items():
-            entry[measure] = mean_leaf(values, UNITS["mae"])
+            entry[measure] = entries.mean(values, UNITS["mae"])
             entry[f"{measure}_against_reference"] = excess(values, reference[measure])
         out.setdefault(name, {})[str(int(number))] = entry
     return {"solvers": out}
@@ -121,11 +121,11 @@ def excess(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> Results:
     values, reference = values[known], reference[known]
     n = len(values)
     if not n or not reference.mean():
-        return bootstrap.leaf(float("nan"), float("nan"), float("nan"), n=n, unit="1")
+        return entries.plain(float("nan"), n, "1")
     draws = np.random.default_rng(seed).integers(n, size=(1000, n))
     ratios = values[draws].mean(axis=1) / np.maximum(reference[draws].mean(axis=1), 1e-12) - 1
     low, high = np.percentile(ratios, [2.5, 97.5])
-    return bootstrap.leaf(float(values.mean() / reference.mean() - 1), float(low), float(high), n=n, unit="1")
+    return entries.entry(float(values.mean() / reference.mean() - 1), float(low), float(high), n=n, unit="1")
 
 
 def tables(out: Results, study: Any) -> list[Table]:

@@ -13,7 +13,7 @@ from cxrjax import data
 from cxrjax.infer import arms, classifier, diffusion, masks, treat
 from cxrjax.infer.batches import in_batches
 from cxrjax.infer.finished import ROLES
-from cxrjax.metrics import bootstrap, similarity
+from cxrjax.metrics import entries, similarity
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.treatment import classifiers, measures, pixels, ranking, realism, solvers, sweep
@@ -135,8 +135,8 @@ def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
     image = whole.image[sick]
     back = in_batches(whole.mesh, whole.batch, partial(through, system.variables), image)
     same = {"mae": similarity.mae, "ssim": similarity.ssim, "psnr": similarity.psnr}
-    leaves = {k: measures.mean_leaf(f(image[..., 0], back[..., 0]), measures.UNITS[k]) for k, f in same.items()}
-    return {"round_trip": leaves}
+    figures = {k: entries.mean(f(image[..., 0], back[..., 0]), measures.UNITS[k]) for k, f in same.items()}
+    return {"round_trip": figures}
 
 
 def run(context: Context) -> Results:
@@ -170,7 +170,7 @@ def run(context: Context) -> Results:
     healthy = realism.reference(_healthy(context, sweep.scorer(whole), label, keep), int(sick.sum()))
     out |= measures.results(workdir, names, tuple(study.lambdas), roles, healthy)
     lost = (cam.reshape(len(cam), -1).max(axis=1) == 0)[sick]
-    out["progress"]["untreated"]["empty_mask"] = measures.rate_leaf(lost)
+    out["progress"]["untreated"]["empty_mask"] = entries.rate(lost)
     out["tables"] = ranking.tables(out, names, "independent", measures.LEVELS, bool(truth))
     if study.pixel_run:
         out["tables"] += pixels.tables(out, names, "independent", measures.LEVELS)
@@ -181,7 +181,7 @@ def run(context: Context) -> Results:
         out |= solvers.run(part, study, {"cam": cam[sick], **{k: v[sick] for k, v in made.items()}}, only)
         out["tables"] += solvers.tables(out, study)
     severities = {
-        str(key): bootstrap.leaf(float(value), float("nan"), float("nan"), n=1, unit="severity (0 to 1)")
+        str(key): entries.plain(float(value), 1, "severity (0 to 1)")
         for key, value, ill in zip(chosen["key"], chosen["severity"], sick, strict=True)
         if ill and np.isfinite(value)
     }
