@@ -73,6 +73,7 @@ def _run(
     facts = {
         "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
+        "bit_depth": films.bit_depth,
     }  # fmt: skip
     drawn = []
     if films.has_truth:

@@ -142,7 +142,7 @@ def _is_deep(image: Image.Image) -> bool:
     """Whether the file stores more than 8 bits a channel, which Pillow cuts to 8 where there are several channels."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8 and image.mode != "F"
-    return image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
+    return image.mode.startswith("I") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
 
 def _bits(values: np.ndarray) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -75,8 +76,13 @@ class Source(NamedTuple):
         return sum(self.splits.values())
 
 
-def digest(options: Mapping[str, Any], files: Sequence[tuple[str, int]] = ()) -> str:
-    """Hex sha256 over JSON-able options and the sorted (name, bytes) of files."""
+def stamp(found: os.stat_result) -> tuple[int, int]:
+    """What changes when a file is written anew, also by as many bytes: its size and the time of its last change."""
+    return found.st_size, found.st_mtime_ns
+
+
+def digest(options: Mapping[str, Any], files: Sequence[tuple[str, tuple[int, int]]] = ()) -> str:
+    """Hex sha256 over JSON-able options and the sorted (name, `stamp`) of files."""
     text = json.dumps([dict(options), sorted(files)], sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()
 

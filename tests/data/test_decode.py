@@ -22,9 +22,7 @@ def _deep_png(path, planes: np.ndarray, color: int, *chunks: bytes) -> None:
     head = struct.pack(">IIBBBBB", planes.shape[1], planes.shape[0], 16, color, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in planes))
     extra = b"".join(chunk(b"eXIf", data) for data in chunks)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b""))
 
 
 def _deep(bits: int, side: int = 32) -> np.ndarray:

@@ -51,7 +51,8 @@ def tree(tmp_path):
     root = tmp_path / "nih"
     (root / "images_256").mkdir(parents=True)
     for i, name in enumerate(FINDINGS):
-        Image.new("L", (20, 20), 40 * i).save(root / "images_256" / name)
+        film = np.random.default_rng(i).integers(0, 256, (20, 20), np.uint8)
+        Image.fromarray(film).save(root / "images_256" / name)
     write_table(root)
     write_benchmark(root)
     (root / "BBox_List_2017.csv").write_text(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.data import splits, tables
-from cxrjax.data.source import Record, Source, content, digest, existing
+from cxrjax.data.source import Record, Source, content, digest, existing, stamp
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
 
@@ -76,7 +76,7 @@ def source(data: Any) -> Source:
 
     facts = content([[names[i], str(given[i]), patients[i], findings[i]] for i in order])
     version = f"{table.name}:{content(sorted(zip(names, findings, strict=True)))[:12]}"
-    fingerprint = digest({"facts": facts}, [(names[i], paths[i].stat().st_size) for i in order])
+    fingerprint = digest({"facts": facts}, [(names[i], stamp(paths[i].stat())) for i in order])
     counts = {name: int((given == name).sum()) for name in splits.ORDER if (given == name).any()}
     again = listed - len(rows)
     warnings = [f"{table.name} lists {again} films a second time; each counts once"] if again else []

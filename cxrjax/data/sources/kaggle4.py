@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.data import splits, tables
-from cxrjax.data.source import Record, Source, choice, content, digest, existing, films_in
+from cxrjax.data.source import Record, Source, choice, content, digest, existing, films_in, stamp
 from cxrjax.data.sources import kermany
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
@@ -97,9 +97,7 @@ def source(data: Any) -> Source:
             yield Record(names[i], str(given[i]), str(patients[i]), labels[i], paths[i])
 
     facts = content([[names[i], str(given[i]), str(patients[i])] for i in order])
-    fingerprint = digest(
-        {"labels": LABEL_VERSION, "facts": facts}, [(names[i], paths[i].stat().st_size) for i in order]
-    )
+    fingerprint = digest({"labels": LABEL_VERSION, "facts": facts}, [(names[i], stamp(paths[i].stat())) for i in order])
     counts = {name: int((given == name).sum()) for name in splits.ORDER if (given == name).any()}
     return Source("kaggle4", COLUMNS, LABEL_VERSION, fingerprint, records, False, counts, tuple(warnings))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.data import splits
-from cxrjax.data.source import Record, Source, digest, existing, films_in
+from cxrjax.data.source import Record, Source, digest, existing, films_in, stamp
 from cxrjax.types import UserError
 
 LABEL_VERSION = "kermany-2018-v2"
@@ -59,7 +59,7 @@ def source(data: Any) -> Source:
             yield Record(names[i], str(given[i]), patients[i], labels[i], paths[i])
 
     options = {"fractions": fractions, "seed": int(data.seed), "official_val": official_val, "labels": LABEL_VERSION}
-    files = [(name, path.stat().st_size) for name, path in zip(names, paths, strict=True)]
+    files = [(name, stamp(path.stat())) for name, path in zip(names, paths, strict=True)]
     counts = {name: int((given == name).sum()) for name in splits.ORDER if name in given}
     return Source("kermany", COLUMNS, LABEL_VERSION, digest(options, files), records, False, counts)
 

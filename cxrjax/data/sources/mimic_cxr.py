@@ -12,7 +12,7 @@ import numpy as np
 
 from cxrjax.data import splits, tables
 from cxrjax.data.labels import CHESTXRAY14
-from cxrjax.data.source import Record, Source, choice, content, digest, existing
+from cxrjax.data.source import Record, Source, choice, content, digest, existing, stamp
 from cxrjax.types import UserError
 
 # The seven findings that both label sets know; the other seven of ChestX-ray14 are unknown on these films.
@@ -89,7 +89,7 @@ def read(root: Path, data: Any, limit: int, carve: Mapping[str, float] | None) -
 
     facts = content([[names[i], str(given[i])] for i in order], labels[order])
     version = f"mimic-cxr-jpg-2.0.0-{labeler}-{uncertain}"
-    fingerprint = digest({"labels": version, "facts": facts}, [(names[i], paths[i].stat().st_size) for i in order])
+    fingerprint = digest({"labels": version, "facts": facts}, [(names[i], stamp(paths[i].stat())) for i in order])
     counts = {name: int((given == name).sum()) for name in splits.ORDER if (given == name).any()}
     return Source("mimic_cxr", CHESTXRAY14, version, fingerprint, records, False, counts, tuple(warnings))
 

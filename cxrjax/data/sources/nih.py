@@ -11,7 +11,7 @@ import numpy as np
 
 from cxrjax.data import splits, tables
 from cxrjax.data.labels import CHESTXRAY14
-from cxrjax.data.source import FILM_SUFFIXES, Box, Record, Source, choice, content, digest, existing
+from cxrjax.data.source import FILM_SUFFIXES, Box, Record, Source, choice, content, digest, existing, stamp
 from cxrjax.data.sources import nih_lists
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
@@ -110,8 +110,8 @@ def read(root: Path, data: Any) -> Source:
     return Source("nih", CHESTXRAY14, version, fingerprint, records, False, counts, tuple(warnings), aliases)
 
 
-def _films(root: Path, folder: str) -> dict[str, tuple[Path, int]]:
-    """Path and bytes of every film by name."""
+def _films(root: Path, folder: str) -> dict[str, tuple[Path, tuple[int, int]]]:
+    """Path and stamp of every film by name."""
     if folder:
         groups = [[existing(str(root / folder), "the folder of films", "data.images")]]
     else:
@@ -119,14 +119,14 @@ def _films(root: Path, folder: str) -> dict[str, tuple[Path, int]]:
         others = [[p] for p in sorted(root.glob("images_*")) if p.is_dir() and p not in parts]
         groups = [[root / "images"], parts, *sorted(others, key=lambda group: -len(list(group[0].iterdir())))]
     for group in groups:
-        found: dict[str, tuple[Path, int]] = {}
+        found: dict[str, tuple[Path, tuple[int, int]]] = {}
         for place in (inner for outer in group for inner in (outer, outer / "images")):
             if not place.is_dir():
                 continue
             with os.scandir(place) as entries:
                 for entry in entries:
                     if entry.name.lower().endswith(FILM_SUFFIXES) and not entry.name.startswith("."):
-                        found[entry.name] = (Path(entry.path), entry.stat().st_size)
+                        found[entry.name] = (Path(entry.path), stamp(entry.stat()))
         if found:
             return found
     wanted = folder or "images/, images_001/images or images_256/"
