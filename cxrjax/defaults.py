@@ -43,8 +43,8 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         {
             "name": name, "root": "", "cache": "~/.cache/cxrjax/films", "size": size, "seed": 0, "classes": classes,
             "quarantine_limit": 0.01, "carve": {"val": 0.1, "test": 0.1}, "enh": False, "split": "", "folds": 5,
-            # A film in two parts (kaggle4: or a patient): stop, or drop it from train. Films of one gray throughout: keep
-            # or quarantine. Bits that 16-bit files hold: 0 for what the brightest film needs.
+            # A film in two parts (kaggle4: or a patient): stop, or drop it from train. Films of one gray: keep, or
+            # quarantine. Bits that 16-bit files hold: 0 for what the brightest film needs.
             "overlap": "stop", "blank": "keep", "bit_depth": 0,
             # phantom
             "num": {"train": 1500, "val": 120, "test": 256}, "findings": ("Pneumonia",), "normal_share": 0.6,
