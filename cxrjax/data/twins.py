@@ -128,10 +128,17 @@ def words(found: Sequence[Twin]) -> list[str]:
     if within := [twin for twin in found if not twin.near and not twin.across]:
         strange = sum(twin.strange for twin in within)
         other = sum(not np.array_equal(twin.film.labels, twin.first.labels, equal_nan=True) for twin in within)
+        faults = [
+            f"{count} {what}"
+            for count, what in (
+                (strange, "are not known to be of their twin's patient, so folds may have it on both sides"),
+                (other, "have other labels than their twin"),
+            )
+            if count
+        ]
         out.append(
-            f"{len(within)} films show the same as another of their part, pixel for pixel ({some(within)}): "
-            f"{strange} of them are not known to be of one patient and may be on both sides of folds, "
-            f"{other} have other labels than their twin (twins.csv)"
+            f"{len(within)} films show the same as another of their part, pixel for pixel ({some(within)}"
+            f"; all in twins.csv){': ' * bool(faults)}{', '.join(faults)}"
         )
     for across in (True, False):
         if near := [twin for twin in found if twin.near and twin.across == across]:

@@ -41,6 +41,10 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
         try:
             state: dict[str, np.ndarray] = load_file(path)
+        except (AttributeError, KeyError) as e:  # a type that numpy has not: F8, F4
+            raise UserError(
+                f"weights {path}: holds numbers of a type that cannot be read ({e}); save the tensors as float32"
+            ) from e
         except (SafetensorError, OSError, ValueError, TypeError) as e:
             raise UserError(f"weights {path}: not a readable safetensors file ({e}); copy or convert it again") from e
     elif path.suffix in TORCH_SUFFIXES:

@@ -72,7 +72,7 @@ def test_twins_within_a_part_are_counted_with_patients_and_labels(fake, tmp_path
     assert data.splits["train"] == 8
     (warning,) = data.warnings
     assert warning.startswith("2 films show the same as another of their part")
-    assert "1 of them are not known to be of one patient" in warning
+    assert "1 are not known to be of their twin's patient" in warning
     assert "1 have other labels" in warning
 
 

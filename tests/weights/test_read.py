@@ -25,6 +25,15 @@ def test_half_precision_is_widened_and_integers_are_not(tmp_path: Path) -> None:
     assert state["n"].dtype == np.int64
 
 
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "I128"])
+def test_safetensors_of_types_that_numpy_lacks_are_told(tmp_path, kind):
+    size = 3 if kind == "F6_E2M3" else 4
+    header = json.dumps({"w": {"dtype": kind, "shape": [4], "data_offsets": [0, size]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    with pytest.raises(UserError, match=r"w\.safetensors: (holds numbers of a type|not a readable safetensors)"):
+        weights.load(tmp_path / "w.safetensors")
+
+
 def test_bfloat16_is_widened(tmp_path: Path) -> None:
     values = np.array([1.0, -0.5, 384.0], np.float32)  # exact in bfloat16, which is the upper half of a float32
     body = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
