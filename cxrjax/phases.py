@@ -186,21 +186,26 @@ def _check_carry(phase: Any, earlier: Any) -> None:
         raise UserError(f"weights and carry are both set; give {phase.carry}.weights instead")
 
 
+def balanced(config: Any, films: data.Prepared, phase: str) -> tuple[float, ...]:
+    """Weights that make the classes count alike; raises UserError for a class that no training film has."""
+    classes = tuple(config.data.classes)
+    label = data.labels.select(films.table("train")["labels"], films.columns, classes)
+    present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
+    if not present.all():
+        missing = [name for name, count in zip(classes, present, strict=True) if not count]
+        raise UserError(f"{phase}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
+    exclusive = config[phase].loss in losses.EXCLUSIVE
+    weight = len(label) / (len(classes) * present) if exclusive else absent / present
+    return tuple(float(w) for w in weight)
+
+
 def resolve(context: Context, phase: str) -> Any:
     """A phase's config with what is found only in a run: balanced class weights, a grid's best optimizer."""
     config = context.config[phase]
     if tuple(config.get("class_weight", ())) == ("balanced",):
-        classes = tuple(context.config.data.classes)
-        label = data.labels.select(context.films.table("train")["labels"], context.films.columns, classes)
-        present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
-        if not present.all():
-            missing = [name for name, count in zip(classes, present, strict=True) if not count]
-            raise UserError(f"{phase}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
-        exclusive = config.loss in losses.EXCLUSIVE
-        weight = len(label) / (len(classes) * present) if exclusive else absent / present
         config = config.copy_and_resolve_references()
         with config.ignore_type():
-            config.class_weight = tuple(float(w) for w in weight)
+            config.class_weight = balanced(context.config, context.films, phase)
     if config.get("optim_from", ""):
         best = context.found[config.optim_from]["best"]
         config = config.copy_and_resolve_references()

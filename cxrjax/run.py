@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from cxrjax import data, manifest, phases, report
 from cxrjax.errors import lookup
-from cxrjax.studies import STUDIES
+from cxrjax.studies import STUDIES, predictions
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -47,6 +47,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     mesh = meshes.make(config.mesh.devices)
     phases.check(config, mesh)
     films = data.prepare(config.data)
+    check_films(config, films)
     notes = STUDIES[config.study.name].check_films(config, films)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
@@ -58,6 +59,34 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     except loop.Preempted as stop:
         print(stop)
         return EXIT_PREEMPTED
+
+
+def check_films(config: Any, films: data.Prepared) -> None:
+    """Refuses films that any phase could not begin or go on with, before the first is trained: asks for what it will.
+
+    Raises:
+      UserError: names the phase, and the class that no film has or whose labels do not do.
+    """
+    classes = tuple(config.data.classes)
+    for name in config.phases:
+        phase = config[name]
+        if phase.get("run", "") or phase.get("from_run", ""):
+            continue
+        if tuple(phase.get("class_weight", ())) == ("balanced",):
+            phases.balanced(config, films, name)
+        try:
+            if films.splits.get("val"):
+                phases.kept(config, films, "val", name)
+            elif phase.task == "grid":
+                raise UserError("a grid compares cells on the validation part, and there is none; see data.carve")
+            members = phases.members(config, films, name)
+            for member in members if members[0].held_out is not None else members[:1]:  # seeds share their films
+                data.batches(
+                    films, "train", classes=classes, batch_size=phase.batch, seed=0, keep=member.keep, threads=0,
+                    field=predictions.field_of(config, name), balance=bool(phase.get("balance", False)),
+                ).close()  # fmt: skip
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def _run(
