@@ -104,6 +104,8 @@ def _run(
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
         "bit_depth": films.bit_depth,
     }  # fmt: skip
+    if STUDIES[config.study.name].by_boxes:
+        facts["boxes"] = films.boxes_digest()
     drawn = []
     if films.has_truth:
         drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]

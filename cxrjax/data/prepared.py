@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +103,12 @@ class Prepared:
         with whole(self.directory):
             found = json.loads(path.read_text()).get(split, {}) if path.exists() else {}
         return {int(i): [(box[0], *(float(v) for v in box[1:5])) for box in boxes] for i, boxes in found.items()}
+
+    def boxes_digest(self) -> str:
+        """Hex sha256 of all boxes, which the fingerprint leaves out."""
+        with whole(self.directory):
+            path = self.directory / "boxes.json"
+            return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
 
 
 def save(prepared: Prepared, rows: Mapping[str, Sequence[Record]], folder: Path) -> None:

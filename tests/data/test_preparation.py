@@ -333,6 +333,7 @@ def test_mending_a_box_leaves_the_fingerprint_of_a_run(fake, tmp_path):
     first, mended = prepared(0.5), prepared(0.6)
     assert mended.boxes("train")[1] == [("Mass", 0.1, 0.1, 0.6, 0.5)] != first.boxes("train")[1]
     assert mended.fingerprint == first.fingerprint
+    assert mended.boxes_digest() != first.boxes_digest() == prepared(0.5).boxes_digest()
     films = fake.records({"train": 3})
     films[0] = films[0]._replace(labels=1 - films[0].labels)
     relabeled = materialize(fake.source(films)._replace(fingerprint="x"), tmp_path, size=16, limit=0.0)
