@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
+
+T = TypeVar("T")
 
 
 def find(folders: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
@@ -38,23 +43,82 @@ def rows(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a header; a cell that a short row lacks is "".
 
     Raises:
-      UserError: the file cannot be read, or one of `columns` is not in its header.
+      UserError: the file cannot be read, one of `columns` is not in its header or twice, or, with its line, a row that
+        is no CSV, has more cells than the header, or breaks off in one of `columns`.
     """
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), restval="")
-    header = [name.strip() for name in reader.fieldnames or []]
+    found = _parsed(path)
+    _, cells = next(found, (1, []))
+    header = [name.strip() for name in cells]
     for name in columns:
+        if header.count(name) > 1:
+            raise UserError(f"{path} has {header.count(name)} columns {name!r}; expected one")
         if name not in header:
             raise UserError(
                 f"{path} has no column {name!r} (it has {', '.join(header) or 'none'}){did_you_mean(name, header)}"
             )
-    reader.fieldnames = header
-    # A row longer than its header keeps the surplus under None, which is no column.
-    return ({name: value for name, value in row.items() if name is not None} for row in reader)
+    return (_row(path, line, header, cells, columns) for line, cells in found)
+
+
+def _row(path: Path, line: int, header: list[str], cells: list[str], columns: Sequence[str]) -> dict[str, str]:
+    if any(cells[len(header) :]):
+        raise UserError(
+            f"{path}, line {line}: {len(cells)} cells under a header of {len(header)}; put a cell that holds a comma "
+            "in quotes"
+        )
+    for name, cell in zip(header, cells, strict=False):
+        # Free text may break off; where it goes on like a row of its own, a quote has swallowed that row.
+        _check_break(path, line, cell, 0 if name in columns else max(1, len(header) - 1))
+    return dict(zip(header, itertools.chain(cells, itertools.repeat("")), strict=False))
+
+
+def _check_break(path: Path, line: int, cell: str, commas: int) -> None:
+    if any(rest.count(",") >= commas for rest in re.split(r"[\r\n]+", cell)[1:]):
+        raise UserError(
+            f"{path}, line {line}: a cell goes on over the end of its line ({cell[:40]!r}...); close the quote that "
+            "opens it, or write it on one line"
+        )
+
+
+def once(path: Path, facts: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """The facts by what they are of, where a second listing has to say the same as the first.
+
+    Raises:
+      UserError: something is listed twice and differently.
+    """
+    out: dict[str, T] = {}
+    for name, fact in facts:
+        if out.setdefault(name, fact) != fact:
+            raise UserError(f"{path} lists {name} twice and differently; expected it once")
+    return out
 
 
 def cells(path: Path) -> list[list[str]]:
-    """The rows of a CSV file after its header as lists, for files whose header does not name every column."""
-    return [row for row in csv.reader(io.StringIO(_text(path), newline="")) if any(row)][1:]
+    """The rows of a CSV file after its header as lists, for files whose header does not name every column.
+
+    Raises:
+      UserError: the file cannot be read, or, with its line, a row that is no CSV or a cell with a line break.
+    """
+    found = list(_parsed(path))[1:]
+    for line, row in found:
+        for cell in row:
+            _check_break(path, line, cell, 0)
+    return [row for _, row in found]
+
+
+def _parsed(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the number of the line where it begins."""
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {line}: the row that begins there is no CSV ({error}); most often a quote is opened and not "
+            "closed"
+        ) from None
 
 
 def _text(path: Path) -> str:
