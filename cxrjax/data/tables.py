@@ -39,6 +39,11 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in _text(path).splitlines() if line.strip()]
 
 
+def header(path: Path) -> list[str]:
+    """The names in the first row of a CSV file, stripped; none where the file is empty."""
+    return [name.strip() for name in next(_parsed(path), (1, []))[1]]
+
+
 def rows(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a header; a cell that a short row lacks is "".
 
@@ -46,29 +51,28 @@ def rows(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, str]]:
       UserError: the file cannot be read, one of `columns` is not in its header or twice, or, with its line, a row that
         is no CSV, has more cells than the header, or breaks off in one of `columns`.
     """
-    found = _parsed(path)
-    _, cells = next(found, (1, []))
-    header = [name.strip() for name in cells]
+    names = header(path)
     for name in columns:
-        if header.count(name) > 1:
-            raise UserError(f"{path} has {header.count(name)} columns {name!r}; expected one")
-        if name not in header:
+        if names.count(name) > 1:
+            raise UserError(f"{path} has {names.count(name)} columns {name!r}; expected one")
+        if name not in names:
             raise UserError(
-                f"{path} has no column {name!r} (it has {', '.join(header) or 'none'}){did_you_mean(name, header)}"
+                f"{path} has no column {name!r} (it has {', '.join(names) or 'none'}){did_you_mean(name, names)}"
             )
-    return (_row(path, line, header, cells, columns) for line, cells in found)
+    found = itertools.islice(_parsed(path), 1, None)
+    return (_row(path, line, names, row, columns) for line, row in found)
 
 
-def _row(path: Path, line: int, header: list[str], cells: list[str], columns: Sequence[str]) -> dict[str, str]:
-    if any(cells[len(header) :]):
+def _row(path: Path, line: int, names: list[str], row: list[str], columns: Sequence[str]) -> dict[str, str]:
+    if any(row[len(names) :]):
         raise UserError(
-            f"{path}, line {line}: {len(cells)} cells under a header of {len(header)}; put a cell that holds a comma "
-            "in quotes"
+            f"{path}, line {line}: {len(row)} cells under a header of {len(names)}; put a cell that holds a comma in "
+            "quotes"
         )
-    for name, cell in zip(header, cells, strict=False):
+    for name, cell in zip(names, row, strict=False):
         # Free text may break off; where it goes on like a row of its own, a quote has swallowed that row.
-        _check_break(path, line, cell, 0 if name in columns else max(1, len(header) - 1))
-    return dict(zip(header, itertools.chain(cells, itertools.repeat("")), strict=False))
+        _check_break(path, line, cell, 0 if name in columns else max(1, len(names) - 1))
+    return dict(zip(names, itertools.chain(row, itertools.repeat("")), strict=False))
 
 
 def _check_break(path: Path, line: int, cell: str, commas: int) -> None:

@@ -75,6 +75,11 @@ def _labels(path: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
             raise UserError(
                 f"{path}: {part}_labels has shape {values.shape}; expected (n, {k}) (does data.flavor fit the file?)"
             )
+        if others := sorted({*np.unique(values).tolist()} - {0, 1}):
+            raise UserError(
+                f"{path}: {part}_labels holds {', '.join(map(str, others[:12]))} besides 0 and 1; expected absent (0) "
+                "or present (1) in each column (does data.flavor fit the file?)"
+            )
     given = np.array([part for part, values in arrays.items() for _ in values], dtype=object)
     return np.concatenate(list(arrays.values())).astype(np.float32), given
 
