@@ -71,7 +71,7 @@ def materialize(
     parts = [FORMAT, source.name, size, source.columns, source.fingerprint]
     identity = json.dumps(parts if enh is None else [*parts, ENH_FORMAT, dict(enh)], sort_keys=True, default=list)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-    cache = Path(cache).expanduser()
+    cache = Path(os.path.expanduser(cache))
     directory = cache / f"{source.name}-{size}-{fingerprint[:12]}"
     if not directory.is_dir():
         try:

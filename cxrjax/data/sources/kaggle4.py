@@ -149,8 +149,8 @@ def _listed(root: Path, given: str, paths: list[Path]) -> tuple[list[str], list[
     facts: list[tuple[int, str, str]] = []
     lost = []
     for row in rows:
-        form, films = _match(row["path"], (table.parent, root, root.parent), index)
-        facts += [(form, str(paths[i]), splits.patient_id(row["patient"])) for i in films]
+        level, films = _match(row["path"], (table.parent, root, root.parent), index)
+        facts += [(level, str(paths[i]), splits.patient_id(row["patient"])) for i in films]
         lost += [] if films else [row["path"]]
     # The nearest form decides: where a.png and a.jpg are two films, a row on a.png is not of a.jpg.
     who: dict[str, str] = {}
@@ -158,10 +158,10 @@ def _listed(root: Path, given: str, paths: list[Path]) -> tuple[list[str], list[
         who = tables.once(table, (fact[1:] for fact in facts if fact[0] == level)) | who
     found = len(rows) - len(lost)
     said = f"{table.name}: {found:,} of its {len(rows):,} rows are of films here, {len(who):,} of {len(paths):,} films"
-    if 2 * found < min(len(rows), len(paths)) and (given or table.parent == root):
+    if 2 * found < max(1, min(len(rows), len(paths))) and (given or table.parent == root):
         raise UserError(
-            f"{table} is to tell the patients and fits the films badly ({said}; the first that is of none is "
-            f"{lost[0]!r}); give paths relative to it or to {str(root)!r}, or take the file away"
+            f"{table} is to tell the patients and fits the films badly ({said}; of none are "
+            f"{', '.join(map(repr, lost[:3]))}); give paths relative to it or to {str(root)!r}, or take the file away"
         )
     return [f"csv {name}" if (name := who.get(str(path), "")) else "" for path in paths], [said]
 
