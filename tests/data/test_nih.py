@@ -161,6 +161,12 @@ def test_names_that_differ_in_their_form_only_are_told(tree):
     for options in ({"split": "arnoweng"}, {"split": "arnoweng", "present_only": True}, {"split": "none"}):
         with pytest.raises(UserError, match=r"'00000001_000\.(jpg|png)' is there, which differs in its suffix only"):
             source(tree, **options)
+    for path in (tree / "images_256").iterdir():
+        path.rename(path.with_suffix(".png"))
+    text = (tree / "BBox_List_2017.csv").read_text()
+    (tree / "BBox_List_2017.csv").write_text(text.replace(".png", ".PNG"))
+    with pytest.raises(UserError, match=r"BBox_List_2017\.csv: 2 films with boxes are not here; .* in its case only"):
+        source(tree)
 
 
 def test_films_that_are_not_read_are_counted(tree):
@@ -172,6 +178,8 @@ def test_films_that_are_not_read_are_counted(tree):
     found = source(tree)
     assert found.total == 6
     assert found.warnings == ("2 files were left out: 1 .dcm in images_256/, 1 .png in images_1024/",)
+    (tree / "images_256/00000009_000.png").touch()
+    assert "1 films of the image folder are on no split list and were left out" in source(tree).warnings
     (tree / "images_256/00000005_000.png").touch()
     with pytest.raises(UserError, match=r"00000005_000\.png and .*00000005_000\.png have one name"):
         source(tree)

@@ -44,6 +44,15 @@ def test_rows_that_are_right_are_read(tmp_path):
     ]
 
 
+def test_other_encodings_are_told(tmp_path):
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "t.csv").write_bytes("path,label\ncaf\u00e9,x\n".encode(encoding))
+        with pytest.raises(UserError, match=r"t\.csv is no UTF-8 .*save it as UTF-8"):
+            list(tables.rows(tmp_path / "t.csv", COLUMNS))
+    (tmp_path / "t.csv").write_bytes("path,label\ncaf\u00e9,x\n".encode("utf-8-sig"))
+    assert [row["path"] for row in tables.rows(tmp_path / "t.csv", COLUMNS)] == ["caf\u00e9"]
+
+
 def test_cells_are_as_strict(tmp_path):
     assert tables.cells(write(tmp_path, "film,box [x,y,\na,1,2\n\nb,3,4\n")) == [["a", "1", "2"], ["b", "3", "4"]]
     for text in ('film,x\na,"1\nb,2\nc,3\n', 'film,x\n"a\nb",2\n'):

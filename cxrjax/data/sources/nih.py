@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,9 @@ def read(root: Path, data: Any) -> Source:
                 f"none of the {len(names):,} films listed is in the image folder under {str(root)!r}, as {first}{hint}"
             )
         warnings.append(f"a sample of the set: {len(names) - missing:,} of the {len(names):,} films listed are here")
-    boxes = _boxes(places)
+    if unlisted := len(films) - int(here.sum()):
+        warnings.append(f"{unlisted:,} films of the image folder are on no split list and were left out")
+    boxes = _boxes(places, films)
     counts = {name: int((here & (where == name)).sum()) for name in splits.ORDER}
     if lost := [name for name, count in counts.items() if not count and (where == name).any()]:
         warnings.append(f"no film of {' and '.join(lost)} is here")
@@ -255,13 +257,13 @@ def _hold_out(
     return out
 
 
-def _boxes(places: list[Path]) -> dict[str, list[Box]]:
+def _boxes(places: list[Path], films: Mapping[str, Path]) -> dict[str, list[Box]]:
     """Boxes by film, in fractions of the side."""
     found = tables.find(places, ["BBox_List_2017*.csv", "bbox_1024px.csv"])
     out: dict[str, list[Box]] = {}
     for row in tables.cells(found[0]) if found else ():
         try:
-            film, finding = row[0], {"Infiltrate": "Infiltration"}.get(row[1], row[1])
+            film, finding = row[0].strip(), {"Infiltrate": "Infiltration"}.get(row[1], row[1])
             x, y, width, height = (float(value) for value in row[2:6])
         except (IndexError, ValueError):
             raise UserError(f"{found[0]}: {','.join(row)!r} is not film, finding, x, y, w, h") from None
@@ -269,4 +271,9 @@ def _boxes(places: list[Path]) -> dict[str, list[Box]]:
             _unknown(found[0], film, finding)
         corners = [min(max(value / BOX_SIDE, 0.0), 1.0) for value in (x, y, x + width, y + height)]
         out.setdefault(film, []).append((finding, corners[0], corners[1], corners[2], corners[3]))
+    # Films may be a sample of those with boxes; one that is here under another form of its name is a mistake.
+    form = folders.FORMS["suffix"]
+    near = {form(name) for name in films}
+    if lost := [film for film in out if film not in films and form(film) in near]:
+        raise UserError(f"{found[0]}: {len(lost)} films with boxes are not here{folders.like(lost[0], films)}")
     return out
