@@ -130,6 +130,8 @@ def test_a_csv_of_patients_is_matched_however_it_writes_a_path(tree, written):
     patients_csv(tree / "MANIFEST.csv", shared)
     with pytest.raises(UserError, match="both 'train' and 'test'"):
         source(tree)
+    with pytest.raises(UserError, match=r"no training film of Normal and COVID-19 and Pneumonia and Tuberculosis is"):
+        source(tree, overlap="drop")
 
 
 def test_patients_of_films_that_are_links(tree, tmp_path):

@@ -89,6 +89,13 @@ def source(data: Any) -> Source:
                 "left out (data.overlap)"
             )
             given[lost] = "lost"
+            taught = {finding for (_, finding, _), part in zip(found, given, strict=True) if part == "train"}
+            if gone := [name or "Normal" for name in ("", *COLUMNS) if name not in taught]:
+                raise UserError(
+                    f"{len(shared)} patients are on both sides of the archive ({', '.join(shared[:5])}), and without "
+                    f"their films no training film of {' and '.join(gone)} is left; mend the patients, or set "
+                    "data.split='random_8_2'"
+                )
     seed = int(data.seed)
     for share in ({"test": TEST_SHARE} if split == "random_8_2" else {}, {"val": float(data.carve.val)}):
         pool = np.flatnonzero(given == "train")
