@@ -39,7 +39,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
         print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
         return 0
     lookup(STUDIES, config.study.name, "study.name").check(config)
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(config.compile_cache).expanduser())
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(config.compile_cache)
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if config.mesh.distributed:

@@ -82,7 +82,7 @@ def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -
     options = Options(**given)
     choices = options._asdict() | {"limit": None, "enh": None}  # the one changes no film, the other is in `_storage`
     identity = _digest([*_storage(source, size, options), source.fingerprint, choices])
-    cache = Path(cache).expanduser()
+    cache = Path(os.path.expanduser(cache))
     directory = cache / f"{source.name}-{size}-{identity[:12]}"
     if not directory.is_dir():
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ def open_run(workdir: Path | str) -> Finished:
     Raises:
       UserError: there is no run, or it has not ended.
     """
-    folder = Path(workdir).expanduser()
+    folder = Path(os.path.expanduser(workdir))
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no run: manifest.json is missing; give the --workdir of a finished run")

@@ -15,9 +15,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cxrjax.data import builder, pipeline
+from cxrjax.data import builder, folders, pipeline
 from cxrjax.data.preparation import materialize, prepare
-from cxrjax.data.source import Record, digest, stamp
+from cxrjax.data.source import Record, digest
 from cxrjax.types import UserError
 
 
@@ -255,8 +255,8 @@ def _on_disk(fake, folder, films: dict[str, np.ndarray]):
         path = folder / f"{key}.png"
         Image.fromarray(film).save(path)
         records.append(Record(key, split, f"{split}-p{i}", np.array([i % 2, 0], np.float32), path))
-    stamps = [stamp(record.film.stat()) for record in records]
-    return fake.source(records)._replace(fingerprint=digest({}, list(zip(films, stamps, strict=True))))
+    stamps = folders.stamps(list(films), [record.film for record in records])
+    return fake.source(records)._replace(fingerprint=digest({}, stamps))
 
 
 def test_one_depth_for_all_16_bit_films_and_it_is_recorded(fake, tmp_path):

@@ -49,6 +49,15 @@ def test_a_description_has_the_digest_of_the_file(tmp_path: Path) -> None:
     assert weights.describe(path) == expected
 
 
+def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_file({"a.weight": np.ones((2, 2), np.float32)}, tmp_path / "w.safetensors")
+    assert list(weights.load("~/w.safetensors")) == ["a.weight"]
+    assert weights.describe("~/w.safetensors")["name"] == "w.safetensors"
+    with pytest.raises(UserError, match=r"~no-such-person/w\.safetensors: no such file"):
+        weights.load("~no-such-person/w.safetensors")
+
+
 def test_names_that_become_one_are_refused() -> None:
     with pytest.raises(UserError, match=r"fc\.bias"):
         weights.clean({"fc.bias": np.ones(1), "module.fc.bias": np.ones(1)})
