@@ -50,17 +50,18 @@ class Intake:
         for item in group:
             advance()
             given += 1
-            if self._keeps(item):
+            record = item.record._replace(film=Path(), twin=None, truth=None)  # what is kept in memory has no pixels
+            if self._keeps(record, item):
                 yield _example(item, len(rows))
-                rows.append(item.record._replace(film=Path(), twin=None, truth=None))  # the index needs no pixels
+                rows.append(record)
         if given != count:
             raise wrong_count(split, count, str(given))
         if not rows:
             why = f"the first fault is {self.bad[before]}" if self.bad[before:] else "all are in another part too"
             raise UserError(f"no film of split {split!r} can be used; {why}")
 
-    def _keeps(self, item: stream.Item) -> bool:
-        record, film = item.record, item.film
+    def _keeps(self, record: Record, item: stream.Item) -> bool:
+        film = item.film
         if isinstance(film, decode.CorruptFilm):
             self.bad.append(film)
             return False

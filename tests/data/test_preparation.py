@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -338,3 +339,21 @@ def test_mending_a_box_leaves_the_fingerprint_of_a_run(fake, tmp_path):
     films[0] = films[0]._replace(labels=1 - films[0].labels)
     relabeled = materialize(fake.source(films)._replace(fingerprint="x"), tmp_path, size=16, limit=0.0)
     assert relabeled.fingerprint != first.fingerprint
+
+
+def test_films_are_not_held_in_memory(fake, tmp_path):
+    given = fake.source(fake.records({"train": 200}, truth=True), has_truth=True)
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def records():
+        nonlocal most
+        for record in given.records():
+            fresh = record._replace(film=record.film.copy(), truth=record.truth.copy())
+            alive.extend((weakref.ref(fresh.film), weakref.ref(fresh.truth)))
+            yield fresh
+            del fresh
+            most = max(most, sum(ref() is not None for ref in alive))
+
+    materialize(given._replace(records=records), tmp_path, size=16, limit=0.0)
+    assert 0 < most < 80  # those that are being decoded, and no more
