@@ -43,11 +43,14 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         {
             "name": name, "root": "", "cache": "~/.cache/cxrjax/films", "size": size, "seed": 0, "classes": classes,
             "quarantine_limit": 0.01, "carve": {"val": 0.1, "test": 0.1}, "enh": False, "split": "", "folds": 5,
+            # A film in two parts (kaggle4: or a patient): stop, or drop it from train. Films of one gray: keep, or
+            # quarantine. Bits that 16-bit files hold: 0 for what the brightest film needs.
+            "overlap": "stop", "blank": "keep", "bit_depth": 0,
             # phantom
             "num": {"train": 1500, "val": 120, "test": 256}, "findings": ("Pneumonia",), "normal_share": 0.6,
             "severity": (0.4, 1.0), "findings_per_film": 1,
             # nih, kaggle4, covid3, mimic_cxr, merged, medmnist
-            "present_only": False, "strict_lists": True, "overlap": "stop", "manifest": "", "patients_csv": "",
+            "present_only": False, "strict_lists": True, "manifest": "", "patients_csv": "",
             "images": "", "label_version": "", "labeler": "chexpert", "official_val": False, "enh_options": {},
             "limit": 0, "uncertain": "mask", "nih_root": "", "mimic_root": "", "flavor": "pneumoniamnist",
         },

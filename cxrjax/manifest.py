@@ -97,9 +97,10 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) ->
     """
     before, after = flatten(old["config"]), flatten(new["config"])
     differ = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in _FREE)
-    if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
-        differ.append("data.fingerprint")
-        before["data.fingerprint"], after["data.fingerprint"] = old["data"]["fingerprint"], new["data"]["fingerprint"]
+    for key in ("fingerprint", "boxes"):
+        name = f"data.{key}"
+        before[name], after[name] = old["data"].get(key), new["data"].get(key)
+        differ += [name] if before[name] != after[name] else []
     if differ:
         shown = "; ".join(f"{k} was {before.get(k)!r}, is now {after.get(k)!r}" for k in differ[:5])
         raise UserError(

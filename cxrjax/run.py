@@ -39,7 +39,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
         print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
         return 0
     lookup(STUDIES, config.study.name, "study.name").check(config)
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path(config.compile_cache).expanduser())
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(config.compile_cache)
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if config.mesh.distributed:
@@ -47,6 +47,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     mesh = meshes.make(config.mesh.devices)
     phases.check(config, mesh)
     films = data.prepare(config.data)
+    phases.check_films(config, films, mesh.size)
     notes = STUDIES[config.study.name].check_films(config, films)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
@@ -73,7 +74,10 @@ def _run(
     facts = {
         "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
+        "bit_depth": films.bit_depth,
     }  # fmt: skip
+    if STUDIES[config.study.name].by_boxes:
+        facts["boxes"] = films.boxes_digest()
     drawn = []
     if films.has_truth:
         drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]

@@ -139,15 +139,15 @@ def check_root(config: config_dict.ConfigDict, needing: Sequence[str] = ()) -> N
         raise UsageError(f"data.name is {name!r}, which needs the folder of its films: --config.data.root=DIR")
     if not isinstance(root, str) or not root:
         return
-    path = Path(os.path.abspath(Path(root).expanduser()))
-    if not path.exists():
+    path = Path(os.path.abspath(os.path.expanduser(root)))
+    if not os.path.exists(path):
         raise UsageError(f"--config.data.root={root} does not exist; the nearest that does is {_nearest_path(path)}")
 
 
 def _nearest_path(path: Path) -> Path:
     """What is most like the missing `path`: a sibling of its first missing part, or the last part that exists."""
     missing: list[str] = []
-    while not path.exists():
+    while not os.path.exists(path):
         missing.append(path.name)
         path = path.parent
     while missing:
@@ -166,7 +166,7 @@ def workdir(text: str) -> Path:
     """The absolute workdir, which exists or could be created; leaves the disk as it was."""
     if "://" in text:
         raise UsageError(f"--workdir={text} is a URL; expected a local or mounted folder")
-    path = Path(os.path.abspath(Path(text).expanduser()))
+    path = Path(os.path.abspath(os.path.expanduser(text)))
     parent = path
     while not os.path.lexists(parent):
         parent = parent.parent

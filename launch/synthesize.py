@@ -8,6 +8,7 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="a folder; must be new or empty")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     found = parser.parse_args(args)
+    found.workdir, found.out = os.path.expanduser(found.workdir), os.path.expanduser(found.out)
     out = Path(found.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out={found.out} is there and not an empty folder; name another")

@@ -71,6 +71,15 @@ def test_other_films_are_refused_under_the_same_configuration(tmp_path: Path):
         manifest.check_same(record(), record("beef"), tmp_path)
 
 
+def test_other_boxes_are_refused_where_they_are_recorded(tmp_path: Path):
+    old, new = copy.deepcopy(record()), copy.deepcopy(record())
+    old["data"]["boxes"], new["data"]["boxes"] = "a", "a"
+    manifest.check_same(old, new, tmp_path)
+    new["data"]["boxes"] = "b"
+    with pytest.raises(UserError, match=r"data\.boxes was 'a', is now 'b'"):
+        manifest.check_same(old, new, tmp_path)
+
+
 def test_flatten_joins_names_by_dots():
     assert manifest.flatten({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == {"a.b": 1, "a.c.d": 2, "e": [3]}
 

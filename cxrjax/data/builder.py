@@ -6,7 +6,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
 
+from cxrjax.data.prepared import whole
 from cxrjax.data.spool import Spool
 
 # Raw bytes, not PNG: at 256 px PNG halves the files, and is read five times and written six times slower.
@@ -104,30 +105,47 @@ def write(
             raise OSError(errno.ENOSPC, FULL, str(folder)) from error
 
 
-def read(folder: Path, split: str) -> Any:
+def read(folder: Path, split: str) -> Stored:
     """Opens one split that `write` made: a sequence of dicts of numpy arrays, read one record at a time."""
-    return _open(folder).as_data_source(split=split)
+    return Stored(folder, split)
 
 
 def read_images(folder: Path, split: str, field: str = "image") -> Images:
     """Opens one split for its images (or "enh") alone, which is twice as fast as `read`."""
-    return Images(_open(folder), split, field)
+    return Images(folder, split, field)
 
 
-class Images:
-    """A sequence of (s, s) uint8 films or (s, s, 3) phase features; the other features of a record are not parsed."""
+class Stored:
+    """A sequence of records, of which `fields` are parsed; all if there are none.
 
-    def __init__(self, builder: Any, split: str, field: str):
-        self._field = field
-        self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        self._features = tfds.features.FeaturesDict({field: builder.info.features[field]})
+    Raises:
+      UserError: a record cannot be read, also where an item is taken.
+    """
+
+    def __init__(self, folder: Path, split: str, fields: Sequence[str] = ()):
+        self._folder = folder
+        with whole(folder):
+            builder = tfds.builder_from_directory(str(folder / "films" / str(Films.VERSION)))
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            self._records = builder.as_data_source(split=split, deserialize_method=raw)
+            features = builder.info.features
+            self._features = tfds.features.FeaturesDict({name: features[name] for name in fields or features})
 
     def __len__(self) -> int:
-        return len(self._records)
+        with whole(self._folder):
+            return len(self._records)
+
+    def __getitem__(self, i: int) -> Any:
+        with whole(self._folder):
+            return self._features.deserialize_example_np(self._records[i])
+
+
+class Images(Stored):
+    """A sequence of (s, s) uint8 films or (s, s, 3) phase features; the other features of a record are not parsed."""
+
+    def __init__(self, folder: Path, split: str, field: str):
+        super().__init__(folder, split, (field,))
+        self._field = field
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._features.deserialize_example_np(self._records[i])[self._field]
-
-
-def _open(folder: Path) -> Any:
-    return tfds.builder_from_directory(str(folder / "films" / str(Films.VERSION)))
+        return super().__getitem__(i)[self._field]

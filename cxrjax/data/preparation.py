@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -12,8 +11,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,21 @@ import numpy as np
 from rich.console import Console
 
 from cxrjax import console
-from cxrjax.data import builder, decode, splits, stream
+from cxrjax.data import builder, decode, prepared, splits, stream, twins
+from cxrjax.data.intake import Intake, Options, wrong_count
 from cxrjax.data.prepared import Prepared
 from cxrjax.data.sources import SOURCES
-from cxrjax.data.sources.base import Record, Source
+from cxrjax.data.sources.base import Record, Source, choice
 from cxrjax.types import UserError
 
 log = logging.getLogger(__name__)
 
 # Raise it when the same source would give other records, so that old folders are not taken for new ones.
-FORMAT = 1
+FORMAT = 2
 # Likewise for the constants of the phase features; `data.enh_options` enter by themselves.
 ENH_FORMAT = "enh-v1"
+OVERLAP = ("stop", "drop")
+BLANK = ("keep", "quarantine")
 
 
 def prepare(data: Any) -> Prepared:
@@ -42,37 +44,46 @@ def prepare(data: Any) -> Prepared:
     The films are decoded, checked, resized and written to `data.cache/name-size-fingerprint`. The folder is built under
     another name and moved in one step, so at any time it is whole or absent; a lock keeps two builders apart.
 
+    A film that is in two parts, pixel for pixel, is an error where `data.overlap` is "stop"; "drop" leaves it out of
+    val where test has it, and of train where val or test has it. Twins within a part, near-twins and films of one gray
+    throughout are counted in warnings.
+
     Args:
-      data: `config.data`: `name`, `cache`, `size`, `quarantine_limit` (0.01), `enh` (False; with it the films' phase
-        features are stored too, computed with `enh_options`), and what the source reads.
+      data: `config.data`: `name`, `cache`, `size`, `quarantine_limit` (0.01), `overlap` ("stop"), `blank` ("keep";
+        "quarantine" leaves out films of one gray), `bit_depth` (0; of all 16-bit files, 0 for the smallest of 8, 10,
+        12, 14 and 16 bits that holds every one of them), `enh` (False; with it the films' phase features are stored
+        too, computed with `enh_options`), and what the source reads.
 
     Raises:
-      UserError: unknown name, bad source, more corrupt films than the limit, a patient in two splits, no space.
+      UserError: unknown name, bad source, more corrupt films than the limit, a patient or a film in two splits, a box
+        that encloses nothing, no space.
     """
     if data.name not in SOURCES:
         raise UserError(f"data.name is {data.name!r}: expected one of {', '.join(SOURCES)}")
     if not 16 <= int(data.size) <= 4096:
         raise UserError(f"data.size is {data.size}: expected 16 to 4096 pixels")
-    source = SOURCES[data.name](data)
+    depth = int(data.get("bit_depth", 0))
+    if depth and not 8 <= depth <= 16:
+        raise UserError(f"data.bit_depth is {depth}: expected 8 to 16, or 0 for the depth that holds every 16-bit film")
     if data.get("enh_options", None) and not data.get("enh", False):
         raise UserError("data.enh_options are read where data.enh is True: set it, or leave the options out")
-    limit = float(data.get("quarantine_limit", 0.01))
-    enh = dict(data.get("enh_options", None) or {}) if data.get("enh", False) else None
-    return materialize(source, data.cache, size=int(data.size), limit=limit, enh=enh)
+    options = Options(
+        limit=float(data.get("quarantine_limit", 0.01)),
+        enh=dict(data.get("enh_options", None) or {}) if data.get("enh", False) else None,
+        overlap=choice(data, "overlap", OVERLAP),
+        blank=choice(data, "blank", BLANK),
+        bit_depth=depth,
+    )
+    return materialize(SOURCES[data.name](data), data.cache, size=int(data.size), **options._asdict())
 
 
-def materialize(
-    source: Source, cache: str | Path, *, size: int, limit: float, enh: Mapping[str, Any] | None = None
-) -> Prepared:
-    """`prepare` for a source in hand; `limit` is the share of films that may be corrupt.
-
-    The phase features are stored where `enh` is not None; it holds the options of `ops.enhance.enhance`.
-    """
-    parts = [FORMAT, source.name, size, source.columns, source.fingerprint]
-    identity = json.dumps(parts if enh is None else [*parts, ENH_FORMAT, dict(enh)], sort_keys=True, default=list)
-    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-    cache = Path(cache).expanduser()
-    directory = cache / f"{source.name}-{size}-{fingerprint[:12]}"
+def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -> Prepared:
+    """`prepare` for a source in hand; `given` are `Options`, of which `limit` is the share that may be corrupt."""
+    options = Options(**given)
+    choices = options._asdict() | {"limit": None, "enh": None}  # the one changes no film, the other is in `_storage`
+    identity = _digest([*_storage(source, size, options), source.fingerprint, choices])
+    cache = Path(os.path.expanduser(cache))
+    directory = cache / f"{source.name}-{size}-{identity[:12]}"
     if not directory.is_dir():
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -81,18 +92,28 @@ def materialize(
                 for stale in cache.glob(f".partial-{directory.name}-*"):
                     shutil.rmtree(stale)
                 if not directory.is_dir():
-                    _build(source, directory, fingerprint, size, limit, enh)
+                    _build(source, directory, size, options)
         except OSError as error:
             raise UserError(
                 f"cannot prepare films under data.cache {str(cache)!r}: {error}; they need about "
-                f"{_bytes(source, size, enh is not None) / 1e6:,.0f} MB there (nothing was left behind)"
+                f"{_bytes(source, size, options.enh is not None) / 1e6:,.0f} MB there (nothing was left behind)"
             ) from error
-    prepared = _open(directory)
-    films = sum(count for split, count in prepared.splits.items() if split not in prepared.aliases)
-    _check_limit(prepared.quarantined, prepared.quarantined + films, limit, directory)
-    for warning in prepared.warnings:
+    found = prepared.load(directory)
+    films = sum(count for split, count in found.splits.items() if split not in found.aliases)
+    _check_limit(found.quarantined, found.quarantined + films, options.limit, directory)
+    for warning in found.warnings:
         log.warning("%s: %s", directory.name, warning)
-    return prepared
+    return found
+
+
+def _storage(source: Source, size: int, options: Options) -> list[Any]:
+    """How films are stored, whatever they are."""
+    enh = None if options.enh is None else [ENH_FORMAT, dict(options.enh)]
+    return [FORMAT, source.name, size, source.columns, enh, dict(source.aliases)]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def _bytes(source: Source, size: int, has_enh: bool) -> int:
@@ -100,113 +121,113 @@ def _bytes(source: Source, size: int, has_enh: bool) -> int:
     return 2 * source.total * size * size * planes  # records wait in a file of their own until they are counted
 
 
-def _open(directory: Path) -> Prepared:
-    try:
-        facts = json.loads((directory / "prepared.json").read_text())
-        return Prepared(**{**facts, "directory": directory, "columns": tuple(facts["columns"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{directory} is damaged ({error}); delete it and it is prepared again") from error
-
-
-def _build(
-    source: Source, directory: Path, fingerprint: str, size: int, limit: float, enh: Mapping[str, Any] | None
-) -> None:
+def _build(source: Source, directory: Path, size: int, options: Options) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".partial-{directory.name}-", dir=directory.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         records: Iterable[Record] = source.records()
-        if not source.has_truth:  # records of real films are only paths yet: a bad split is told before any is decoded
-            records = list(records)
-            splits.check_disjoint(_patients((r.split, r.patient) for r in records))
-        rows: dict[str, list[Record]] = {split: [] for split in source.splits}
-        bad: list[decode.CorruptFilm] = []
+        order = list(source.splits)
+        depth, depths = options.bit_depth, Counter[int]()
         with console.progress(Console(stderr=True), transient=True) as bar:
+            if not source.has_truth:  # records of real films are only paths yet: much is told before any is decoded
+                records = list(records)
+                splits.check_disjoint(_patients((r.split, r.patient) for r in records))
+                order.reverse()  # test first, so that it is the copy in train that can be left out
+                records.sort(key=lambda record: order.index(record.split))
+                _check_boxes(records)
+                if not depth:
+                    task_id = bar.add_task("looking for 16-bit films", total=source.total, note="")
+                    depths.update(bar.track(stream.own_depths(records), task_id=task_id))
+                    depth = max(depths, default=0)
+            intake = Intake(source, options)
             task_id = bar.add_task("preparing films", total=source.total, note="")
-            advance = functools.partial(bar.advance, task_id)
-            items = stream.decoded(records, size)
+            items = stream.decoded(records, size, depth)
             groups = itertools.groupby(
-                items if enh is None else stream.enhanced(items, enh), key=lambda item: item.record.split
+                items if options.enh is None else stream.enhanced(items, options.enh),
+                key=lambda item: item.record.split,
             )
-            examples = {s: _examples(s, count, groups, rows[s], bad, advance) for s, count in source.splits.items()}
+            advance = functools.partial(bar.advance, task_id)
             builder.write(
                 partial,
                 size=size,
                 columns=len(source.columns),
                 has_truth=source.has_truth,
-                has_enh=enh is not None,
-                examples=examples,
+                has_enh=options.enh is not None,
+                examples={split: intake.examples(split, groups, advance) for split in order},
             )
             if left := next(groups, None):
-                raise _wrong_count(left[0], 0, "more")
+                raise wrong_count(left[0], 0, "more")
+        rows = {split: intake.rows[split] for split in source.splits}
         splits.check_disjoint({split: {r.patient for r in found} for split, found in rows.items()})
-        _write_quarantine(partial / "quarantine.csv", bad)
-        listing = directory.with_name(f"{directory.name}.quarantine.csv")
-        if len(bad) > limit * source.total:
-            shutil.copyfile(partial / "quarantine.csv", listing)
-            _check_limit(len(bad), source.total, limit, listing, str(bad[0]))
-        _write_index(partial / "index.npz", rows)
-        _write_boxes(partial / "boxes.json", rows)
+        _write_quarantine(partial / "quarantine.csv", intake.bad)
+        twin = intake.twins()
+        twins.write(partial / "twins.csv", twin)
+        listings = {kind: directory.with_name(f"{directory.name}.{kind}.csv") for kind in ("quarantine", "twins")}
+        if len(intake.bad) > options.limit * source.total:
+            shutil.copyfile(partial / "quarantine.csv", listings["quarantine"])
+            _check_limit(len(intake.bad), source.total, options.limit, listings["quarantine"], str(intake.bad[0]))
+        if options.overlap == "stop" and (across := [t for t in twin if t.across and not t.near]):
+            shutil.copyfile(partial / "twins.csv", listings["twins"])
+            raise UserError(
+                f"{len(across)} films are in two parts, pixel for pixel: {twins.some(across)}; all are listed in "
+                f"{listings['twins']}; take them out of one part, or data.overlap='drop' leaves them out of train "
+                "(and those of test out of val)"
+            )
         facts = Prepared(
             directory=directory,
             columns=source.columns,
             splits=_with_aliases({split: len(found) for split, found in rows.items()}, source.aliases),
-            fingerprint=fingerprint,
+            fingerprint=_digest(
+                [
+                    *_storage(source, size, options),
+                    source.label_version,
+                    depth,
+                    source.fingerprint if source.has_truth else intake.digest(),
+                ]
+            ),
             label_version=source.label_version,
             size=size,
             has_truth=source.has_truth,
-            quarantined=len(bad),
-            warnings=[*source.warnings, *_warnings(source.columns, rows, bad)],
-            has_enh=enh is not None,
+            quarantined=len(intake.bad),
+            warnings=[*source.warnings, *intake.warnings(), *twins.words(twin), *_depth_words(depth, depths)],
+            has_enh=options.enh is not None,
             aliases=dict(source.aliases),
+            bit_depth=depth,
         )
-        (partial / "prepared.json").write_text(json.dumps({**dataclasses.asdict(facts), "directory": ""}, indent=2))
+        prepared.save(facts, rows, partial)
         _check_order(partial, rows)
         os.replace(partial, directory)
-        listing.unlink(missing_ok=True)  # of an earlier try; the folder has its own now
+        for listing in listings.values():
+            listing.unlink(missing_ok=True)  # of an earlier try; the folder has its own now
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _examples(
-    split: str, count: int, groups: Iterator[tuple[str, Iterator[stream.Item]]], rows: list, bad: list,
-    advance: Callable[[], None],
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    found, group = next(groups, (split, iter(())))
-    if found != split:
-        raise ValueError(f"records come in the order of Source.splits: expected {split!r}, got {found!r}")
-    before = len(bad)
-    for record, film, enh in group:
-        advance()
-        if isinstance(film, decode.CorruptFilm):
-            bad.append(film)
-            continue
-        example = {
-            "image": film,
-            "labels": np.asarray(record.labels, np.float32),
-            "key": record.key,
-            "patient": record.patient,
-            "severity": np.float32(record.severity),
-            "position": len(rows),
-        }
-        if record.truth is not None:
-            example |= {"twin": record.twin, "truth": record.truth}
-        if enh is not None:
-            example["enh"] = enh
-        rows.append(record._replace(film=Path(), twin=None, truth=None))  # the index needs no pixels
-        yield example
-    given = len(rows) + len(bad) - before
-    if given != count:
-        raise _wrong_count(split, count, str(given))
-    if not rows:
-        raise UserError(f"no film of split {split!r} can be read; the first fault is {bad[before]}")
+def _depth_words(depth: int, depths: Counter[int]) -> list[str]:
+    own = {bits: count for bits, count in sorted(depths.items()) if bits}
+    if len(own) < 2:
+        return []
+    counts = ", ".join(f"{bits} bits for {count}" for bits, count in own.items())
+    return [
+        f"16-bit films are read as of {depth} bits, which the brightest need; by its own brightest pixel each needs: "
+        f"{counts} films. If they come from several detectors, brightness tells these apart (data.bit_depth)"
+    ]
 
 
-def _wrong_count(split: str, promised: int, given: str) -> UserError:
-    return UserError(
-        f"the source announced {promised} films of split {split!r} and gave {given}; "
-        "if its files changed while they were read, run again"
-    )
+def _check_boxes(records: Iterable[Record]) -> None:
+    bad = [
+        (record.key, box) for record in records for box in record.boxes
+        if not (np.isfinite(box[1:]).all() and box[1] < box[3] and box[2] < box[4])
+    ]  # fmt: skip
+    if bad:
+        key, (finding, *corners) = bad[0]
+        where = ", ".join(f"{value:g}" for value in corners)
+        others = f" ({len(bad) - 1} more, of {', '.join(key for key, _ in bad[1:6])})" if bad[1:] else ""
+        raise UserError(
+            f"{key}: the box of {finding} has the corners {where} in fractions of the side, which enclose nothing or "
+            f"are no numbers{others}; mend these lines in the table of boxes, or take them out"
+        )
 
 
 def _with_aliases(counts: dict[str, int], aliases: Mapping[str, str]) -> dict[str, int]:
@@ -237,22 +258,6 @@ def _write_quarantine(path: Path, bad: list[decode.CorruptFilm]) -> None:
         writer.writerows([fault.file, fault.reason] for fault in bad)
 
 
-def _write_index(path: Path, rows: dict[str, list[Record]]) -> None:
-    arrays = {}
-    for split, found in rows.items():
-        arrays[f"{split}.key"] = np.array([r.key for r in found])
-        arrays[f"{split}.patient"] = np.array([r.patient or f"film:{r.key}" for r in found])
-        arrays[f"{split}.labels"] = np.stack([np.asarray(r.labels, np.float32) for r in found])
-        arrays[f"{split}.severity"] = np.array([r.severity for r in found], np.float32)
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-
-
-def _write_boxes(path: Path, rows: dict[str, list[Record]]) -> None:
-    found = {split: {i: r.boxes for i, r in enumerate(records) if r.boxes} for split, records in rows.items()}
-    if any(found.values()):
-        path.write_text(json.dumps(found))
-
-
 def _check_order(partial: Path, rows: dict[str, list[Record]]) -> None:
     """The index and the records are two files: they must agree."""
     for split, found in rows.items():
@@ -260,20 +265,3 @@ def _check_order(partial: Path, rows: dict[str, list[Record]]) -> None:
         for i in {0, len(found) // 2, len(found) - 1}:
             if len(stored) != len(found) or stored[i]["key"].decode() != found[i].key:
                 raise RuntimeError(f"records of {split!r} were not stored in order")
-
-
-def _warnings(columns: Sequence[str], rows: dict[str, list[Record]], bad: list) -> list[str]:
-    out = []
-    total = sum(len(found) for found in rows.values())
-    unknown = sum(not r.patient for found in rows.values() for r in found)
-    if unknown:
-        out.append(
-            f"{unknown} of {total} films have no patient id and count as patients of their own: "
-            "that no patient is in two splits cannot be checked for them, and intervals may be too narrow"
-        )
-    known = np.any([np.isfinite(np.asarray(r.labels)) for found in rows.values() for r in found], axis=0)  # (k,)
-    if lost := [name for name, ok in zip(columns, known, strict=True) if not ok]:
-        out.append(f"no film has a known label for {', '.join(lost)}")
-    if bad:
-        out.append(f"{len(bad)} films could not be read and were left out (quarantine.csv)")
-    return out

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cxrjax.data.sources.base import Box
+from cxrjax.data.sources.base import Box, Record
 from cxrjax.types import UserError
+
+
+@contextlib.contextmanager
+def whole(directory: Path) -> Iterator[None]:
+    """Turns what reading a damaged folder raises into a UserError that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{directory} is damaged ({error}): delete this folder, and the next run prepares the films again"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +35,8 @@ class Prepared:
       directory: the folder.
       columns: names of the labels' columns.
       splits: number of films by split.
-      fingerprint: hex sha256 of the source, its options, the size and the format.
+      fingerprint: hex sha256 of the films, their labels, patients and parts, and of how they are stored. It is the same
+        for a copy elsewhere, and boxes, which no training reads, are not in it.
       label_version: which edition of the labels this is.
       size: side of the films in pixels.
       has_truth: whether the films carry a healthy twin and masks.
@@ -28,6 +44,7 @@ class Prepared:
       warnings: what a reader of results has to know.
       has_enh: whether the films' phase features (local phase, its energy, its attenuation) are stored too.
       aliases: splits that are the films of another under a second name.
+      bit_depth: bits of what the 16-bit files were taken to hold; 0 where there are none.
     """
 
     directory: Path
@@ -41,6 +58,7 @@ class Prepared:
     warnings: list[str]
     has_enh: bool = False
     aliases: dict[str, str] = dataclasses.field(default_factory=dict)
+    bit_depth: int = 0
 
     def table(self, split: str) -> dict[str, np.ndarray]:
         """Everything about a split but the images.
@@ -53,7 +71,7 @@ class Prepared:
           UserError: no such split.
         """
         split = self.stored(split)
-        with np.load(self.directory / "index.npz") as index:
+        with whole(self.directory), np.load(self.directory / "index.npz") as index:
             return {name: index[f"{split}.{name}"] for name in ("key", "patient", "labels", "severity")}
 
     @property
@@ -87,5 +105,48 @@ class Prepared:
         """
         split = self.stored(split)
         path = self.directory / "boxes.json"
-        found = json.loads(path.read_text()).get(split, {}) if path.exists() else {}
+        with whole(self.directory):
+            found = json.loads(path.read_text()).get(split, {}) if path.exists() else {}
         return {int(i): [(box[0], *(float(v) for v in box[1:5])) for box in boxes] for i, boxes in found.items()}
+
+    def boxes_digest(self) -> str:
+        """Hex sha256 of all boxes, which the fingerprint leaves out."""
+        with whole(self.directory):
+            path = self.directory / "boxes.json"
+            return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+
+
+def save(prepared: Prepared, rows: Mapping[str, Sequence[Record]], folder: Path) -> None:
+    """Writes all that is known of a data set into `folder`, beside the records that are there already."""
+    arrays = {}
+    for split, found in rows.items():
+        arrays[f"{split}.key"] = np.array([r.key for r in found])
+        arrays[f"{split}.patient"] = np.array([r.patient or f"film:{r.key}" for r in found])
+        arrays[f"{split}.labels"] = np.stack([np.asarray(r.labels, np.float32) for r in found])
+        arrays[f"{split}.severity"] = np.array([r.severity for r in found], np.float32)
+    np.savez(folder / "index.npz", **arrays)  # type: ignore[arg-type]
+    boxes = {split: {i: r.boxes for i, r in enumerate(records) if r.boxes} for split, records in rows.items()}
+    if any(boxes.values()):
+        (folder / "boxes.json").write_text(json.dumps(boxes))
+    facts = {**dataclasses.asdict(prepared), "directory": "", "files": _sizes(folder)}
+    (folder / "prepared.json").write_text(json.dumps(facts, indent=2))
+
+
+def load(directory: Path) -> Prepared:
+    """Opens a folder that `save` completed, and sees that no file in it was cut since.
+
+    Raises:
+      UserError: the folder is damaged.
+    """
+    with whole(directory):
+        facts = json.loads((directory / "prepared.json").read_text())
+        sizes = _sizes(directory)
+        for name, size in facts.pop("files").items():
+            if sizes.get(name) != size:
+                raise ValueError(f"{name} has {sizes.get(name, 0):,} bytes instead of {size:,}")
+        return Prepared(**{**facts, "directory": directory, "columns": tuple(facts["columns"])})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    paths = [folder / "index.npz", folder / "boxes.json", *(folder / "films").rglob("*")]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path.is_file()}

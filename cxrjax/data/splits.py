@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +15,16 @@ import numpy as np
 from cxrjax.types import UserError
 
 ORDER = ("train", "val", "test")
+# How spreadsheets and statistics programs write that there is nothing.
+NOTHING = {"", "na", "n/a", "nan", "<na>", "none", "null"}
+
+
+def patient_id(text: str) -> str:
+    """A patient as a table writes it, in one form: 12, 12.0 and 012 are one; "" is unknown."""
+    name = " ".join(unicodedata.normalize("NFKC", text).split())
+    if match := re.fullmatch(r"(\d+)(?:\.0*)?", name, re.ASCII):
+        return match[1].lstrip("0") or "0"
+    return "" if name.lower() in NOTHING else name
 
 
 def check_disjoint(patients: Mapping[str, Sequence[str] | set[str]]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,37 +17,56 @@ from cxrjax.data.sources.base import Record
 DECODERS = 4
 # Films a call of the phase features; larger batches are no faster on a CPU, and this is little beside a network's.
 ENH_BATCH = 8
+Result = TypeVar("Result")
 
 
 class Item(NamedTuple):
-    """A record with its film (s, s) uint8 or the fault it has, and its phase features (s, s, 3) uint8 or None."""
+    """A record with its film (s, s) uint8 or the fault it has, the hash of what the film was decoded from, and its
+    phase features (s, s, 3) uint8 or None."""
 
     record: Record
     film: np.ndarray | decode.CorruptFilm
+    content: bytes
     enh: np.ndarray | None = None
 
 
-def decoded(records: Iterable[Record], size: int) -> Iterator[Item]:
-    """Decodes in a few threads (Pillow releases the lock), in order, with a bounded number in flight."""
+def decoded(records: Iterable[Record], size: int, depth: int) -> Iterator[Item]:
+    """Decodes films, 16-bit ones as of `depth` bits, see `decode.decode`."""
 
-    def one(record: Record) -> np.ndarray | decode.CorruptFilm:
+    def one(record: Record) -> Item:
+        film = record.film
         try:
-            if isinstance(record.film, np.ndarray):
-                return decode.from_array(record.key, record.film, size)
-            return decode.decode(record.film, size)
+            if isinstance(film, np.ndarray):
+                return Item(record, decode.from_array(record.key, film, size), hashlib.sha256(film.tobytes()).digest())
+            return Item(record, decode.decode(film, size, depth), hashlib.sha256(film.read_bytes()).digest())
         except decode.CorruptFilm as fault:
-            return fault
+            return Item(record, fault, b"")
 
-    waiting: deque[tuple[Record, Future]] = deque()
+    return _in_order(one, records)
+
+
+def own_depths(records: Iterable[Record]) -> Iterator[int]:
+    """The depth that each film needs by itself, 0 for one of 8 bits or one that cannot be read."""
+
+    def one(record: Record) -> int:
+        try:
+            return 0 if isinstance(record.film, np.ndarray) else decode.own_depth(record.film)
+        except decode.CorruptFilm:
+            return 0
+
+    return _in_order(one, records)
+
+
+def _in_order(one: Callable[[Record], Result], records: Iterable[Record]) -> Iterator[Result]:
+    """Maps in a few threads (Pillow releases the lock), in order, with a bounded number in flight."""
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(DECODERS) as pool:
         for record in records:
-            waiting.append((record, pool.submit(one, record)))
+            waiting.append(pool.submit(one, record))
             if len(waiting) > 4 * DECODERS:
-                done, future = waiting.popleft()
-                yield Item(done, future.result())
+                yield waiting.popleft().result()
         while waiting:
-            done, future = waiting.popleft()
-            yield Item(done, future.result())
+            yield waiting.popleft().result()
 
 
 def enhanced(items: Iterable[Item], options: Mapping[str, Any]) -> Iterator[Item]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -252,7 +253,7 @@ def load(workdir: Path | str, mesh: Mesh | None = None) -> Run:
     Raises:
       UserError: there is no run, or it has not ended.
     """
-    folder = Path(workdir).expanduser()
+    folder = Path(os.path.expanduser(workdir))
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no run: manifest.json is missing; give the --workdir of a finished run")

@@ -170,7 +170,7 @@ def auroc_draws(
       (draws, k) in [0, 1]; NaN where a resample holds one class only.
 
     Raises:
-      UserError: shapes differ, a label is none of the three, or a score is NaN.
+      UserError: shapes differ, a label is none of the three, or a score is not finite.
     """
     labels, scores = _columns(labels, scores)
     names = np.arange(len(labels)) if groups is None else np.asarray(groups)

@@ -35,13 +35,13 @@ class Difference(NamedTuple):
 
 def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     """Share of films whose class is right: labels and predicted (n,) class numbers; NaN without films."""
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    labels, predicted = _numbers(labels), _numbers(predicted)
     return float(sk.accuracy_score(labels, predicted)) if labels.size else float("nan")
 
 
 def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     """Mean over the classes present of the share found: labels and predicted (n,) class numbers; NaN without films."""
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    labels, predicted = _numbers(labels), _numbers(predicted)
     if not labels.size:
         return float("nan")
     return float(np.mean([np.mean(predicted[labels == c] == c) for c in np.unique(labels)]))
@@ -49,7 +49,7 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
 
 def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int) -> np.ndarray:
     """Counts (classes, classes) int64, rows the truth and columns the prediction, of class numbers (n,)."""
-    labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    labels, predicted = _numbers(labels).astype(np.int64), _numbers(predicted).astype(np.int64)
     both = np.concatenate([labels, predicted])
     if both.size and (both.min() < 0 or both.max() >= classes):
         raise UserError(f"confusion: class numbers {both.min()} to {both.max()}; expected 0 to {classes - 1}")
@@ -67,7 +67,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
       [0, 1]; NaN where only one class is known.
 
     Raises:
-      UserError: shapes differ, a label is none of the three, or a score is NaN.
+      UserError: shapes differ, a label is none of the three, or a score is not finite.
     """
     truth, scores = _known(labels, scores)
     return float(sk.roc_auc_score(truth, scores)) if _two_classes(truth) else float("nan")
@@ -184,6 +184,13 @@ def _delong(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return values, np.atleast_2d(np.cov(found)) / m + np.atleast_2d(np.cov(missed)) / n
 
 
+def _numbers(values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values)
+    if not np.isfinite(values).all():
+        raise UserError("metrics: a class number is NaN or infinite; look for a diverged run or a bad film")
+    return values
+
+
 def _known(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The rows whose label is known, in float64."""
     truth, values = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
@@ -193,8 +200,8 @@ def _known(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray
     truth, values = truth[known], values[known]
     if not np.isin(truth, (0.0, 1.0)).all():
         raise UserError("metrics: a label is none of 1, 0, NaN; write 1 present, 0 absent, NaN unknown")
-    if np.isnan(values).any():
-        raise UserError(f"metrics: {int(np.isnan(values).sum())} scores are NaN; look for a diverged run or a bad film")
+    if lost := int((~np.isfinite(values)).sum()):
+        raise UserError(f"metrics: {lost} scores are NaN or infinite; look for a diverged run or a bad film")
     return truth, values
 
 

@@ -32,11 +32,13 @@ def ranks(treated: ArrayLike, films: ArrayLike) -> np.ndarray:
       (n,) int in 1 ... n; films that are as near as the own one do not count before it.
 
     Raises:
-      UserError: shapes differ.
+      UserError: shapes differ or a pixel is not finite.
     """
     a, b = np.asarray(treated, np.float64), np.asarray(films, np.float64)
     if a.ndim != 3 or a.shape != b.shape:
         raise UserError(f"ranks: films {a.shape} and {b.shape}; expected one shape (n, h, w) for both")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):  # nothing would rank before such a film
+        raise UserError("ranks: a pixel is NaN or infinite; look for a diverged run or a bad film")
     like = _standardized(a) @ _standardized(b).T  # (n, n)
     return 1 + (like > np.diag(like)[:, None]).sum(axis=1)
 

@@ -116,9 +116,14 @@ def best_level(maps: ArrayLike, truth: ArrayLike, levels: Sequence[float] = LEVE
 def detected_boxes(heat: ArrayLike, levels: Sequence[float] = WANG_LEVELS) -> np.ndarray:
     """The boxes about each connected region at or above each level: a map (h, w) in [0, 1] -> (m, 4), largest first.
 
+    Raises:
+      UserError: a number is not finite.
+
     Source: Wang et al. 2017, section 4.2 (60 and 180 of 255); regions touch by their sides.
     """
     heat = np.asarray(heat, dtype=np.float64)
+    if not np.isfinite(heat).all():
+        raise UserError("localization: a map is NaN or infinite somewhere; look for a diverged run or a bad film")
     found = set()
     for level in levels:
         regions, _ = ndimage.label(heat >= level)

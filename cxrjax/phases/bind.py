@@ -10,7 +10,7 @@ import numpy as np
 from cxrjax import data
 from cxrjax.phases import members
 from cxrjax.phases.members import Member
-from cxrjax.types import Batch
+from cxrjax.types import Batch, UserError
 
 
 class Bound(NamedTuple):
@@ -54,10 +54,13 @@ def bind(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
         phase, later = config[name], config.phases[i + 1 :]
         if phase.get("run", "") or phase.get("from_run", ""):
             continue
-        out[name] = Bound(
-            name, phase, tuple(config.data.classes), members.field_of(config, name),
-            members.example_of(config, name, devices), tuple(members.of(config, films, name)),
-            members.kept(config, films, "val", name) if films.splits.get("val") else None,
-            any(config[other].get("carry", "") == name for other in later), config.seed,
-        )  # fmt: skip
+        try:
+            out[name] = Bound(
+                name, phase, tuple(config.data.classes), members.field_of(config, name),
+                members.example_of(config, name, devices), tuple(members.of(config, films, name)),
+                members.kept(config, films, "val", name) if films.splits.get("val") else None,
+                any(config[other].get("carry", "") == name for other in later), config.seed,
+            )  # fmt: skip
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
     return out

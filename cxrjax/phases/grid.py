@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from cxrjax.data import Prepared
 from cxrjax.errors import lookup
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
@@ -129,6 +130,12 @@ def check(config: Any, name: str) -> None:
         raise UserError("lrs or momenta: two values agree in six digits, which are all that a cell's name shows")
 
 
+def check_films(films: Prepared) -> None:
+    """Raises UserError where there is no validation part to compare cells on; the test part is never read."""
+    if not films.splits.get("val"):
+        raise UserError("a grid compares cells on the validation part, and there is none; give data.carve one")
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of a `rows.jsonl`; none where there is no such file. A line that a kill cut off is dropped from it."""
     if not path.exists():
@@ -148,10 +155,7 @@ class Grid:
     """
 
     def __init__(self, context: Context, phase: Bound):
-        if not context.films.splits.get("val"):
-            raise UserError(
-                f"{phase.name}: a grid compares cells on the validation part, and there is none; give data.carve one"
-            )
+        check_films(context.films)
         self.context, self.phase, self.name, self.config = context, phase, phase.name, phase.config
         self.cells, self.stops, self.metric = cells(self.config), stops(self.config), tuple(self.config.metric)
         self.together = strategy(self.config) == "together"

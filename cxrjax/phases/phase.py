@@ -16,7 +16,7 @@ from cxrjax.errors import lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
 from cxrjax.phases import grid, members, start
-from cxrjax.phases.bind import Bound
+from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import TASKS
@@ -63,20 +63,47 @@ def check(config: Any, mesh: Mesh) -> None:
             raise UserError(f"{name}: {error}") from error
 
 
+def check_films(config: Any, films: data.Prepared, devices: int) -> None:
+    """Refuses films that any phase could not begin or go on with, before the first is trained: asks for what it will.
+
+    Raises:
+      UserError: names the phase, and the class that no film has or whose labels do not do.
+    """
+    for name, phase in bind(config, films, devices).items():
+        try:
+            if tuple(phase.config.get("class_weight", ())) == ("balanced",):
+                _balanced(phase, films)
+            if phase.config.task == "grid":
+                grid.check_films(films)
+            folds = phase.members[0].held_out is not None
+            for member in phase.members if folds else phase.members[:1]:  # seeds share their films
+                data.batches(
+                    films, "train", classes=phase.classes, batch_size=phase.config.batch, seed=0, keep=member.keep,
+                    threads=0, field=phase.field, balance=bool(phase.config.get("balance", False)),
+                ).close()  # fmt: skip
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
+
+def _balanced(phase: Bound, films: data.Prepared) -> tuple[float, ...]:
+    """Weights that make the classes count alike; raises UserError for a class that no training film has."""
+    label = data.labels.select(films.table("train")["labels"], films.columns, phase.classes)
+    present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
+    if not present.all():
+        missing = [name for name, count in zip(phase.classes, present, strict=True) if not count]
+        raise UserError(f"class_weight = 'balanced', but no training film is {', '.join(missing)}")
+    exclusive = phase.config.loss in losses.EXCLUSIVE
+    weight = len(label) / (len(phase.classes) * present) if exclusive else absent / present
+    return tuple(float(w) for w in weight)
+
+
 def resolve(phase: Bound, context: Context) -> Bound:
     """A phase with what is found only in a run: balanced class weights, a grid's best optimizer."""
     config = phase.config
     if tuple(config.get("class_weight", ())) == ("balanced",):
-        label = data.labels.select(context.films.table("train")["labels"], context.films.columns, phase.classes)
-        present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
-        if not present.all():
-            missing = [name for name, count in zip(phase.classes, present, strict=True) if not count]
-            raise UserError(f"{phase.name}: class_weight = 'balanced', but no training film is {', '.join(missing)}")
-        exclusive = config.loss in losses.EXCLUSIVE
-        weight = len(label) / (len(phase.classes) * present) if exclusive else absent / present
         config = config.copy_and_resolve_references()
         with config.ignore_type():
-            config.class_weight = tuple(float(w) for w in weight)
+            config.class_weight = _balanced(phase, context.films)
     if config.get("optim_from", ""):
         best = context.found[config.optim_from]["best"]
         config = config.copy_and_resolve_references()

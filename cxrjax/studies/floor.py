@@ -63,16 +63,8 @@ def logreg32(
     Raises:
       UserError: no training film, or exclusive classes of which one alone is there.
     """
-    label = np.asarray(train_label, dtype=np.float64)
-    if exclusive is None:
-        rows = label[~np.isnan(label).any(axis=1)]
-        exclusive = label.shape[1] > 1 and len(rows) > 0 and bool((rows.sum(axis=1) == 1).all())
-    keep = ~np.isnan(label).any(axis=1) if exclusive else ~np.isnan(label).all(axis=1)
-    train, label = np.asarray(train, dtype=np.float32)[keep], label[keep]
-    if not len(train):
-        raise UserError("logreg32: no training film has a known label")
-    if exclusive and len(np.unique(label.argmax(axis=1))) < 2:
-        raise UserError("logreg32: the training films hold one class only; expected two or more")
+    keep, exclusive = check(train_label, penalties, patients, exclusive)
+    train, label = np.asarray(train, dtype=np.float32)[keep], np.asarray(train_label, dtype=np.float64)[keep]
     groups = None if patients is None else np.asarray(patients)[keep]
     fit: Fit = _softmax if exclusive else _sigmoid
     films = np.asarray(films, dtype=np.float32)
@@ -88,10 +80,31 @@ def logreg32(
         return fit(train, label, films, ordered[best : best + 1])[0]
 
 
-def _folds(
-    label: np.ndarray, groups: np.ndarray | None, exclusive: bool, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rest, held-out) indices, alike in their classes; findings by the rarest that a film has."""
+def check(
+    train_label: np.ndarray, penalties: Sequence[float], patients: np.ndarray | None, exclusive: bool | None = None
+) -> tuple[np.ndarray, bool]:
+    """The rows (m,) bool that `logreg32` learns from, and whether classes exclude each other; arguments as there.
+
+    Raises:
+      UserError: as `logreg32`, which needs the labels alone to tell.
+    """
+    label = np.asarray(train_label, dtype=np.float64)
+    if exclusive is None:
+        rows = label[~np.isnan(label).any(axis=1)]
+        exclusive = label.shape[1] > 1 and len(rows) > 0 and bool((rows.sum(axis=1) == 1).all())
+    keep = np.asarray(~np.isnan(label).any(axis=1) if exclusive else ~np.isnan(label).all(axis=1))
+    label = label[keep]
+    if not len(label):
+        raise UserError("logreg32: no training film has a known label")
+    if exclusive and len(np.unique(label.argmax(axis=1))) < 2:
+        raise UserError("logreg32: the training films hold one class only; expected two or more")
+    if len(penalties) > 1:
+        _kinds(label, None if patients is None else np.asarray(patients)[keep], exclusive)
+    return keep, exclusive
+
+
+def _kinds(label: np.ndarray, groups: np.ndarray | None, exclusive: bool) -> tuple[np.ndarray, int]:
+    """(m,) what each film is stratified by, findings by the rarest that it has, and the number of folds."""
     if exclusive:
         kind = label.argmax(axis=1)
     else:
@@ -102,6 +115,14 @@ def _folds(
     count = min(FOLDS, units, int(np.bincount(kind).max()))
     if count < 2:
         raise UserError(f"logreg32: {units} patients in training, too few to choose among penalties; give one penalty")
+    return kind, count
+
+
+def _folds(
+    label: np.ndarray, groups: np.ndarray | None, exclusive: bool, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rest, held-out) indices, alike in their classes."""
+    kind, count = _kinds(label, groups, exclusive)
     splitter: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
     yield from splitter(count, shuffle=True, random_state=seed).split(label, kind, groups)
 

@@ -23,9 +23,11 @@ class Study(NamedTuple):
       check_films: `(config, films) -> notes`; refuses films that will not do, before any training.
       run: `context -> results`.
       after: `(context, member)`, when a member of a phase is trained: what is kept of it is written.
+      by_boxes: whether boxes decide what it keeps between two starts, so that other boxes are another run.
     """
 
     check: Callable[[Any], None]
     check_films: Callable[[Any, Prepared], list[str]]
     run: Callable[[Context], Results]
     after: Callable[[Context, Member], None] = _nothing
+    by_boxes: bool = False

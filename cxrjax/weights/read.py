@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,12 +36,16 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: no such file, another suffix, a damaged file, a pickled module, or torch is missing.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise UserError(f"weights {path}: no such file")
     if path.suffix == ".safetensors":
         try:
             state: dict[str, np.ndarray] = load_file(path)
+        except (AttributeError, KeyError) as e:  # a type that numpy has not: F8, F4
+            raise UserError(
+                f"weights {path}: holds numbers of a type that cannot be read ({e}); save the tensors as float32"
+            ) from e
         except (SafetensorError, OSError, ValueError, TypeError) as e:
             raise UserError(f"weights {path}: not a readable safetensors file ({e}); copy or convert it again") from e
     elif path.suffix in TORCH_SUFFIXES:
@@ -82,10 +87,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     Raises:
       UserError: as `load`.
     """
+    path = Path(os.path.expanduser(path))
     tensors = len(load(path))
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": Path(path).name, "sha256": digest, "tensors": tensors}
+    return {"name": path.name, "sha256": digest, "tensors": tensors}
 
 
 def _widen(value: np.ndarray) -> np.ndarray:

@@ -7,9 +7,26 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from cxrjax.data.decode import CorruptFilm, decode, from_array
+from cxrjax.data.decode import CorruptFilm, decode, from_array, own_depth
+
+
+def _deep_png(path, planes: np.ndarray, color: int, *chunks: bytes) -> None:
+    """A 16-bit PNG of (h, w, c) uint16, which Pillow cannot write; color type 2 is RGB, 4 gray + alpha, 6 RGBA."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", planes.shape[1], planes.shape[0], 16, color, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in planes))
+    extra = b"".join(chunk(b"eXIf", data) for data in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+
+
+def _deep(bits: int, side: int = 32) -> np.ndarray:
+    return np.linspace(0, 2**bits - 1, side * side).round().astype(np.uint16).reshape(side, side)
 
 
 @pytest.fixture
@@ -65,6 +82,77 @@ def test_16_bit_shrinks_without_wrapping(tmp_path):
     Image.fromarray(values).save(tmp_path / "a.png")
     out = decode(tmp_path / "a.png", 16)
     assert (np.diff(out.mean(axis=1)) > 0).all()
+
+
+@pytest.mark.parametrize("color", [2, 4, 6])
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_16_bit_png_of_several_channels_is_read_at_full_depth(tmp_path, color, bits):
+    values = _deep(bits)
+    planes = [values] * (1 if color == 4 else 3) + [np.full_like(values, 65_535)] * (color != 2)
+    _deep_png(tmp_path / "a.png", np.stack(planes, -1), color)
+    np.testing.assert_allclose(decode(tmp_path / "a.png", 32), values * (255.0 / (2**bits - 1)), atol=0.51)
+    assert own_depth(tmp_path / "a.png") == bits
+
+
+def test_16_bit_alpha_is_laid_over_black_and_tinted_is_luma(tmp_path):
+    red, green, blue = (np.full((32, 32), value, np.uint16) for value in (1000, 3000, 4095))
+    alpha = np.full((32, 32), 65_535, np.uint16)
+    alpha[:16] = 0
+    _deep_png(tmp_path / "a.png", np.stack([red, green, blue, alpha], -1), 6)
+    out = decode(tmp_path / "a.png", 32, 12)
+    assert not out[:16].any()
+    np.testing.assert_allclose(out[16:], (0.299 * 1000 + 0.587 * 3000 + 0.114 * 4095) / 4095 * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_16_bit_tiff_of_several_channels(tmp_path, byteorder, compression):
+    values = _deep(12)
+    options = {"photometric": "rgb", "byteorder": byteorder, "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([values] * 3, -1), **options)
+    np.testing.assert_allclose(decode(tmp_path / "a.tif", 32), values * (255.0 / 4095), atol=0.51)
+    tifffile.imwrite(tmp_path / "b.tif", np.stack([values] * 3), planarconfig="separate", **options)
+    with pytest.raises(CorruptFilm, match="separate planes"):
+        decode(tmp_path / "b.tif", 32)
+
+
+def test_one_depth_for_films_of_different_brightness(tmp_path):
+    bright, dark = _deep(12), _deep(12) // 5
+    for name, values in (("bright", bright), ("dark", dark)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        np.testing.assert_allclose(decode(tmp_path / f"{name}.png", 32, 12), values * (255.0 / 4095), atol=0.51)
+    assert (own_depth(tmp_path / "bright.png"), own_depth(tmp_path / "dark.png")) == (12, 10)
+    with pytest.raises(CorruptFilm, match=r"values up to 4,095 need more than data\.bit_depth, 10 bits"):
+        decode(tmp_path / "bright.png", 32, 10)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_whose_white_is_zero_is_inverted(tmp_path, bits):
+    values = _deep(12) if bits == 16 else (_deep(12) // 16).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values.max() - values, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "b.tif", values, photometric="minisblack")
+    np.testing.assert_allclose(decode(tmp_path / "a.tif", 32).astype(int), decode(tmp_path / "b.tif", 32), atol=1)
+
+
+def test_exif_turns_16_bit_color_as_it_turns_8_bit(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    values = _deep(16)
+    _deep_png(tmp_path / "a.png", np.stack([values] * 3, -1), 2, exif.tobytes().removeprefix(b"Exif\0\0"))
+    Image.fromarray((values // 257).astype(np.uint8)).convert("RGB").save(tmp_path / "b.png", exif=exif)
+    turned = decode(tmp_path / "b.png", 32)
+    assert (turned[:, 0] > turned[:, -1]).all()
+    np.testing.assert_allclose(decode(tmp_path / "a.png", 32).astype(int), turned, atol=1)
+    tifffile.imwrite(tmp_path / "c.tif", np.stack([values] * 3, -1), photometric="rgb", extratags=[(274, "H", 1, 6)])
+    np.testing.assert_allclose(decode(tmp_path / "c.tif", 32).astype(int), turned, atol=1)
+
+
+def test_truncated_16_bit_color_is_a_named_fault(tmp_path):
+    _deep_png(tmp_path / "a.png", np.random.default_rng(0).integers(0, 65_536, (64, 64, 3)), 2)
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFilm, match="truncated"):
+        decode(tmp_path / "a.png", 32)
 
 
 def test_shrinking_averages(tmp_path):

@@ -124,6 +124,23 @@ def test_mistakes_are_told(tree):
         source(tree)
 
 
+def test_study_or_film_listed_twice_and_differently_is_refused(tree):
+    cells = [[*key, *(cells.get(name, "") for name in HEADER[2:])] for key, cells in STUDIES.items()]
+    write(tree / "mimic-cxr-2.0.0-chexpert.csv.gz", HEADER, [*cells, [f"{cells[0][0]}.0", *cells[0][1:]]])
+    assert source(tree).total == 5  # the same once more
+    write(tree / "mimic-cxr-2.0.0-chexpert.csv.gz", HEADER, [*cells, [*cells[0][:2], *cells[1][2:]]])
+    with pytest.raises(UserError, match=r"lists study 50000001 twice and differently"):
+        source(tree)
+    write(tree / "mimic-cxr-2.0.0-chexpert.csv.gz", HEADER, cells)
+    for name, row in [("metadata", "50000001PA,10000001,50000001,LL"), ("split", "50000001PA,50000001,test")]:
+        path = tree / f"mimic-cxr-2.0.0-{name}.csv.gz"
+        whole = gzip.decompress(path.read_bytes()).decode()
+        path.write_bytes(gzip.compress(f"{whole}{row}\n".encode()))
+        with pytest.raises(UserError, match=rf"{name}\.csv\.gz lists 50000001PA twice and differently"):
+            source(tree)
+        path.write_bytes(gzip.compress(whole.encode()))
+
+
 def nih_tree(root):
     (root / "images").mkdir(parents=True)
     for number, part in enumerate(("train", "train", "val", "test", "test")):

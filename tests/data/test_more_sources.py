@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -95,6 +97,81 @@ def test_patients_of_a_csv_are_joined_with_names(tree):
         source(tree, patients_csv=str(tree / "patients.csv"))
 
 
+def patients_csv(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "patient"), *rows])
+    return path
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda path: path.replace("/", "\\"),
+        lambda path: f" {path} ",
+        lambda path: f"./test/../{path}",
+        lambda path: f"archive/{path}",
+        lambda path: path.upper(),
+        lambda path: os.path.splitext(path)[0] + ".png",
+        lambda path: unicodedata.normalize("NFD", path),
+    ],
+    ids=["backslashes", "blanks", "dots", "from above", "case", "suffix", "NFD"],
+)
+def test_a_csv_of_patients_is_matched_however_it_writes_a_path(tree, written):
+    touch(tree, "train/COVID19", unicodedata.normalize("NFC", "caf\u00e9.jpg"))
+    films = [f"{folder}/{name}" for folder, names in TREE.items() for name in names if not name.startswith(".")]
+    films.append("train/COVID19/caf\u00e9.jpg")
+    patients_csv(tree / "MANIFEST.csv", [(written(path), f"P{i}") for i, path in enumerate(films)])
+    found = source(tree, overlap="drop")
+    assert "MANIFEST.csv: 16 of its 16 rows are of films here, 16 of 16 films" in found.warnings
+    patient = {record.key: record.patient for record in found.records()}
+    assert {patient[path] for path in films} >= {f"csv P{i}" for i in (0, 1, 2, 5, 7, 8, 9, 10, 12, 13, 14, 15)}
+    # One patient on both sides, told by the CSV alone.
+    shared = [(written(path), path.split("/")[1][:2]) for path in films]
+    patients_csv(tree / "MANIFEST.csv", shared)
+    with pytest.raises(UserError, match="both 'train' and 'test'"):
+        source(tree)
+    with pytest.raises(UserError, match=r"no training film of Normal and COVID-19 and Pneumonia and Tuberculosis is"):
+        source(tree, overlap="drop")
+
+
+def test_patients_of_films_that_are_links(tree, tmp_path):
+    for folder in TREE:
+        (tmp_path / "links" / folder).mkdir(parents=True)
+        for name in TREE[folder]:
+            (tmp_path / "links" / folder / name).symlink_to(tree / folder / name)
+    rows = [(f"{tree}/test/COVID19/mlw_2.jpg", "12"), ("links/test/NORMAL/IM-0700-0001.jpeg", "012.0")]
+    path = patients_csv(tmp_path / "patients.csv", rows)
+    patient = {r.key: r.patient for r in source(tmp_path / "links", patients_csv=str(path)).records()}
+    assert patient["test/COVID19/mlw_2.jpg"] == patient["test/NORMAL/IM-0700-0001.jpeg"] != ""
+
+
+def test_a_csv_of_patients_that_fits_badly_or_says_two_things_is_refused(tree, tmp_path):
+    films = [f"{folder}/{name}" for folder, names in TREE.items() for name in names if not name.startswith(".")]
+    rows = [(path, f"P{i}") for i, path in enumerate(films)]
+    bad = [(f"elsewhere/{path}" if i > 5 else path, who) for i, (path, who) in enumerate(rows)]
+    patients_csv(tree / "MANIFEST.csv", bad)
+    with pytest.raises(UserError, match=r"6 of its 15 rows are of films here, 6 of 15 films; of none are 'elsewhere/"):
+        source(tree)
+    (tree / "MANIFEST.csv").rename(tmp_path / "MANIFEST.csv")  # above the root it may be of other sets
+    assert any("6 of its 15 rows" in warning for warning in source(tree).warnings)
+    with pytest.raises(UserError, match=r"patients\.csv is to tell the patients and fits the films badly"):
+        source(tree, patients_csv=str(patients_csv(tmp_path / "patients.csv", bad[6:])))
+    with pytest.raises(UserError, match=r"0 of its 0 rows"):
+        source(tree, patients_csv=str(patients_csv(tmp_path / "patients.csv", [])))
+    patients_csv(tmp_path / "MANIFEST.csv", [*rows, (films[0].upper(), "P0"), (films[0], "P0")])
+    source(tree)
+    patients_csv(tmp_path / "MANIFEST.csv", [*rows, (f"./{films[0]}", "another")])
+    with pytest.raises(UserError, match=r"MANIFEST\.csv lists .*day7\.jpg twice and differently"):
+        source(tree)
+
+
+def test_a_row_is_of_the_film_that_it_names_before_one_that_is_like_it(tree):
+    touch(tree, "train/COVID19", "x.jpg", "x.png")
+    patients_csv(tree / "MANIFEST.csv", [("train/COVID19/x.jpg", "ann"), ("train/COVID19/x.png", "bob")])
+    patient = {r.key: r.patient for r in source(tree).records()}
+    assert [patient[f"train/COVID19/x.{suffix}"] for suffix in ("jpg", "png")] == ["csv ann", "csv bob"]
+
+
 def test_random_split_keeps_shares_and_patients(tmp_path):
     for folder, kind in [("COVID19", "c"), ("NORMAL", "n"), ("TUBERCULOSIS", "t")]:
         touch(tmp_path, f"train/{folder}", *(f"{kind}{i}.jpg" for i in range(40)))
@@ -116,7 +193,7 @@ def test_class_folders_unknown_or_empty_are_told(tree):
     (tree / "train/TUBERCULOSES/a.jpg").unlink()
     (tree / "train/TUBERCULOSES").rmdir()
     (tree / "test/COVID19/mlw_2.jpg").unlink()
-    with pytest.raises(UserError, match=r"test' holds no .* film of class COVID19"):
+    with pytest.raises(UserError, match=r"test/COVID19' holds no film"):
         source(tree)
 
 
@@ -164,12 +241,38 @@ def test_three_classes_from_a_csv(tmp_path):
         ([("a/0.png", "normal")], ("path", "label"), "has no column 'patient'"),
         ([("a/0.png", "normal", "x", "tset")], ("path", "label", "patient", "split"), "is 'tset'.*'test'"),
         ([LISTED[0], ("a/0.png", "covid", "ann")], ("path", "label", "patient"), "twice and differently"),
+        ([LISTED[0], ("./a/0.png", "normal", "bob")], ("path", "label", "patient"), r"a/0\.png twice and differently"),
+        ([("a/0.png", "normal", "x", "train"), ("b\\..\\a\\0.png", "normal", "x", "test")],
+         ("path", "label", "patient", "split"), r"a/0\.png twice and differently"),
+        ([("a/link.png", "normal", "x"), ("a/0.png", "normal", "y")], ("path", "label", "patient"), "twice and differ"),
+        ([("a/0.jpg", "normal", "x")], ("path", "label", "patient"), r"a/0\.jpg, which does .*'0\.png' is.* suffix"),
+        ([("A/0.png", "normal", "x")], ("path", "label", "patient"), r"A/0\.png, which does not .*'a' is.* case"),
+        ([("a/lost.png", "normal", "x")], ("path", "label", "patient"), r"lost\.png, which .*a link to 'gone\.png'"),
         ([], ("path", "label", "patient"), "lists no film"),
     ],
 )  # fmt: skip
 def test_mistakes_of_the_csv_are_told(tmp_path, rows, header, message):
+    root = manifest(tmp_path, rows, header)
+    (root / "a/link.png").symlink_to("0.png")
+    (root / "a/lost.png").symlink_to("gone.png")
     with pytest.raises(UserError, match=message):
-        source(manifest(tmp_path, rows, header), "covid3", manifest="films.csv")
+        source(root, "covid3", manifest="films.csv")
+
+
+def test_one_film_and_one_patient_however_they_are_written(tmp_path):
+    rows = [("a/0.png", "normal", "12"), ("./a/0.png", "Normal", "12.0"), ("a\\1.png", "normal", "012"),
+            ("a/2.png", "pneumonia", "nan")]  # fmt: skip
+    found = source(manifest(tmp_path, rows), "covid3", manifest="films.csv")
+    assert "films.csv lists 1 films a second time; each counts once" in found.warnings
+    assert {r.key: r.patient for r in found.records()} == {"a/0.png": "12", "a/1.png": "12", "a/2.png": ""}
+
+
+def test_open_quote_of_the_manifest_is_told(tmp_path):
+    root = manifest(tmp_path)
+    text = (root / "films.csv").read_text().replace("ann", '"ann', 1)
+    (root / "films.csv").write_text(text)
+    with pytest.raises(UserError, match=r"films\.csv, line 2: .*quote"):
+        source(root, "covid3", manifest="films.csv")
 
 
 def test_split_column_with_a_patient_on_two_sides(tmp_path):

@@ -51,7 +51,8 @@ def tree(tmp_path):
     root = tmp_path / "nih"
     (root / "images_256").mkdir(parents=True)
     for i, name in enumerate(FINDINGS):
-        Image.new("L", (20, 20), 40 * i).save(root / "images_256" / name)
+        film = np.random.default_rng(i).integers(0, 256, (20, 20), np.uint8)
+        Image.fromarray(film).save(root / "images_256" / name)
     write_table(root)
     write_benchmark(root)
     (root / "BBox_List_2017.csv").write_text(
@@ -133,6 +134,65 @@ def test_a_sample_is_carved_by_patient(tree):
     total = sum(map(len, patients.values()))
     assert len(patients["test"]) == pytest.approx(0.35 * total, abs=2)
     assert by_split(source(tree, split="carved", carve=carve, seed=1))["test"] != split["test"]
+
+
+def test_column_of_patients_goes_before_the_name(tree):
+    write_table(tree)
+    text = (tree / "Data_Entry_2017_v2020.csv").read_text().replace("Infiltration,2", "Infiltration,1.0")
+    (tree / "Data_Entry_2017_v2020.csv").write_text(text)
+    for split in ("none", "arnoweng"):
+        patient = {r.key: r.patient for r in source(tree, split=split).records()}
+        assert patient["00000002_000.png"] == patient["00000001_000.png"] == "00000001"
+        assert patient["00000003_000.png"] == "00000003"
+
+
+@pytest.mark.parametrize("line", ["00000003_000.png,Effusion,3", "00000003_000.png,No Finding,4"])
+def test_film_listed_twice_and_differently_is_refused(tree, line):
+    table = tree / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text() + "00000003_000.png,No Finding,3.0\n")
+    assert source(tree, split="none").total == 6
+    table.write_text(table.read_text() + f"{line}\n")
+    with pytest.raises(UserError, match=r"v2020\.csv lists 00000003_000\.png twice and differently"):
+        source(tree, split="none")
+
+
+def test_names_that_differ_in_their_form_only_are_told(tree):
+    for path in (tree / "images_256").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    for options in ({"split": "arnoweng"}, {"split": "arnoweng", "present_only": True}, {"split": "none"}):
+        with pytest.raises(UserError, match=r"'00000001_000\.(jpg|png)' is there, which differs in its suffix only"):
+            source(tree, **options)
+    for path in (tree / "images_256").iterdir():
+        path.rename(path.with_suffix(".png"))
+    text = (tree / "BBox_List_2017.csv").read_text()
+    (tree / "BBox_List_2017.csv").write_text(text.replace(".png", ".PNG"))
+    with pytest.raises(UserError, match=r"BBox_List_2017\.csv: 2 films with boxes are not here; .* in its case only"):
+        source(tree)
+
+
+def test_films_that_are_not_read_are_counted(tree):
+    (tree / "images_256/sub").mkdir()
+    (tree / "images_256/00000005_000.png").rename(tree / "images_256/sub/00000005_000.png")
+    (tree / "images_256/a.dcm").touch()
+    (tree / "images_1024").mkdir()
+    (tree / "images_1024/00000001_000.png").touch()
+    found = source(tree)
+    assert found.total == 6
+    assert found.warnings == ("2 files were left out: 1 .dcm in images_256/, 1 .png in images_1024/",)
+    (tree / "images_256/00000009_000.png").touch()
+    assert "1 films of the image folder are on no split list and were left out" in source(tree).warnings
+    (tree / "images_256/00000005_000.png").touch()
+    with pytest.raises(UserError, match=r"00000005_000\.png and .*00000005_000\.png have one name"):
+        source(tree)
+
+
+def test_links_to_nowhere_and_folder_in_the_home(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree.parent))
+    assert source(tree, images="~/nih/images_256").total == 6
+    (tree / "images_256/00000003_000.png").unlink()
+    (tree / "images_256/00000003_000.png").symlink_to("gone.png")
+    with pytest.raises(UserError, match=r"1 of 6 films cannot be opened: .*00000003_000\.png \(a link to gone\.png"):
+        source(tree)
 
 
 def test_all_films_present_without_lists(tree):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -61,6 +63,48 @@ def test_kermany_official_val_is_kept_on_demand(kaggle):
     assert all(record.key.startswith(record.split) for record in source.records())
 
 
+def test_kermany_reads_what_the_decoder_reads_and_counts_the_rest(kaggle):
+    gray = Image.new("L", (40, 30), 90)
+    (kaggle / "train/NORMAL/more").mkdir()
+    (kaggle / "val").rename(kaggle / "valid")
+    for name in ("NORMAL/IM-0500-0001.tif", "PNEUMONIA/person9_virus_1.bmp", "NORMAL/more/IM-0501-0001.jpeg"):
+        gray.save(kaggle / "train" / name)
+    (kaggle / "train/PNEUMONIA/person10_virus_1.dcm").touch()
+    found = SOURCES["kermany"](config(kaggle, name="kermany", root=str(kaggle), official_val=True))
+    assert found.splits == {"train": 9, "val": 2, "test": 2}
+    assert found.warnings == ("1 files were left out: 1 .dcm in train/PNEUMONIA/",)
+    patient = {record.key: (record.patient, record.labels.tolist()) for record in found.records()}
+    assert patient["train/NORMAL/more/IM-0501-0001.jpeg"] == ("IM-0501", [0, 0, 0])
+    assert patient["train/PNEUMONIA/person9_virus_1.bmp"] == ("person9", [1, 0, 1])
+    (kaggle / "train/COVID").mkdir()
+    gray.save(kaggle / "train/COVID/c.jpeg")
+    with pytest.raises(UserError, match=r"train/COVID' is no class of this set: expected NORMAL, PNEUMONIA"):
+        SOURCES["kermany"](config(kaggle, name="kermany", root=str(kaggle)))
+
+
+def test_what_the_file_system_refuses_is_a_message(kaggle, tmp_path, monkeypatch):
+    for name in ("NORMAL/IM-0383-0001.jpeg", "PNEUMONIA/person1_virus_6.jpeg"):
+        (kaggle / "train" / name).unlink()
+        (kaggle / "train" / name).symlink_to("nowhere.jpeg")
+    with pytest.raises(UserError, match=r"2 of 10 films cannot be opened: .*IM-0383-0001\.jpeg \(a link to nowhere"):
+        SOURCES["kermany"](config(kaggle, name="kermany", root=str(kaggle)))
+
+    def locked(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(type(kaggle), "iterdir", locked)
+    with pytest.raises(UserError, match=f"films of kermany: {kaggle}: Permission denied"):
+        SOURCES["kermany"](config(kaggle, name="kermany", root=str(kaggle)))
+
+
+def test_root_in_the_home_folder_or_of_nobody(kaggle, monkeypatch):
+    monkeypatch.setenv("HOME", str(kaggle.parent))
+    found = SOURCES["kermany"](config(kaggle, name="kermany", root=f"~/{kaggle.name}"))
+    assert found.total == 10
+    with pytest.raises(UserError, match=r"data\.root '~no-such-person/films' does not exist"):
+        SOURCES["kermany"](config(kaggle, name="kermany", root="~no-such-person/films"))
+
+
 def test_kermany_class_folder_without_films(kaggle):
     for path in (kaggle / "val/NORMAL").iterdir():
         path.unlink()
@@ -75,9 +119,13 @@ def test_fingerprint_follows_files_and_options(kaggle):
     first = fingerprint()
     assert fingerprint() == first
     assert fingerprint(seed=1) != first
-    with (kaggle / "train/NORMAL/IM-0383-0001.jpeg").open("ab") as file:
+    film = kaggle / "train/NORMAL/IM-0383-0001.jpeg"
+    os.utime(film, ns=(0, film.stat().st_mtime_ns + 1_000_000))  # written anew, as many bytes
+    edited = fingerprint()
+    assert edited != first
+    with film.open("ab") as file:
         file.write(b"\0")
-    assert fingerprint() != first
+    assert fingerprint() not in (first, edited)
 
 
 def test_kermany_real_films(films_root, tmp_path):
@@ -138,6 +186,17 @@ def test_medmnist_wrong_files_are_told(npz, tmp_path):
     np.savez(path, **{**arrays, "train_images": arrays["train_images"].astype(np.float32)})
     with pytest.raises(UserError, match="train_images is"):
         list(SOURCES["medmnist"](config(tmp_path, flavor="pneumoniamnist", root=str(path))).records())
+
+
+def test_medmnist_labels_of_more_classes_are_refused(npz, tmp_path):
+    path, arrays = npz
+    for labels, said in [
+        (np.arange(40)[:, None] % 4, r"train_labels holds 2, 3 besides 0 and 1"),
+        (np.where(np.arange(40)[:, None] % 2, 1.0, np.nan), "train_labels holds nan besides"),
+    ]:
+        np.savez(path, **{**arrays, "train_labels": labels})
+        with pytest.raises(UserError, match=said):
+            SOURCES["medmnist"](config(tmp_path, flavor="pneumoniamnist", root=str(path)))
 
 
 def test_medmnist_without_network_is_told(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrjax.data.splits import carve, check_disjoint, folds, joined
+from cxrjax.data.splits import carve, check_disjoint, folds, joined, patient_id
 from cxrjax.types import UserError
 
 
@@ -77,6 +77,14 @@ def test_folds_of_unknown_patients_and_impossible_numbers():
     for k in (1, 4):
         with pytest.raises(UserError, match=f"folds is {k}: expected 2 to 3"):
             folds(["a", "a", "b", "c"], np.zeros((4, 1)), k, seed=0)
+
+
+def test_a_patient_has_one_form():
+    assert {patient_id(text) for text in ("12", "12.0", "012", " 12 ", "12.", "\uff11\uff12")} == {"12"}
+    assert {patient_id(text) for text in ("", " ", "nan", "NaN", "NA", "None")} == {""}
+    assert patient_id("000") == "0"
+    assert {patient_id(text) for text in ("Jos\u00e9  B", "Jose\u0301 B ")} == {"Jos\u00e9 B"}
+    assert len({patient_id(text) for text in ("12.5", "125", "p12", "1-2", "0x12")}) == 5
 
 
 def test_joined_ids_chain():

@@ -110,6 +110,7 @@ MISTAKES = {
         ["/missing/folder does not exist", "nearest that does is /"],
     ),
     "missing root, a file is alike": ([SMALL, "--config.data.root=configs/smal.py"], ["configs/small.py"]),
+    "root of nobody": ([SMALL, "--config.data.root=~no-such-person/f"], ["~no-such-person/f does not exist"]),
     "missing root at home": ([SMALL, "--config.data.root=~/no/such"], ["~/no/such does not exist", "nearest"]),
     "flag": (["--confg=configs/small.py"], ["unknown flag --confg", "did you mean --config?"]),
     "flag with key": ([SMALL, "--confg.seed=1"], ["unknown flag --confg.seed", "did you mean --config.seed?"]),

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from cxrjax.metrics import bootstrap, thresholds, triage, weighted
 from cxrjax.metrics import classification as c
 from cxrjax.types import UserError
 
@@ -124,3 +125,15 @@ def test_sensitivity_at_specificity_keeps_its_promise():
 def test_bad_input_is_told(labels, scores, message):
     with pytest.raises(UserError, match=message):
         c.auroc(labels, scores)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "figure",
+    [c.auroc, c.average_precision, c.brier, c.delong, c.sensitivity_at_specificity, triage.threshold, thresholds.f1,
+     thresholds.best_f1_threshold, c.accuracy, c.balanced_accuracy, lambda y, p: c.confusion(y, p, 2),
+     lambda y, p: weighted.curve(y, p, np.ones((4, 1))), lambda y, p: bootstrap.auroc_draws(y[:, None], p[:, None])],
+)  # fmt: skip
+def test_scores_that_are_not_finite_are_told(figure, value):
+    with pytest.raises(UserError, match="NaN or infinite; look for a diverged run"):
+        figure(np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, value, 1.0, 0.0]))

@@ -37,3 +37,12 @@ def test_shapes_that_differ_are_refused():
         identity.ranks(FILMS, FILMS[:3])
     with pytest.raises(UserError, match="one shape"):
         identity.cosine(np.ones((2, 3)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_film_that_is_no_film_is_not_its_own_patient(value):
+    films = np.random.default_rng(0).random((3, 8, 8))
+    treated = films.copy()
+    treated[1, 2, 3] = value
+    with pytest.raises(UserError, match="NaN or infinite"):
+        identity.ranks(treated, films)

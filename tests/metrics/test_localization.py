@@ -96,3 +96,11 @@ def test_bad_input_is_told():
         localization.overlap(maps, truth, 0)
     with pytest.raises(UserError, match="one length"):
         localization.box_hits(maps, [[[0, 0, 1, 1]]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_map_that_is_not_finite_has_no_boxes(value):
+    heat = np.zeros((8, 8))
+    heat[2, 2] = value
+    with pytest.raises(UserError, match="NaN or infinite"):
+        localization.box_hits(heat[None], [[(0, 0, 2, 2)]])

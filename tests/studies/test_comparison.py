@@ -94,9 +94,36 @@ def test_a_film_of_two_exclusive_classes_is_refused_by_name(tmp_path):
     config = small(tmp_path, loss="softmax", folds=0)
     label = np.zeros((4, 3), np.float32)
     label[:, 0] = label[2, 1] = 1
+    label[3] = 0, 1, 0
     table = {"labels": label, "key": np.array(["a", "b", "c", "d"]), "patient": np.array(["a", "b", "c", "d"])}
     films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4})
     with pytest.raises(UserError, match=r"1 films of the test part.*such as c \(Cardiomegaly, Effusion\)"):
         comparison.check_films(config, films)
-    label[:, 0], label[2, 1] = 1, 0
+    label[2, 1] = 0
     assert comparison.check_films(config, films) == []
+
+
+def _labeled(**parts: np.ndarray) -> SimpleNamespace:
+    tables = {
+        name: {"labels": np.asarray(label, np.float32), "key": np.arange(len(label)).astype(str),
+               "patient": np.arange(len(label)).astype(str)}
+        for name, label in parts.items()
+    }  # fmt: skip
+    splits = {name: len(label) for name, label in parts.items()}
+    return SimpleNamespace(columns=CLASSES, table=tables.__getitem__, splits=splits)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_labels_that_give_nothing_to_report_or_to_learn_are_refused_before_training(tmp_path, loss):
+    config = small(tmp_path, loss=loss, folds=0)
+    good, unknown = np.eye(3)[[0, 1, 2, 0]], np.full((4, 3), np.nan)
+    assert comparison.check_films(config, _labeled(train=good, test=good)) == []
+    with pytest.raises(UserError, match="no film of the test part has a known label of Cardiomegaly"):
+        comparison.check_films(config, _labeled(train=good, test=unknown))
+    with pytest.raises(UserError, match="logreg32: no training film has a known label"):
+        comparison.check_films(config, _labeled(train=unknown, test=good))
+    with pytest.raises(UserError, match="logreg32: the training films hold one class only"):
+        comparison.check_films(config, _labeled(train=good[[0, 0, 0, 0]], test=good))
+    config.study.penalties = (0.1, 1.0)
+    with pytest.raises(UserError, match="too few to choose among penalties"):
+        comparison.check_films(config, _labeled(train=good[:2], test=good))

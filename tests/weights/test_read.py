@@ -25,6 +25,15 @@ def test_half_precision_is_widened_and_integers_are_not(tmp_path: Path) -> None:
     assert state["n"].dtype == np.int64
 
 
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "I128"])
+def test_safetensors_of_types_that_numpy_lacks_are_told(tmp_path, kind):
+    size = 3 if kind == "F6_E2M3" else 4
+    header = json.dumps({"w": {"dtype": kind, "shape": [4], "data_offsets": [0, size]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    with pytest.raises(UserError, match=r"w\.safetensors: (holds numbers of a type|not a readable safetensors)"):
+        weights.load(tmp_path / "w.safetensors")
+
+
 def test_bfloat16_is_widened(tmp_path: Path) -> None:
     values = np.array([1.0, -0.5, 384.0], np.float32)  # exact in bfloat16, which is the upper half of a float32
     body = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
@@ -38,6 +47,15 @@ def test_a_description_has_the_digest_of_the_file(tmp_path: Path) -> None:
     save_file({"a": np.ones(2), "b": np.ones(3)}, path)
     expected = {"name": "w.safetensors", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "tensors": 2}
     assert weights.describe(path) == expected
+
+
+def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_file({"a.weight": np.ones((2, 2), np.float32)}, tmp_path / "w.safetensors")
+    assert list(weights.load("~/w.safetensors")) == ["a.weight"]
+    assert weights.describe("~/w.safetensors")["name"] == "w.safetensors"
+    with pytest.raises(UserError, match=r"~no-such-person/w\.safetensors: no such file"):
+        weights.load("~no-such-person/w.safetensors")
 
 
 def test_names_that_become_one_are_refused() -> None:

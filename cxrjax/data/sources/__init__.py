@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from cxrjax.data.sources import covid3, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
 from cxrjax.data.sources.base import Source
+from cxrjax.types import UserError
+
+
+def _told(source: Callable[[Any], Source]) -> Callable[[Any], Source]:
+    """`source`, where what the file system refuses is a message and no traceback."""
+
+    @functools.wraps(source)
+    def read(data: Any) -> Source:
+        try:
+            return source(data)
+        except OSError as error:
+            raise UserError(
+                f"cannot read the films of {source.__module__.rpartition('.')[2]}: {error.filename or 'a file'}: "
+                f"{error.strerror or error}; make it readable"
+            ) from error
+
+    return read
+
 
 SOURCES: dict[str, Callable[[Any], Source]] = {
-    "phantom": phantom.source,
-    "kermany": kermany.source,
-    "medmnist": medmnist.source,
-    "nih": nih.source,
-    "kaggle4": kaggle4.source,
-    "covid3": covid3.source,
-    "mimic_cxr": mimic_cxr.source,
-    "merged": merged.source,
+    "phantom": _told(phantom.source),
+    "kermany": _told(kermany.source),
+    "medmnist": _told(medmnist.source),
+    "nih": _told(nih.source),
+    "kaggle4": _told(kaggle4.source),
+    "covid3": _told(covid3.source),
+    "mimic_cxr": _told(mimic_cxr.source),
+    "merged": _told(merged.source),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,6 @@ import numpy as np
 from cxrjax.errors import did_you_mean
 from cxrjax.types import UserError
 
-FILM_SUFFIXES = (".jpeg", ".jpg", ".png")
 Box = tuple[str, float, float, float, float]
 
 
@@ -75,8 +75,8 @@ class Source(NamedTuple):
         return sum(self.splits.values())
 
 
-def digest(options: Mapping[str, Any], files: Sequence[tuple[str, int]] = ()) -> str:
-    """Hex sha256 over JSON-able options and the sorted (name, bytes) of files."""
+def digest(options: Mapping[str, Any], files: Sequence[tuple[str, tuple[int, int]]] = ()) -> str:
+    """Hex sha256 over JSON-able options and the sorted (name, (bytes, time of change)) of files."""
     text = json.dumps([dict(options), sorted(files)], sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -110,17 +110,16 @@ def existing(root: str, what: str, key: str = "data.root") -> Path:
     """
     if not root:
         raise UserError(f"{key} is empty: give the path of {what}")
-    path = Path(root).expanduser()
-    if path.exists():
+    # os.path's own: for `~nobody`, and for a folder that may not be looked into, pathlib's raise.
+    path = Path(os.path.expanduser(root))
+    if os.path.exists(path):
         return path
-    parent = next(p for p in path.absolute().parents if p.exists())
-    inside = sorted(p.name for p in parent.iterdir())[:8] if parent.is_dir() else []
+    parent = next(p for p in path.absolute().parents if os.path.exists(p))
+    try:
+        inside = sorted(os.listdir(parent))[:8]
+    except OSError:
+        inside = []
     raise UserError(
         f"{key} {str(path)!r} does not exist (expected {what}); "
         f"the nearest folder that does is {str(parent)!r}, with {', '.join(inside) or 'nothing in it'}"
     )
-
-
-def films_in(folder: Path) -> list[Path]:
-    """The film files right in `folder`, unsorted; hidden files (macOS leaves `._name.jpeg` next to films) are none."""
-    return [p for p in folder.glob("*") if p.suffix.lower() in FILM_SUFFIXES and not p.name.startswith(".")]

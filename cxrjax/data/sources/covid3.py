@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits
+from cxrjax.data import folders, splits
 from cxrjax.data.sources import tables
 from cxrjax.data.sources.base import Record, Source, content, digest, existing
 from cxrjax.errors import did_you_mean
@@ -26,7 +27,6 @@ NAMES = {
     "covid19": "COVID-19",
     "covid": "COVID-19",
 }
-PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 # 7:3 into train and test, then 7:3 of train into train and val.
 TEST_SHARE = VAL_SHARE = 0.3
 
@@ -45,31 +45,35 @@ def source(data: Any) -> Source:
     name = str(data.get("manifest", "") or "")
     if not name:
         raise UserError("data.manifest is empty: give the CSV with columns path, label, patient, relative to data.root")
-    inside, outside = root / Path(name).expanduser(), Path(name).expanduser()
+    outside = Path(os.path.expanduser(name))
+    inside = root / outside
     chosen = outside if outside.is_file() and not inside.is_file() else inside
     table = existing(str(chosen), "the CSV with columns path, label, patient", "data.manifest")
-    rows = list(tables.rows(table, ("path", "label", "patient")))
+    has_split = "split" in tables.header(table)
+    rows = list(tables.rows(table, ("path", "label", "patient", *(("split",) if has_split else ()))))
     if not rows:
         raise UserError(f"{table} lists no film")
-    listed = len(rows)
-    rows = _once(table, rows)
-    names = [row["path"].strip() for row in rows]
+    first: dict[str, str] = {}  # by the file that a path leads to
+    pairs = []
+    for row in rows:
+        path = folders.plain(row["path"])
+        pairs.append((first.setdefault(os.path.realpath(root / path), path), _facts(table, row)))
+    films = tables.once(table, pairs)
+    names = list(films)
     paths = [root / name for name in names]
-    findings = [_known(NAMES, row["label"], f"{table}: label of {row['path']}") for row in rows]
+    findings, patients, parts = ([fact[i] for fact in films.values()] for i in range(3))
     labels = np.array([[float(column == finding) for column in COLUMNS] for finding in findings], np.float32)  # (n, 2)
-    patients = [row["patient"].strip() for row in rows]
-    if missing := [path for path in paths if not path.is_file()]:
+    if missing := [name for name, path in zip(names, paths, strict=True) if not path.is_file()]:
         raise UserError(
             f"{table} lists {missing[0]}, which does not exist ({len(missing)} of {len(paths)} are missing)"
+            f"{folders.like_path(root / missing[0])}"
         )
-    if "split" in rows[0]:
-        given = np.array([_known(PARTS, row["split"], f"{table}: split of {row['path']}") for row in rows], object)
-    else:
-        given = np.full(len(rows), "train", object)
+    given = np.array(parts, object)
+    if not has_split:
         for share in ({"test": TEST_SHARE}, {"val": VAL_SHARE}):
             pool = np.flatnonzero(given == "train")
             given[pool] = splits.carve([patients[i] for i in pool], labels[pool], share, seed=int(data.seed))
-    order = sorted(range(len(rows)), key=lambda i: (splits.ORDER.index(given[i]), names[i]))
+    order = sorted(range(len(films)), key=lambda i: (splits.ORDER.index(given[i]), names[i]))
 
     def records() -> Iterator[Record]:
         for i in order:
@@ -77,21 +81,22 @@ def source(data: Any) -> Source:
 
     facts = content([[names[i], str(given[i]), patients[i], findings[i]] for i in order])
     version = f"{table.name}:{content(sorted(zip(names, findings, strict=True)))[:12]}"
-    fingerprint = digest({"facts": facts}, [(names[i], paths[i].stat().st_size) for i in order])
+    fingerprint = digest({"facts": facts}, folders.stamps([names[i] for i in order], [paths[i] for i in order]))
     counts = {name: int((given == name).sum()) for name in splits.ORDER if (given == name).any()}
-    again = listed - len(rows)
+    again = len(rows) - len(films)
     warnings = [f"{table.name} lists {again} films a second time; each counts once"] if again else []
     warnings += _confounded(names, findings)
     return Source("covid3", COLUMNS, version, fingerprint, records, False, counts, tuple(warnings))
 
 
-def _once(table: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows without repeats."""
-    first: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if first.setdefault(row["path"].strip(), row) != row:
-            raise UserError(f"{table} lists {row['path']} twice and differently; expected every film once")
-    return list(first.values())
+def _facts(table: Path, row: dict[str, str]) -> tuple[str, str, str]:
+    """Finding, patient and split; without a column split all is train, to be dealt from."""
+    where = f"of {row['path']}"
+    return (
+        _known(NAMES, row["label"], f"{table}: label {where}"),
+        splits.patient_id(row["patient"]),
+        _known(folders.PARTS, row.get("split", "train"), f"{table}: split {where}"),
+    )
 
 
 def _known(table: dict[str, str], name: str, what: str) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits
+from cxrjax.data import folders, splits
 from cxrjax.data.sources import kermany, tables
-from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing, films_in
-from cxrjax.errors import did_you_mean
+from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing
 from cxrjax.types import UserError
 
 LABEL_VERSION = "kaggle4-1"
 COLUMNS = ("COVID-19", "Pneumonia", "Tuberculosis")
 SPLITS = ("archive", "random_8_2")
-PARTS = ("train", "val", "test")
 # The archive's own spelling of the last folder is TURBERCULOSIS.
 FOLDERS = {
     "COVID19": "COVID-19",
@@ -47,25 +47,27 @@ SERIES = (
 
 
 def source(data: Any) -> Source:
-    """The tree `root/{train,test[,val]}/{COVID19,NORMAL,PNEUMONIA,TURBERCULOSIS or TUBERCULOSIS}`.
+    """The tree `root/{train,test[,val]}/{COVID19,NORMAL,PNEUMONIA,TURBERCULOSIS or TUBERCULOSIS}/` of films.
 
     `data.split`: "archive" keeps the archive's test folder and carves `data.carve.val` of train and val together, by
     patient, into a new val; "random_8_2" pools everything and carves a fifth into test, then `data.carve.val` of the
     rest into val, by patient and class.
 
-    Patients are known by `data.patients_csv`, a CSV with columns path (relative to the CSV) and patient; a
-    `MANIFEST.csv` in the root or next to it is found by itself. They are also known by file names: children's as in
+    Patients are known by `data.patients_csv`, a CSV with columns path (relative to the CSV, the root or the folder
+    above it) and patient; a `MANIFEST.csv` in the root or next to it is found by itself. A path may differ from the
+    film's in `\\`, case, suffix or Unicode form. They are also known by file names: children's as in
     `kermany`, joined with what the CSV says, and COVID-19 films of one stem where the CSV says nothing. Children's
     numbers are read with the germ across the archive's two sides: Kaggle's test has person1_virus, which is not the
     person1_bacteria of train. A patient on both sides of the archive is an error where `data.overlap` is "stop"; "drop"
     leaves such patients' training films out and says how many.
 
     Raises:
-      UserError: no such tree, an unknown or missing class folder, a patient on both sides.
+      UserError: no such tree, an unknown or missing class folder, a patient on both sides, a CSV given or in the root
+        of which most rows are of no film, or that says two things of one.
     """
     root = existing(data.root, "the Kaggle folder with train/COVID19, train/NORMAL, train/PNEUMONIA in it")
     split = choice(data, "split", SPLITS)
-    found = [film for part in PARTS if (root / part).is_dir() for film in _part(root, part)]
+    found, left = folders.by_class(root, FOLDERS, ("train", "test"))  # the archive's tiny val may lack a class
     if missing := {"train", *(("test",) if split == "archive" else ())} - {part for part, _, _ in found}:
         raise UserError(
             f"data.root {str(root)!r} has no folder {' and '.join(sorted(missing))}/ with class folders in it"
@@ -74,9 +76,10 @@ def source(data: Any) -> Source:
     names = [path.relative_to(root).as_posix() for path in paths]
     labels = np.array([[float(name == finding) for name in COLUMNS] for _, finding, _ in found], np.float32)  # (n, 3)
     given = np.array(["test" if split == "archive" and part == "test" else "train" for part, _, _ in found], object)
-    patients = np.array(_patients(root, data, paths, given), object)
+    listed, matched = _listed(root, str(data.get("patients_csv", "") or ""), paths)
+    patients = np.array(_patients(found, given, listed), object)
 
-    warnings = [CONFOUNDED]
+    warnings = [CONFOUNDED, *left, *matched]
     if split == "archive":
         shared = _shared(patients, given, choice(data, "overlap", ("stop", "drop")))
         lost = (given == "train") & np.isin(patients, shared)
@@ -86,6 +89,13 @@ def source(data: Any) -> Source:
                 "left out (data.overlap)"
             )
             given[lost] = "lost"
+            taught = {finding for (_, finding, _), part in zip(found, given, strict=True) if part == "train"}
+            if gone := [name or "Normal" for name in ("", *COLUMNS) if name not in taught]:
+                raise UserError(
+                    f"{len(shared)} patients are on both sides of the archive ({', '.join(shared[:5])}), and without "
+                    f"their films no training film of {' and '.join(gone)} is left; mend the patients, or set "
+                    "data.split='random_8_2'"
+                )
     seed = int(data.seed)
     for share in ({"test": TEST_SHARE} if split == "random_8_2" else {}, {"val": float(data.carve.val)}):
         pool = np.flatnonzero(given == "train")
@@ -97,37 +107,17 @@ def source(data: Any) -> Source:
             yield Record(names[i], str(given[i]), str(patients[i]), labels[i], paths[i])
 
     facts = content([[names[i], str(given[i]), str(patients[i])] for i in order])
-    fingerprint = digest(
-        {"labels": LABEL_VERSION, "facts": facts}, [(names[i], paths[i].stat().st_size) for i in order]
-    )
+    stamps = folders.stamps([names[i] for i in order], [paths[i] for i in order])
+    fingerprint = digest({"labels": LABEL_VERSION, "facts": facts}, stamps)
     counts = {name: int((given == name).sum()) for name in splits.ORDER if (given == name).any()}
     return Source("kaggle4", COLUMNS, LABEL_VERSION, fingerprint, records, False, counts, tuple(warnings))
 
 
-def _part(root: Path, part: str) -> list[tuple[str, str, Path]]:
-    """(part, column or "" for normal, film) of every film; the tiny val of the archive may lack a class."""
-    out = []
-    classes = set()
-    for folder in sorted(p for p in (root / part).iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if folder.name.upper() not in FOLDERS:
-            hint = did_you_mean(folder.name.upper(), FOLDERS)
-            raise UserError(f"{str(folder)!r} is no class of this set: expected {', '.join(FOLDERS)}{hint}")
-        finding = FOLDERS[folder.name.upper()]
-        if films := sorted(films_in(folder)):
-            classes.add(finding)
-            out += [(part, finding, film) for film in films]
-    if lost := {*COLUMNS, ""} - classes if part != "val" else set():
-        names = [next(folder for folder, finding in FOLDERS.items() if finding == name) for name in sorted(lost)]
-        raise UserError(f"{str(root / part)!r} holds no .jpeg, .jpg or .png film of class {', '.join(names)}")
-    return out
-
-
-def _patients(root: Path, data: Any, paths: list[Path], given: np.ndarray) -> list[str]:
-    listed = _listed(root, str(data.get("patients_csv", "") or ""))
-    children = {(m[1].lower(), m[2].lower()) for path, part in zip(paths, given, strict=True)
+def _patients(found: list[tuple[str, str, Path]], given: np.ndarray, listed: list[str]) -> list[str]:
+    children = {(m[1].lower(), m[2].lower()) for (_, _, path), part in zip(found, given, strict=True)
                 if part == "train" and (m := kermany.PNEUMONIA_NAME.match(path.name))}  # fmt: skip
     named = []
-    for path, part in zip(paths, given, strict=True):
+    for (_, finding, path), part, known in zip(found, given, listed, strict=True):
         match = kermany.PNEUMONIA_NAME.match(path.name)
         if match and part == "test" and (match[1].lower(), match[2].lower()) not in children:
             named.append(f"test-{match[1].lower()}")
@@ -136,9 +126,8 @@ def _patients(root: Path, data: Any, paths: list[Path], given: np.ndarray) -> li
         elif match := kermany.NORMAL_NAME.match(path.name):
             named.append(match[1].upper())
         else:
-            guess = FOLDERS[path.parent.name.upper()] == "COVID-19" and path.resolve() not in listed
-            named.append(_series(path) if guess else "")
-    return splits.joined([(listed.get(path.resolve(), ""), who) for path, who in zip(paths, named, strict=True)])
+            named.append(_series(path) if finding == "COVID-19" and not known else "")
+    return splits.joined(list(zip(listed, named, strict=True)))
 
 
 def _series(path: Path) -> str:
@@ -149,18 +138,49 @@ def _series(path: Path) -> str:
     return ""
 
 
-def _listed(root: Path, given: str) -> dict[Path, str]:
-    """Patients by film from a CSV, if there is one."""
+def _listed(root: Path, given: str, paths: list[Path]) -> tuple[list[str], list[str]]:
+    """Each film's patient by a CSV, "" where there is none, and a warning that says how far the CSV reaches."""
     if given:
-        path = existing(given, "a CSV with columns path and patient", "data.patients_csv")
+        table = existing(given, "a CSV with columns path and patient", "data.patients_csv")
     else:
-        path = next((p for p in (root / "MANIFEST.csv", root.parent / "MANIFEST.csv") if p.is_file()), Path())
-        if not path.is_file():
-            return {}
-    base = path.resolve().parent
-    return {
-        base / row["path"]: f"csv {row['patient']}" for row in tables.rows(path, ("path", "patient")) if row["patient"]
-    }
+        table = next((p for p in (root / "MANIFEST.csv", root.parent / "MANIFEST.csv") if p.is_file()), Path())
+        if not table.is_file():
+            return [""] * len(paths), []
+    index: list[dict[str, set[int]]] = []  # films by path in one form after the other
+    for form in folders.FORMS.values():
+        index.append(defaultdict(set))
+        for i, path in enumerate(paths):
+            for name in (os.path.abspath(path), os.path.realpath(path)):
+                index[-1][form(name)].add(i)
+    rows = list(tables.rows(table, ("path", "patient")))
+    facts: list[tuple[int, str, str]] = []
+    lost = []
+    for row in rows:
+        level, films = _match(row["path"], (table.parent, root, root.parent), index)
+        facts += [(level, str(paths[i]), splits.patient_id(row["patient"])) for i in films]
+        lost += [] if films else [row["path"]]
+    # The nearest form decides: where a.png and a.jpg are two films, a row on a.png is not of a.jpg.
+    who: dict[str, str] = {}
+    for level in range(len(index)):
+        who = tables.once(table, (fact[1:] for fact in facts if fact[0] == level)) | who
+    found = len(rows) - len(lost)
+    said = f"{table.name}: {found:,} of its {len(rows):,} rows are of films here, {len(who):,} of {len(paths):,} films"
+    if 2 * found < max(1, min(len(rows), len(paths))) and (given or table.parent == root):
+        raise UserError(
+            f"{table} is to tell the patients and fits the films badly ({said}; of none are "
+            f"{', '.join(map(repr, lost[:3]))}); give paths relative to it or to {str(root)!r}, or take the file away"
+        )
+    return [f"csv {name}" if (name := who.get(str(path), "")) else "" for path in paths], [said]
+
+
+def _match(name: str, bases: tuple[Path, ...], index: list[dict[str, set[int]]]) -> tuple[int, set[int]]:
+    """The form in which a row's path is that of a film, and the films."""
+    places = [os.path.join(base, folders.plain(name)) for base in bases]
+    ways = [way for place in places for way in (os.path.abspath(place), os.path.realpath(place))]
+    for level, form in enumerate(folders.FORMS.values()):
+        if films := set().union(*(index[level].get(form(way), ()) for way in ways)):
+            return level, films
+    return 0, set()
 
 
 def _shared(patients: np.ndarray, given: np.ndarray, overlap: str) -> list[str]:

@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits
-from cxrjax.data.sources.base import Record, Source, digest, existing, films_in
+from cxrjax.data import folders, splits
+from cxrjax.data.sources.base import Record, Source, digest, existing
 from cxrjax.types import UserError
 
 LABEL_VERSION = "kermany-2018-v2"
 COLUMNS = ("Pneumonia", "Bacteria", "Virus")
-PARTS = ("train", "val", "test")
-CLASSES = ("NORMAL", "PNEUMONIA")
+CLASSES = {"NORMAL": "", "PNEUMONIA": "Pneumonia"}
 PNEUMONIA_NAME = re.compile(r"(person\d+)_(bacteria|virus)_", re.IGNORECASE)
 NORMAL_NAME = re.compile(r"((?:NORMAL2-)?IM-\d+)-", re.IGNORECASE)
 
 
 def source(data: Any) -> Source:
-    """The tree `root/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`; `test` may be missing.
+    """The tree `root/{train,val,test}/{NORMAL,PNEUMONIA}/` of films; `test` may be missing, `val` be called `valid`.
 
     The official `val` has 16 films, too few to choose by, so it is merged into `train` before new splits are carved
     by patient: `data.carve.val` always, `data.carve.test` only where the tree has no `test`. With `data.official_val`
@@ -33,19 +32,19 @@ def source(data: Any) -> Source:
     from 1 again, so there they get a prefix.
 
     Raises:
-      UserError: no such tree, or a class folder with no films.
+      UserError: no such tree, a class folder with no films, or another one with some.
     """
     root = existing(data.root, "the Kaggle folder chest_xray with train/NORMAL and train/PNEUMONIA in it")
-    if not (root / "train").is_dir():
+    found, warnings = folders.by_class(root, CLASSES, splits.ORDER)
+    parts = [part for part, _, _ in found]
+    if "train" not in parts:
         inner = root / "chest_xray"
         hint = f"; did you mean {str(inner)!r}?" if (inner / "train").is_dir() else ""
         raise UserError(f"data.root {str(root)!r} has no folder train/ with NORMAL and PNEUMONIA in it{hint}")
-    found = [film for part in PARTS if (root / part).is_dir() for film in _part(root, part)]
-    parts = [part for part, _ in found]
-    paths = [path for _, path in found]
+    paths = [path for _, _, path in found]
     names = [path.relative_to(root).as_posix() for path in paths]
-    patients = [_patient(part, path) for part, path in found]
-    labels = np.stack([_labels(path) for path in paths])  # (n, 3)
+    patients = [_patient(part, path) for part, _, path in found]
+    labels = np.stack([_labels(finding, path) for _, finding, path in found])  # (n, 3)
 
     official_val = bool(data.get("official_val", False))
     given = np.array([part if part == "test" or official_val else "train" for part in parts], dtype=object)
@@ -59,22 +58,9 @@ def source(data: Any) -> Source:
             yield Record(names[i], str(given[i]), patients[i], labels[i], paths[i])
 
     options = {"fractions": fractions, "seed": int(data.seed), "official_val": official_val, "labels": LABEL_VERSION}
-    files = [(name, path.stat().st_size) for name, path in zip(names, paths, strict=True)]
+    fingerprint = digest(options, folders.stamps(names, paths))
     counts = {name: int((given == name).sum()) for name in splits.ORDER if name in given}
-    return Source("kermany", COLUMNS, LABEL_VERSION, digest(options, files), records, False, counts)
-
-
-def _part(root: Path, part: str) -> list[tuple[str, Path]]:
-    out = []
-    for name in CLASSES:
-        folder = root / part / name
-        films = sorted(films_in(folder))
-        if not films:
-            raise UserError(
-                f"{str(folder)!r} holds no .jpeg, .jpg or .png film; the Kaggle tree has some in every class"
-            )
-        out += [(part, path) for path in films]
-    return out
+    return Source("kermany", COLUMNS, LABEL_VERSION, fingerprint, records, False, counts, tuple(warnings))
 
 
 def _patient(part: str, path: Path) -> str:
@@ -85,8 +71,8 @@ def _patient(part: str, path: Path) -> str:
     return match[1].upper() if match else ""
 
 
-def _labels(path: Path) -> np.ndarray:
-    if path.parent.name == "NORMAL":
+def _labels(finding: str, path: Path) -> np.ndarray:
+    if not finding:
         return np.zeros(3, np.float32)
     match = PNEUMONIA_NAME.match(path.name)
     if match is None:  # a pneumonia of unknown germ

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -35,7 +36,11 @@ def source(data: Any) -> Source:
     flavor = str(data.get("flavor", "pneumoniamnist"))
     if flavor not in COLUMNS:
         raise UserError(f"data.flavor is {flavor!r}: expected one of {', '.join(COLUMNS)}")
-    path = existing(data.root, f"the file {flavor}.npz") if data.root else _download(flavor, Path(data.cache))
+    path = (
+        existing(data.root, f"the file {flavor}.npz")
+        if data.root
+        else _download(flavor, Path(os.path.expanduser(data.cache)))
+    )
     labels, given = _labels(path, len(COLUMNS[flavor]))
     sizes = {part: int((given == part).sum()) for part in splits.ORDER if part in given}
     names = np.array([f"{part}-{i:06d}" for part in splits.ORDER for i in range(int((given == part).sum()))])
@@ -75,6 +80,11 @@ def _labels(path: Path, k: int) -> tuple[np.ndarray, np.ndarray]:
             raise UserError(
                 f"{path}: {part}_labels has shape {values.shape}; expected (n, {k}) (does data.flavor fit the file?)"
             )
+        if others := sorted({*np.unique(values).tolist()} - {0, 1}):
+            raise UserError(
+                f"{path}: {part}_labels holds {', '.join(map(str, others[:12]))} besides 0 and 1; expected absent (0) "
+                "or present (1) in each column (does data.flavor fit the file?)"
+            )
     given = np.array([part for part, values in arrays.items() for _ in values], dtype=object)
     return np.concatenate(list(arrays.values())).astype(np.float32), given
 
@@ -94,7 +104,7 @@ def _download(flavor: str, cache: Path) -> Path:
     import tensorflow_datasets as tfds
 
     url = URL.format(flavor=flavor)
-    folder = cache.expanduser() / "downloads"
+    folder = cache / "downloads"
     try:
         path = Path(tfds.download.DownloadManager(download_dir=folder, dataset_name=flavor).download(url))
     except Exception as error:  # requests, urllib3 and tfds each raise their own kinds

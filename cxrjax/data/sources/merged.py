@@ -46,7 +46,7 @@ def source(data: Any) -> Source:
         for split in counts:
             for name, record in ((name, record) for name, part in found.items() for record in part):
                 if record.split == split:
-                    patient = record.patient if name == "mimic" else f"nih{record.patient}"
+                    patient = f"nih{record.patient}" if name == "nih" and record.patient else record.patient
                     yield record._replace(key=f"{name}/{record.key}", patient=patient)
 
     warnings = tuple(f"{name}: {warning}" for name, part in both.items() for warning in part.warnings)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.data import splits
+from cxrjax.data import folders, splits
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import tables
 from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing
@@ -69,8 +69,8 @@ def read(root: Path, data: Any, limit: int, carve: Mapping[str, float] | None) -
         warnings.append(f"data.limit asks for {limit:,} films and only {len(chosen):,} studies have one")
     if missing := [path for path in paths if not path.is_file()]:
         raise UserError(
-            f"{missing[0]} does not exist ({len(missing):,} of {len(paths):,} films are missing); add them, or set "
-            "data.present_only=True to use a sample of the set"
+            f"{missing[0]} does not exist ({len(missing):,} of {len(paths):,} films are missing)"
+            + (folders.like_path(missing[0]) or "; add them, or set data.present_only=True to use a sample of the set")
         )
     if not chosen:
         raise UserError(f"no frontal film with labels is listed under {str(root)!r} and here")
@@ -90,7 +90,8 @@ def read(root: Path, data: Any, limit: int, carve: Mapping[str, float] | None) -
 
     facts = content([[names[i], str(given[i])] for i in order], labels[order])
     version = f"mimic-cxr-jpg-2.0.0-{labeler}-{uncertain}"
-    fingerprint = digest({"labels": version, "facts": facts}, [(names[i], paths[i].stat().st_size) for i in order])
+    stamps = folders.stamps([names[i] for i in order], [paths[i] for i in order])
+    fingerprint = digest({"labels": version, "facts": facts}, stamps)
     counts = {name: int((given == name).sum()) for name in splits.ORDER if (given == name).any()}
     return Source("mimic_cxr", CHESTXRAY14, version, fingerprint, records, False, counts, tuple(warnings))
 
@@ -114,12 +115,14 @@ def _films(root: Path, data: Any, table: Mapping, seed: int) -> list[tuple[str, 
 
     by_study: dict[tuple[str, str], list[str]] = defaultdict(list)
     present_only = bool(data.get("present_only", False))
-    for row in tables.rows(_table(root, "metadata"), ("dicom_id", "ViewPosition", *KEYS)):
-        key = (row["subject_id"], row["study_id"])
-        if row["ViewPosition"].strip().upper() not in FRONTAL or key not in table:
-            continue
-        if not present_only or _path(root, *key, row["dicom_id"]).is_file():
-            by_study[key].append(row["dicom_id"])
+    path = _table(root, "metadata")
+    rows = tables.rows(path, ("dicom_id", "ViewPosition", *KEYS))
+    listed = tables.once(
+        path, ((row["dicom_id"].strip(), (_key(row), row["ViewPosition"].strip().upper())) for row in rows)
+    )
+    for dicom, (key, view) in listed.items():
+        if view in FRONTAL and key in table and (not present_only or _path(root, *key, dicom).is_file()):
+            by_study[key].append(dicom)
     chosen = [(*key, min(films, key=lambda film: draw(*key, film))) for key, films in by_study.items()]
     return sorted(chosen, key=lambda film: draw(film[0], film[1]))
 
@@ -127,7 +130,7 @@ def _films(root: Path, data: Any, table: Mapping, seed: int) -> list[tuple[str, 
 def _labels(path: Path, uncertain: float) -> dict[tuple[str, str], np.ndarray]:
     """(14,) float32 by study."""
     values = {"1": 1.0, "0": 0.0, "-1": uncertain}
-    out = {}
+    out: dict[tuple[str, str], np.ndarray] = {}
     for row in tables.rows(path, (*KEYS, "No Finding", *MAPPED)):
         cells = {name: text.strip().removesuffix(".0") for name, text in row.items() if name not in KEYS}
         blank = 0.0 if any(cells.values()) else np.nan  # No Finding counts as a mention
@@ -136,13 +139,19 @@ def _labels(path: Path, uncertain: float) -> dict[tuple[str, str], np.ndarray]:
             if cells[theirs] not in ("", *values):
                 raise UserError(f"{path}: study {row['study_id']} has {row[theirs]!r} in {theirs}; expected 1, 0 or -1")
             labels[CHESTXRAY14.index(ours)] = values.get(cells[theirs], blank)
-        out[row["subject_id"], row["study_id"]] = labels
+        if not np.array_equal(out.setdefault(_key(row), labels), labels, equal_nan=True):
+            raise UserError(f"{path} lists study {row['study_id']} twice and differently; expected it once")
     return out
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, str]:
+    return splits.patient_id(row["subject_id"]), splits.patient_id(row["study_id"])
 
 
 def _official(root: Path, films: list[tuple[str, str, str]]) -> np.ndarray:
     path = _table(root, "split")
-    split = {row["dicom_id"]: row["split"].strip() for row in tables.rows(path, ("dicom_id", "split"))}
+    rows = tables.rows(path, ("dicom_id", "split"))
+    split = tables.once(path, ((row["dicom_id"].strip(), row["split"].strip()) for row in rows))
     for _, _, film in films:
         if split.get(film) not in OFFICIAL:
             raise UserError(f"{path}: film {film} is in split {split.get(film)!r}; expected {', '.join(OFFICIAL)}")

@@ -80,7 +80,8 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     """Refuses before any training films that could not be scored; returns what a reader has to know.
 
     Raises:
-      UserError: an unknown class, no part to report on, or too few patients for the folds.
+      UserError: an unknown class, no part to report on or no known label in it, too few patients for the folds, or
+        training films that the floor cannot learn from.
     """
     classes = tuple(config.data.classes)
     for part in films.splits:
@@ -95,8 +96,8 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
             )
     notes = [config.study.caution] if config.study.caution else []
     folds = config[config.study.systems[0][0]].folds
+    _check_labels(config, films, folds)
     if folds > 1:
-        members.folds_of(config, films, folds)
         notes.append(
             f"Every figure is of {folds} patient-grouped folds: a film is scored by a network that saw no film of its "
             "patient."
@@ -106,6 +107,21 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
             raise UserError("the films have no test and no validation part to report on; set folds, or data.carve")
         notes.append("There is no test part: figures are of the validation part, which phases may have selected by.")
     return notes
+
+
+def _check_labels(config: Any, films: data.Prepared, folds: int) -> None:
+    """Raises UserError where labels alone tell that the floor or the report will find nothing to go by."""
+    classes, table = tuple(config.data.classes), films.table("train")
+    label = data.labels.select(table["labels"], films.columns, classes)
+    number = members.folds_of(config, films, folds) if folds > 1 else np.zeros(len(label), int)
+    for fold in range(folds) if folds > 1 else (-1,):
+        rest = number != fold
+        floor.check(label[rest], tuple(config.study.penalties), table["patient"][rest])
+    part = "train" if folds > 1 else films.held_out
+    if films.splits.get(part):
+        unknown = np.isnan(data.labels.select(films.table(part)["labels"], films.columns, classes))
+        if (unknown.any(axis=1) if exclusive(config) else unknown.all(axis=1)).all():
+            raise UserError(f"no film of the {part} part has a known label of {', '.join(classes)}: nothing to report")
 
 
 def mean_of(found: list[Arrays]) -> Arrays:

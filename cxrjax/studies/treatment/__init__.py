@@ -4,4 +4,4 @@ from cxrjax.studies.study import Study
 from cxrjax.studies.treatment import anomaly, study
 
 PROGRESS = Study(study.check, study.check_films, study.run)
-ANOMALY = Study(anomaly.check, anomaly.check_films, anomaly.run)
+ANOMALY = Study(anomaly.check, anomaly.check_films, anomaly.run, by_boxes=True)
