@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -77,4 +79,10 @@ def test_no_film_is_read_and_phases_of_other_runs_are_not_asked(tmp_path, monkey
     monkeypatch.setattr(pipeline.builder.Images, "__getitem__", lambda self, i: pytest.fail("a film was read"))
     films = _films(tmp_path, **GOOD)
     phases.check_films(_config(), films, 1)
-    phases.check_films(_config(only="Pneumothorax", from_run="elsewhere"), films, 1)
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"finished": True, "config": {}, "data": {"fingerprint": "f00d"}})
+    )
+    taken = _config(only="Pneumothorax", from_run=str(tmp_path))
+    phases.check_films(taken, dataclasses.replace(films, fingerprint="f00d"), 1)
+    with pytest.raises(UserError, match=r"second: .*its films or their parts are others \(fingerprint f00d there"):
+        phases.check_films(taken, films, 1)

@@ -24,6 +24,13 @@ from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.types import Batch, Results, State, UserError
 
+# Keys of a phase that say how it is trained, and not how its network is fed or read.
+TRAINED_BY = frozenset((
+    "optim", "optim_d", "steps", "batch", "eval_batch", "log_every", "eval_every", "save_every", "only", "carry",
+    "carry_opt", "augment", "balance", "weights", "weights_head", "weights_classes", "optim_from", "from_run", "given",
+    "class_weight", "label_smoothing", "focal_gamma", "warp", "optical_limit", "noise", "blur", "classifier",
+    "perceptual", "adversarial", "kl", "adversarial_from",
+))  # fmt: skip
 # The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
 ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
 BATCH = 16
@@ -65,6 +72,11 @@ class Run(NamedTuple):
     def classes(self) -> tuple[str, ...]:
         """The classes of its films."""
         return tuple(self.config.data.classes)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json: command, versions, choices, and what its films were."""
+        return json.loads((self.workdir / "manifest.json").read_text())
 
     @property
     def results(self) -> Results:
@@ -266,24 +278,44 @@ def load(workdir: Path | str, mesh: Mesh | None = None) -> Run:
 def check_same(workdir: str, phase: str, config: Any) -> None:
     """Refuses a phase of a finished run that is not the one that this run's config asks for.
 
+    Compared is every key that decides how its network is fed or read; how long it was trained, and by what, is not.
+
     Raises:
-      UserError: the run has no such phase, or its films, classes, task or network differ; names what differs.
+      UserError: the run has no such phase, or one of these keys differs; names it with both values.
     """
     run = load(workdir)
     if phase not in run.config.phases:
         raise UserError(f"from_run = {workdir}: it has no phase {phase!r}{did_you_mean(phase, run.config.phases)}")
-    ours, theirs = config[phase], run.config[phase]
+    ours, theirs = _read_by(config[phase]), _read_by(run.config[phase])
     for name, a, b in (
         ("data.name", config.data.name, run.config.data.name),
         ("data.size", config.data.size, run.config.data.size),
         ("data.classes", tuple(config.data.classes), run.classes),
-        ("task", ours.task, theirs.task),
-        ("net", ours.net.to_dict(), theirs.net.to_dict()),
-        *(
-            (key, ours[key], theirs.get(key))
-            for key in ("prediction", "schedule", "t_max", "noise", "time")
-            if key in ours
-        ),
+        ("data.enh", config.data.enh, run.config.data.enh),
+        ("data.enh_options", dict(config.data.enh_options), dict(run.config.data.enh_options)),
+        *((key, ours[key], theirs.get(key)) for key in ours),
     ):
         if a != b:
             raise UserError(f"from_run = {workdir}: {name} is {b!r} there and {a!r} here; the phase cannot be taken")
+
+
+def _read_by(phase: Any) -> dict[str, Any]:
+    """The keys of a phase that decide how its network is fed or read, those of phases inside it too."""
+    # A diffusion's noise is what it samples with; a classifier's is an augmentation.
+    left_out = TRAINED_BY - {"noise"} if phase.get("task") in arms.DIFFUSIONS else TRAINED_BY
+    kept = {key: value for key, value in phase.items() if key not in left_out}
+    return {key: _read_by(value) if isinstance(value, ConfigDict) else value for key, value in kept.items()}
+
+
+def check_films(workdir: str, fingerprint: str) -> None:
+    """Refuses a phase of a finished run of other films.
+
+    Raises:
+      UserError: the films, or their parts, are others: those held out here may have been trained on there.
+    """
+    found = load(workdir).manifest["data"]["fingerprint"]
+    if found != fingerprint:
+        raise UserError(
+            f"from_run = {workdir}: its films or their parts are others (fingerprint {found[:12]} there, "
+            f"{fingerprint[:12]} here), so that films held out here may have been trained on there; give a run of these"
+        )

@@ -100,21 +100,35 @@ def check_rank(n: int, d: int, what: str) -> None:
         )
 
 
-def floor(features: ArrayLike, halvings: int = 20, seed: int = 0) -> float:
+def floor(features: ArrayLike, halvings: int = 20, seed: int = 0, groups: ArrayLike | None = None) -> float:
     """What `distance` gives on average for two independent sets of n films of one source.
 
     It is the mean distance of random halves, halved: halves hold n / 2 films and the bias falls as 1/n.
 
     Args:
       features: (n, d) of the real films, n >= 4.
-      halvings: random halvings; each leaves out one film where n is odd.
+      halvings: random halvings; each leaves out one film or patient where their number is odd.
       seed: of the halvings.
+      groups: (n,) patient of each film: patients are halved, since films of one patient in both halves would bring
+        them nearer than films of other patients can come.
+
+    Raises:
+      UserError: fewer than two patients a half, or features as in `distance`.
     """
     features = _checked(features)
-    half = len(features) // 2
-    rng = np.random.default_rng(seed)
-    orders = (rng.permutation(len(features)) for _ in range(halvings))
-    return float(np.mean([distance(features[o[:half]], features[o[half : 2 * half]]) for o in orders])) / 2
+    names = np.arange(len(features)) if groups is None else np.asarray(groups)
+    if names.shape != (len(features),):
+        raise UserError(f"groups of shape {names.shape}; expected the patient of each of {len(features)} films")
+    of_patient = np.unique(names, return_inverse=True)[1]
+    count = int(of_patient.max()) + 1
+    if count < 4:
+        raise UserError(f"frechet: {count} films or patients to halve; expected 4 or more")
+    half, rng = count // 2, np.random.default_rng(seed)
+    found = []
+    for _ in range(halvings):
+        place = np.argsort(rng.permutation(count))[of_patient]  # of each film's patient in a random order
+        found.append(distance(features[place < half], features[(half <= place) & (place < 2 * half)]))
+    return float(np.mean(found)) / 2
 
 
 def to_infinity(real: ArrayLike, made: ArrayLike, points: int = 10, repeats: int = 10, seed: int = 0) -> float:

@@ -44,7 +44,7 @@ class Bound(NamedTuple):
 
 
 def bind(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
-    """Every phase of a run that trains.
+    """Every phase of a run that trains, or whose states are taken from a finished run.
 
     Raises:
       UserError: a phase that would see no film.
@@ -52,13 +52,14 @@ def bind(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
     out = {}
     for i, name in enumerate(config.phases):
         phase, later = config[name], config.phases[i + 1 :]
-        if phase.get("run", "") or phase.get("from_run", ""):
+        if phase.get("run", ""):
             continue
         try:
             out[name] = Bound(
                 name, phase, tuple(config.data.classes), members.field_of(config, name),
                 members.example_of(config, name, devices), tuple(members.of(config, films, name)),
-                members.kept(config, films, "val", name) if films.splits.get("val") else None,
+                None if phase.get("from_run", "") or not films.splits.get("val")
+                else members.kept(config, films, "val", name),
                 any(config[other].get("carry", "") == name for other in later), config.seed,
             )  # fmt: skip
         except UserError as error:

@@ -77,7 +77,8 @@ def kept(config: Any, films: data.Prepared, split: str, phase: str) -> np.ndarra
 
 def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     """A phase's members: `folds` patient-grouped, stratified folds of the train part, or `seeds` trainings on all."""
-    keep = kept(config, films, "train", phase)
+    # What is taken from a finished run sees no films to train on.
+    keep = None if config[phase].get("from_run", "") else kept(config, films, "train", phase)
     folds = config[phase].get("folds", 0)
     if folds < 2:
         return [Member(name, phase, i, keep, None) for i, name in enumerate(member_names(config, phase))]

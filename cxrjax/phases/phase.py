@@ -71,6 +71,9 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> None:
     """
     for name, phase in bind(config, films, devices).items():
         try:
+            if phase.config.get("from_run", ""):
+                finished.check_films(phase.config.from_run, films.fingerprint)
+                continue
             if tuple(phase.config.get("class_weight", ())) == ("balanced",):
                 _balanced(phase, films)
             if phase.config.task == "grid":
@@ -164,12 +167,14 @@ def run(context: Context, name: str, after: Callable[[Context, Member], None]) -
     if config.get("run", ""):
         context.log.say(f"{name}: taken from {config.run}")
         return
+    phase = context.phases[name]
     if config.get("from_run", ""):
         other = finished.load(config.from_run, context.mesh)
-        context.states[name] = other.state(name)
-        context.log.say(f"{name}: taken from {other.workdir}")
+        for member in phase.members:
+            context.states[member.name] = other.state(member.name)
+            context.log.say(f"{member.name}: taken from {other.workdir}")
+            after(context, member)
         return
-    phase = context.phases[name]
     if config.task == "grid":
         context.found[name] = grid.train(context, phase)
         return

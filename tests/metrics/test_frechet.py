@@ -273,3 +273,23 @@ def test_refusals():
     ):
         with pytest.raises(UserError, match=message):
             call()
+
+
+def test_floor_halves_patients_so_that_a_perfect_generator_scores_it():
+    """Four films a patient, as like as siblings: halves that share patients would be too near."""
+    rng = np.random.default_rng(21)
+
+    def films(patients: int, each: int = 4) -> np.ndarray:
+        return np.repeat(normal(rng, patients, 6), each, axis=0) + 0.5 * normal(rng, patients * each, 6)
+
+    names = np.repeat(np.arange(100), 4)
+    sets = [films(100) for _ in range(12)]
+    perfect = np.mean([frechet.distance(x, films(100)) for x in sets])
+    by_patient = np.mean([frechet.floor(x, groups=names) for x in sets])
+    by_film = np.mean([frechet.floor(x) for x in sets])
+    assert 0.8 < perfect / by_patient < 1.2
+    assert perfect / by_film > 1.5
+    with pytest.raises(UserError, match="3 films or patients"):
+        frechet.floor(films(3), groups=np.repeat(np.arange(3), 4))
+    with pytest.raises(UserError, match=r"groups of shape \(2,\)"):
+        frechet.floor(films(3), groups=np.arange(2))

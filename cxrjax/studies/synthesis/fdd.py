@@ -68,7 +68,7 @@ def by_class(
                 f"{name}: {n} films are fewer than twice the {d} features of layer {layer}; no distance given."
             )
             continue
-        floor = frechet.floor(own, seed=seed)
+        floor = frechet.floor(own, seed=seed, groups=patients)
         entry: Results = {"floor": _value(floor, n)}
         for model, films in made.items():
             theirs = films.of(layer, i)
