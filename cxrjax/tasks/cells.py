@@ -6,7 +6,7 @@ One compiled step then serves every such cell of a grid, one after the other (`a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +26,6 @@ CELLS = State(step=None, params=0, stats=0, opt=0, ema=0, frozen=0, evals=0)  # 
 # For `mesh.state_shardings`: cells over devices.
 SHARD_RULES = ((r"^(params|stats|opt|ema|frozen|evals)/", 0),)
 FIGURES = ("loss", "auroc", "accuracy")
-Fill = Callable[[State], State]
 
 
 class Cell(NamedTuple):

@@ -83,7 +83,7 @@ def test_conv_head_of_the_fully_convolutional_densenet() -> None:
 
 
 def test_unet_at_256_px() -> None:
-    assert _count(_shapes("unet", 256, 1, **models.unet_options(256))) == 131_649_793
+    assert _count(_shapes("unet", 256, 1, mults=(1, 1, 2, 2, 4, 4), attention=(32, 16, 8))) == 131_649_793
     assert _count(_shapes("unet", 256, 1, attention=(16, 8))) == 130_331_393
 
 
