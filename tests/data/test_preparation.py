@@ -8,13 +8,15 @@ import os
 import signal
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cxrjax.data import builder, pipeline
+from cxrjax.data import Prepared, builder, pipeline
 from cxrjax.data.preparation import materialize, prepare
 from cxrjax.types import UserError
 
@@ -213,3 +215,12 @@ def test_warnings_of_the_source_and_unknown_columns_are_kept(fake, tmp_path):
     assert data.boxes("train") == {}
     with pytest.raises(UserError, match="no split"):
         data.boxes("test")
+
+
+@pytest.mark.parametrize(
+    ("splits", "part"),
+    [({"train": 9, "val": 3, "test": 3}, "test"), ({"train": 9, "val": 3}, "val"), ({"val": 3, "test": 0}, "val")],
+)
+def test_the_held_out_part_is_the_test_part_where_there_is_one(splits, part):
+    films: Any = SimpleNamespace(splits=splits)
+    assert Prepared.held_out.fget(films) == part
