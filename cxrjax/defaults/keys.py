@@ -11,13 +11,15 @@ def section(values: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
     """`values` with `changes`: of a nested section only the keys named, but a network (`net`) as a whole.
 
     Raises:
-      KeyError: a key that `values` lacks.
+      KeyError: a key that `values` lacks, also in a nested section; one that is empty takes any.
     """
     out = ConfigDict(values)
     for key, value in changes.items():
         if key not in out:
             raise KeyError(f"{key!r} is none of {', '.join(out)}")
         if key != "net" and isinstance(value, dict | ConfigDict) and isinstance(out[key], ConfigDict):
+            if out[key] and (new := set(value) - set(out[key])):
+                raise KeyError(f"{key}.{min(new)} is none of {', '.join(out[key])}")
             out[key].update(value)
         else:
             with out.ignore_type():

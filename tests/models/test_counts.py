@@ -71,6 +71,10 @@ def test_classifiers_at_their_own_size(
     assert _count(_shapes(name, size, channels, **options)) == expected
 
 
+def test_the_convolutions_of_vgg16() -> None:
+    assert _count(_shapes("vgg16", 299, 1, num_classes=3)["backbone"]) == 14_713_536
+
+
 @pytest.mark.parametrize("name", sorted(name for name in models.PRESETS if name.endswith("_tiny")))
 def test_tiny_members_are_small(name: str) -> None:
     assert _count(_shapes(name, 64, 1, num_classes=14)) < 1_000_000
