@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def section(values: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
-    """`values` with `changes`: of a nested section only the keys named, but a network (`net`) as a whole.
+    """`values` with `changes`: of a nested section only the keys named.
 
     Raises:
       KeyError: a key that `values` lacks, also in a nested section; one that is empty takes any.
@@ -17,7 +17,7 @@ def section(values: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
     for key, value in changes.items():
         if key not in out:
             raise KeyError(f"{key!r} is none of {', '.join(out)}")
-        if key != "net" and isinstance(value, dict | ConfigDict) and isinstance(out[key], ConfigDict):
+        if isinstance(value, dict | ConfigDict) and isinstance(out[key], ConfigDict):
             if out[key] and (new := set(value) - set(out[key])):
                 raise KeyError(f"{key}.{min(new)} is none of {', '.join(out[key])}")
             out[key].update(value)

@@ -20,10 +20,6 @@ def test_a_change_is_of_known_keys_and_a_nested_one_leaves_its_neighbors():
     with pytest.raises(KeyError, match="blurr"):
         defaults.treatment(guidance={"blurr": 1.0})
     assert defaults.treatment(arms={"odd": {"mode": "uniform"}}).arms.odd.mode == "uniform"
-    net = {"name": "resnet_tiny", "widths": (4, 8)}
-    phase = defaults.classify(net, defaults.optim("sgd", 0.1), 3, 4, net={"name": "vgg_tiny"}, focal_gamma=1)
-    assert phase.net.to_dict() == {"name": "vgg_tiny"}  # another network, not this one with another name
-    assert phase.focal_gamma == 1
 
 
 def test_a_grid_begins_at_chance():
