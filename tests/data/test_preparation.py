@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cxrjax.data import Prepared, builder, pipeline
+from cxrjax.data import Prepared, pipeline
 from cxrjax.data.preparation import materialize, prepare
 from cxrjax.types import UserError
 
@@ -163,12 +164,12 @@ def test_damaged_or_unwritable_folders_are_told(fake, tmp_path):
 
 
 def test_full_disk_is_told_with_the_space_needed(fake, tmp_path, monkeypatch):
-    def full(self):
+    def full(self, split_examples):
         raise RuntimeError("write() failed: No space left on device; writing films-train.array_record")
 
-    monkeypatch.setattr(builder.Films, "download_and_prepare", full)
+    monkeypatch.setattr(tfds.core.SequentialWriter, "add_examples", full)
     films = [film._replace(film=np.zeros((500, 500), np.uint8)) for film in fake.records({"train": 4})]
-    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 2 MB"):
+    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 1 MB"):
         materialize(fake.source(films), tmp_path, size=500, limit=0.0)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
