@@ -12,7 +12,7 @@ from cxrjax.infer import arms
 from cxrjax.studies.treatment import solvers, study
 from cxrjax.types import UserError
 
-PATH = Path(__file__).resolve().parents[3] / "configs" / "ddpm_cam.py"
+PATH = Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"
 
 
 def config(**arm: Any) -> Any:

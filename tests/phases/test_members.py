@@ -58,9 +58,8 @@ def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(loop, "fit", lambda task, phase, **rest: given.update(rest))
     log: Any = SimpleNamespace(say=lambda message: None)
     context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
-    config = tiny.config[phase]
-    task = TASKS[config.task](config, ("Normal", "Pneumonia"))
-    phase_module.train(context, members.of(tiny.config, tiny.films, phase)[0], config, task)
+    bound = context.phases[phase]
+    phase_module.train(context, bound, bound.members[0], TASKS[bound.config.task](bound.config, bound.classes))
     return given
 
 
