@@ -11,6 +11,7 @@ each other by `--config.study.baseline_run`.
 """
 
 from cxrjax import defaults
+from cxrjax.defaults import generators
 
 VARIANTS = ("smoke", "long", "nih", "paper")
 NEEDS_ROOT = ("nih",)
@@ -29,7 +30,7 @@ CHOICES = {
 
 def get_config(variant="default"):
     net = {"name": "cdcgan", "size": 64, "features": 24}
-    c = defaults.synthesis(
+    c = generators.default(
         defaults.gan(net, 2e-4, 2000, 16, latent=32, ratio=1, mismatched=True, ema=0.99, loss="cross_entropy")
     )
     c.study.arms = ()  # the last table is the proposed generator's
@@ -39,22 +40,22 @@ def get_config(variant="default"):
 
 
 def _smoke(c):
-    defaults.synthesis_smoke(c)
+    generators.smoke(c)
     c.gan.net.update({"size": 32, "features": 8})
     c.study.arms = ()
 
 
 def _long(c):
-    defaults.synthesis_of_eight(c)
+    generators.eight(c)
     c.gan.steps = 6_000
 
 
 def _nih(c):
-    defaults.synthesis_of_nih(c)
+    generators.nih(c)
     c.gan.update({"steps": 4_000, "augment": ("flip",)})
 
 
 def _paper(c):
-    defaults.synthesis_of_paper(c)
+    generators.paper(c)
     c.gan.net.update({"size": 256, "features": 32, "dtype": "bfloat16"})
     c.gan.ratio = 1

@@ -15,6 +15,7 @@ Expected: on phantoms a classifier of real films finds the finding asked for wit
 """
 
 from cxrjax import defaults
+from cxrjax.defaults import generators
 
 VARIANTS = ("smoke", "long", "nih", "paper", "paper_all_images", "paper_phantom")
 NEEDS_ROOT = ("nih",)
@@ -42,7 +43,7 @@ SMALL = {"name": "cgan", "sizes": (16, 32, 64), "features": 24, "d_features": 16
 
 def get_config(variant="default"):
     # Fewer discriminator updates and higher rates than the paper: minutes hold a hundredth of its batches.
-    c = defaults.synthesis(
+    c = generators.default(
         defaults.gan(SMALL, 1e-3, 2000, 16, latent=32, ratio=2, mismatched=True, tau_every=180, ema=0.99)
     )
     c.gan.optim_d.lr = 3e-4
@@ -52,23 +53,23 @@ def get_config(variant="default"):
 
 
 def _smoke(c):
-    defaults.synthesis_smoke(c)
+    generators.smoke(c)
     c.gan.net.update({"sizes": (8, 16, 32), "features": 8, "d_features": 4})
     c.gan.tau_every = 2
 
 
 def _long(c):
-    defaults.synthesis_of_eight(c)
+    generators.eight(c)
     c.gan.update({"steps": 6_000, "tau_every": 500})
 
 
 def _nih(c):
-    defaults.synthesis_of_nih(c)
+    generators.nih(c)
     c.gan.update({"steps": 4_000, "tau_every": 300, "augment": ("flip",)})
 
 
 def _paper(c):
-    defaults.synthesis_of_paper(c)
+    generators.paper(c)
     c.gan.net.update({"sizes": (64, 128, 256), "features": 64, "d_features": 64, "dtype": "bfloat16"})
     c.gan.optim.lr, c.gan.optim_d.lr = 2e-5, 2e-5
     c.gan.tau_every = 24_520

@@ -14,6 +14,7 @@ the lesion several times lower. The deck shows its result only as a figure, with
 from ml_collections import ConfigDict
 
 from cxrjax import defaults
+from cxrjax.defaults import treatments
 
 VARIANTS = ("smoke", "study", "study_smoke", "kermany", "paper")
 # Data sets that are nothing without --config.data.root.
@@ -77,28 +78,13 @@ CHOICES = {
 }  # fmt: skip
 
 
-def _optim(lr, **changes):
-    return defaults.optim("adamw", lr, **{"schedule": "cosine", "clip": 1.0, **changes})
-
-
-def _classify(net, lr, steps, **changes):
-    return defaults.classify(net, _optim(lr, weight_decay=1e-4), steps, 64, **{"save_every": 100, **changes})
-
-
 def get_config(variant="default"):
-    c = defaults.run()
-    c.data = defaults.data("phantom", ("Normal", "Pneumonia"), 64)
-
+    c = treatments.default()
     c.phases = ("classifier", "judge", "diffusion")
-    # The network that makes the map: the family of the deck's densenet121_2048fclayer.
-    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 2e-3, 120, warp=4)
-    # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a lesion
-    # that the diffusion only smoothed for a healed one.
-    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 120, noise=0.1, blur=1.5)
     # v, not the papers' noise: a small network must only draw the film, not carry the noise through.
     c.diffusion = defaults.diffusion(
         {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"},
-        _optim(2e-3, warmup=50), 600, 16, prediction="v", t_max=700, ema=0.995,
+        treatments.adamw(2e-3, warmup=50), 600, 16, prediction="v", t_max=700, ema=0.995,
     )  # fmt: skip
     c.study = defaults.treatment()
     return globals()[f"_{variant}"](c) if variant != "default" else c
@@ -127,13 +113,10 @@ def _study(c):
     c.phases = (
         "classifier", "judge", "linear", "locator", "diffusion", "diffusion_map", "diffusion_simplex",
     )  # fmt: skip
-    c.linear = _classify({"name": "densenet_tiny"}, 2e-3, 120, warp=4)
-    c.locator = _classify({"name": "fcn_densenet_tiny"}, 2e-3, 120, warp=4)
-    # Both go on with the weights of `diffusion`, whose network is theirs.
-    for name, change in (("diffusion_map", {"time": "map"}), ("diffusion_simplex", {"noise": "simplex"})):
-        c[name] = c.diffusion.copy_and_resolve_references()
-        c[name].update({"carry": "diffusion", "steps": 300, "eval_every": 300, **change})
-        c[name].optim.lr = 1e-3
+    c.linear = treatments.classifier({"name": "densenet_tiny"}, 120, warp=4)
+    c.locator = treatments.classifier({"name": "fcn_densenet_tiny"}, 120, warp=4)
+    c.diffusion_map = treatments.going_on(c, "diffusion", 300, time="map")
+    c.diffusion_simplex = treatments.going_on(c, "diffusion", 300, noise="simplex")
     c.diffusion_simplex.simplex.wavelength = 16.0  # a quarter of the film, as 64 is of 256 px
     with c.unlocked():
         c.study.arms = ConfigDict(_ARMS)
@@ -144,16 +127,8 @@ def _study(c):
 
 def _smoke(c):
     """The default's path in seconds."""
-    c.data.size = 32
-    c.data.num.update({"train": 96, "val": 16, "test": 32})
-    for name in c.phases:
-        c[name].update({"batch": 16, "save_every": 3, "log_every": 2, "steps": 6})
-        if c[name].task == "ddpm":
-            c[name].update({"batch": 8, "eval_every": 3})
-    c.study.update({"num_diseased": 6, "num_controls": 2, "batch": 8, "lambdas": (200, 400)})
-    c.study.sampler.stride = 100
+    treatments.smoke(c, classifiers=6, diffusions=6, lambdas=(200, 400), stride=100, num_controls=2)
     c.study.solvers["lambda"] = 400
-    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
     return c
 
 
@@ -165,46 +140,20 @@ def _study_smoke(c):
 
 
 def _kermany(c):
-    c.data.update({"name": "kermany"})
-    c.warnings = (
-        "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic "
-        "regression on 32x32 films scores high (see logreg32). Children of 1 to 5 years.",
-    )
-    # A third block on 8x8 maps: real films want a larger field of view than phantoms.
-    c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
-    c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
+    treatments.kermany(c)
     c.diffusion.net.update({"base": 24, "mults": (1, 2, 3)})
-    c.diffusion.update({"steps": 1600, "save_every": 200, "eval_every": 800, "ema": 0.998, "t_max": 800})
-    c.diffusion.optim.lr = 1.5e-3
     c = _study(c)
+    c.diffusion.optim.lr = 1.5e-3  # of it alone: those that go on with its weights keep half the default's
     for name, net in (("linear", "densenet_tiny"), ("locator", "fcn_densenet_tiny")):
         c[name].update({"net": {"name": net, "blocks": (1, 6, 8)}, "steps": 300})
-    c.study.update({
-        "num_controls": 32, "batch": 96, "penalties": (0.0001, 0.001, 0.01, 0.1),
-        "lambdas": (100, 200, 300, 450, 600, 750),
-    })  # fmt: skip
-    c.study.sampler.stride = 30
     c.study.solvers.update({"lambda": 450, "reference": 450})
     return c
 
 
 def _paper(c):
-    c.data.size = 256
-    c.data.num.update({"train": 20000, "val": 1000, "test": 2000})
-    c.classifier.update({
-        "net": {"name": "densenet121", "hidden": (2048,), "dtype": "bfloat16"}, "steps": 20000, "eval_every": 500,
-        "save_every": 500, "select": "best", "metric": ("auroc", "max"), "optical_limit": 2.0,
-    })  # fmt: skip
-    c.judge.update({
-        "net": {"name": "resnet50", "dtype": "bfloat16"}, "steps": 20000, "eval_every": 500, "save_every": 500,
-        "select": "best", "metric": ("auroc", "max"), "blur": 6.0,
-    })  # fmt: skip
-    c.diffusion.update({
-        "net": {"name": "unet", "base": 128, "mults": (1, 1, 2, 2, 4, 4), "attention": (32, 16, 8), "heads": 2,
-                "patch": 1, "updown": "block", "dtype": "bfloat16"},
-        "optim": _optim(1e-4, schedule="constant"), "steps": 300_000, "batch": 32, "log_every": 100,
-        "eval_every": 5000, "save_every": 5000, "prediction": "epsilon", "ema": 0.9999, "t_max": 0,
-    })  # fmt: skip
+    treatments.paper(c, 256, optical_limit=2.0)
+    c.judge.blur = 6.0
+    treatments.anoddpm(c.diffusion, t_max=0)
     c.study.update({"num_diseased": 256, "num_controls": 64, "batch": 32, "lambdas": (100, 200, 300, 400, 500, 600)})
     c.study.guidance.blur = 4.0
     c.study.sampler.update({"stride": 1, "variance": "large"})

@@ -110,10 +110,7 @@ def _each(c, **changes):
 
 
 def _smoke(c):
-    c.data.update({"size": 32, "num": {"train": 96, "val": 32, "test": 48}})
-    for name in c.phases:
-        c[name].update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2, "eval_every": 2})
-    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
+    defaults.smoke(c, (96, 32, 48), c.phases, eval_every=2)
 
 
 def _nih(c):

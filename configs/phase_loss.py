@@ -62,10 +62,7 @@ def get_config(variant="default"):
 
 
 def _smoke(c):
-    c.data.update({"size": 32, "num": {"train": 64, "val": 16, "test": 40}})
-    for name in c.phases:
-        c[name].update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2, "eval_every": 2, "seeds": 2})
-    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
+    defaults.smoke(c, (64, 16, 40), c.phases, eval_every=2, seeds=2)
     return c
 
 

@@ -20,11 +20,6 @@ STAGES = {
     "augmented": "augmentation (head: pool, linear)", "head1024": "head: dense 1024", "head2048": "head: dense 2048",
 }  # fmt: skip
 BACKBONES = {"vgg": "VGG", "inception": "Inception", "resnet_deep": "ResNet, deeper"}
-CAUTION = (
-    "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic regression "
-    "on 32x32 films scores high (see logreg32). Children of 1 to 5 years."
-)
-
 CHOICES = {
     "base.optim.name": (("sgd", "nag", "adam", "adamw"), "open in the deck before its grid"),
     "base.optim.lr": ((0.25 / 2**11, ...), "open in the deck; the least of its grid"),
@@ -76,14 +71,9 @@ def get_config(variant="default"):
 
 
 def _smoke(c):
-    c.data.update({"size": 32, "num": {"train": 64, "val": 16, "test": 40}})
-    for name in c.phases:
-        c[name].update({"steps": 4, "batch": 16, "eval_every": 2})
-        if name != "grid":
-            c[name].update({"save_every": 2, "log_every": 2})
-    c.grid.update({"lrs": (0.01, 0.1), "optimizers": ("sgd", "adam")})
+    defaults.smoke(c, (64, 16, 40), [name for name in c.phases if name != "grid"], eval_every=2)
+    c.grid.update({"steps": 4, "batch": 16, "eval_every": 2, "lrs": (0.01, 0.1), "optimizers": ("sgd", "adam")})
     c.study.ntk.update({"films": 16, "widths": (64, 128), "steps": 4})
-    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)
     return c
 
 
@@ -101,7 +91,7 @@ def _kermany(c):
     for name in ("vgg", "inception"):
         c[name].steps = 200
     c.grid.update({"steps": 40, "eval_every": 20})
-    c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
+    c.study.update({"caution": defaults.KERMANY, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
     return c
 
 
@@ -122,5 +112,5 @@ def _paper(c):
         depths, lrs=tuple(0.25 / 2**k for k in range(12)), steps=1000 * epoch, batch=64, eval_every=100 * epoch,
         augment=("rotate",),
     )  # fmt: skip
-    c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
+    c.study.update({"caution": defaults.KERMANY, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
     return c

@@ -1,9 +1,9 @@
 """A whole run: what its workdir holds, that a finished one is left alone, that a killed one ends the same."""
 
-import importlib.util
 import json
 import os
 import random
+import runpy
 import subprocess
 import sys
 import time
@@ -21,24 +21,17 @@ from cxrjax.types import State, UserError
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def load():
-    spec = importlib.util.spec_from_file_location("ddpm_cam", ROOT / "configs" / "ddpm_cam.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def small(tmp_path):
     """The smoke variant, smaller still: one mode besides the baseline."""
-    module = load()
-    config = module.get_config("smoke")
+    module = runpy.run_path(str(ROOT / "configs" / "ddpm_cam.py"))
+    config = module["get_config"]("smoke")
     config.data.cache = str(tmp_path / "films")
     config.compile_cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
     config.data.num.update({"train": 32, "val": 8, "test": 24})
     config.mesh.devices = 1
     config.study.modes = ("uniform", "time_gated")
     config.study.lambdas = (200,)
-    return config, module.CHOICES
+    return config, module["CHOICES"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One way in: sources are checked and written as records by a tfds builder, grain reads them."""
+"""One way in: sources are checked and written as records of a tfds data set, grain reads them."""
 
 from cxrjax.data import labels
 from cxrjax.data.pipeline import batches, eval_batches, films

@@ -118,7 +118,7 @@ def _digest(value: Any) -> str:
 
 def _bytes(source: Source, size: int, has_enh: bool) -> int:
     planes = (5 if source.has_truth else 1) + 3 * has_enh  # film, twin and three bytes of truth; three features
-    return 2 * source.total * size * size * planes  # records wait in a file of their own until they are counted
+    return source.total * size * size * planes
 
 
 def _build(source: Source, directory: Path, size: int, options: Options) -> None:

@@ -73,26 +73,6 @@ def at_threshold(scores: ArrayLike, truth: ArrayLike, threshold: float) -> dict[
     }
 
 
-def pixel_auroc(scores: ArrayLike, truth: ArrayLike) -> float:
-    """Area under the ROC curve over the pixels of all films, ties counting half: (n, h, w) each; NaN with one class.
-
-    Raises:
-      UserError: shapes differ, or a score is negative or not finite.
-    """
-    return _auroc(_sorted(*_pair(scores, truth)))
-
-
-def pixel_average_precision(scores: ArrayLike, truth: ArrayLike) -> float:
-    """Area under the precision-recall steps over the pixels of all films: (n, h, w) each; NaN with one class.
-
-    Blind scores have the lesions' share of the pixels, not one half.
-
-    Raises:
-      UserError: shapes differ, or a score is negative or not finite.
-    """
-    return _average_precision(_sorted(*_pair(scores, truth)))
-
-
 def score(
     scores: ArrayLike,
     truth: ArrayLike,
@@ -206,6 +186,7 @@ def _auroc(pooled: _Sorted) -> float:
 
 
 def _average_precision(pooled: _Sorted) -> float:
+    """The area under the precision-recall steps; of blind scores the lesions' share of the pixels, not one half."""
     lesion, rest = pooled
     if not len(lesion) or not len(rest):
         return float("nan")

@@ -18,14 +18,6 @@ from cxrjax.types import UserError
 _CELLS = 2**21  # numbers a batch of halves may hold
 
 
-class Moments(NamedTuple):
-    """Mean (d,), covariance (d, d) divided by n - 1, and number of rows, all of float64 features."""
-
-    mean: np.ndarray
-    cov: np.ndarray
-    n: int
-
-
 class Estimate(NamedTuple):
     """A distance with two intervals.
 
@@ -41,16 +33,6 @@ class Estimate(NamedTuple):
     debiased: float
     debiased_low: float
     debiased_high: float
-
-
-def moments(features: ArrayLike) -> Moments:
-    """Mean and covariance of features (n, d), the mean taken off first.
-
-    Raises:
-      UserError: not (n, d), fewer than two rows, or a number that is not finite.
-    """
-    mean, centered = _centered(features)
-    return Moments(mean, centered.T @ centered / (len(centered) - 1), len(centered))
 
 
 def distance(a: ArrayLike, b: ArrayLike) -> float:
@@ -84,20 +66,6 @@ def distance(a: ArrayLike, b: ArrayLike) -> float:
 def enough(n: int, d: int) -> bool:
     """Whether n rows suffice for a covariance of d features: n >= 2 d."""
     return n >= 2 * d
-
-
-def check_rank(n: int, d: int, what: str) -> None:
-    """Refuse a set, named by what, of too few rows for its features.
-
-    Raises:
-      UserError: n < 2 d.
-    """
-    if not enough(n, d):
-        raise UserError(
-            f"{what}: {n} films for {d} features; expected at least {2 * d}, for with fewer the covariance is close "
-            "to singular and the distance mostly bias. Use more films, features of fewer dimensions (prob14 or "
-            "logit14 in place of pool1024), KID, which is unbiased, or FDD-infinity, which extrapolates in 1/N"
-        )
 
 
 def floor(features: ArrayLike, halvings: int = 20, seed: int = 0, groups: ArrayLike | None = None) -> float:

@@ -6,7 +6,6 @@ whose truth is empty has no figure (NaN). Boxes are (x, y, width, height) in pix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +13,6 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from cxrjax.types import UserError
-
-LEVELS = tuple(level / 20 for level in range(1, 20))
-WANG_LEVELS = (60 / 255, 180 / 255)  # Wang et al. 2017, section 4.2
 
 
 class Overlap(NamedTuple):
@@ -98,75 +94,6 @@ def overlap(maps: ArrayLike, truth: ArrayLike, level: float = 0.5) -> Overlap:
     iou = np.divide(both, either, out=np.zeros(len(maps)), where=either > 0)
     iobb = np.divide(both, detected, out=np.zeros(len(maps)), where=detected > 0)
     return Overlap(np.where(there, iou, np.nan), np.where(there, iobb, np.nan))
-
-
-def best_level(maps: ArrayLike, truth: ArrayLike, levels: Sequence[float] = LEVELS) -> float:
-    """The level of the greatest mean IoU, the lowest of equals; NaN where no truth is known.
-
-    Choose it on validation films: chosen on the films reported on it flatters the IoU, and the page has to say so.
-    """
-    maps, truth = _pair(maps, truth)
-    there = truth.any(axis=(1, 2))
-    if not there.any():
-        return float("nan")
-    means = [overlap(maps[there], truth[there], level).iou.mean() for level in levels]
-    return float(levels[int(np.argmax(means))])
-
-
-def detected_boxes(heat: ArrayLike, levels: Sequence[float] = WANG_LEVELS) -> np.ndarray:
-    """The boxes about each connected region at or above each level: a map (h, w) in [0, 1] -> (m, 4), largest first.
-
-    Raises:
-      UserError: a number is not finite.
-
-    Source: Wang et al. 2017, section 4.2 (60 and 180 of 255); regions touch by their sides.
-    """
-    heat = np.asarray(heat, dtype=np.float64)
-    if not np.isfinite(heat).all():
-        raise UserError("localization: a map is NaN or infinite somewhere; look for a diverged run or a bad film")
-    found = set()
-    for level in levels:
-        regions, _ = ndimage.label(heat >= level)
-        for down, across in ndimage.find_objects(regions):
-            found.add((across.start, down.start, across.stop - across.start, down.stop - down.start))
-    boxes = sorted(found, key=lambda box: (-box[2] * box[3], box))
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
-
-
-def box_overlap(detected: ArrayLike, truth: ArrayLike) -> Overlap:
-    """IoU and IoBB of every detected box with every true one: (m, 4) and (t, 4) -> (m, t) each."""
-    a, b = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (detected, truth))
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
-    both = np.prod(np.clip(high - low, 0.0, None), axis=2)  # (m, t)
-    area_a, area_b = np.prod(a[:, 2:], axis=1)[:, None], np.prod(b[:, 2:], axis=1)[None]
-    return Overlap(both / (area_a + area_b - both), both / np.broadcast_to(area_a, both.shape))
-
-
-def box_hits(maps: ArrayLike, boxes: Sequence[ArrayLike], levels: Sequence[float] = WANG_LEVELS) -> Overlap:
-    """Of each film the best IoU and IoBB that any detected box has with any true one.
-
-    Args:
-      maps: (n, h, w) in [0, 1].
-      boxes: n arrays (t, 4) as x, y, width, height in pixels of the map.
-      levels: of `detected_boxes`.
-
-    Returns:
-      (n,) each; Wang's accuracy is the share of films at or above a T such as 0.1. 0 where nothing is detected, NaN
-      where no box is known.
-
-    Raises:
-      UserError: as many boxes as maps are wanted.
-    """
-    maps = np.asarray(maps, dtype=np.float64)
-    if len(maps) != len(boxes):
-        raise UserError(f"localization: {len(maps)} maps and boxes of {len(boxes)} films; expected one length")
-    best = np.full((2, len(maps)), np.nan)
-    for i, (heat, truth) in enumerate(zip(maps, boxes, strict=True)):
-        if np.asarray(truth).size:
-            found = box_overlap(detected_boxes(heat, levels), truth)
-            best[:, i] = [part.max(initial=0.0) for part in found]
-    return Overlap(best[0], best[1])
 
 
 def _pair(maps: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

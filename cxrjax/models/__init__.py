@@ -17,7 +17,6 @@ from cxrjax.models.build import (
     build,
     build_autoencoder,
     build_gan,
-    unet_options,
 )
 
 __all__ = [
@@ -37,5 +36,4 @@ __all__ = [
     "build",
     "build_autoencoder",
     "build_gan",
-    "unet_options",
 ]

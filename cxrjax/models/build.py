@@ -16,7 +16,6 @@ from cxrjax.models.autoencoder import Autoencoder, PatchDiscriminator
 from cxrjax.models.classifier import Classifier, ConvHead, Head
 from cxrjax.models.inception import AuxHead
 from cxrjax.models.lstm import LstmHead
-from cxrjax.models.unet import unet_options
 from cxrjax.types import UserError
 
 __all__ = [
@@ -36,14 +35,12 @@ __all__ = [
     "build",
     "build_autoencoder",
     "build_gan",
-    "unet_options",
 ]
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "cnn5": vgg.cnn5,
     "cnn5_tiny": vgg.cnn5_tiny,
     "densenet121": densenet.densenet121,
-    "densenet_small": densenet.densenet_small,
     "densenet_tiny": densenet.densenet_tiny,
     "inception_tiny": inception.inception_tiny,
     "inception_v3": inception.inception_v3,

@@ -83,5 +83,3 @@ densenet121 = partial(DenseNet, blocks=(6, 12, 24, 16))
 # For films of 32 and 64 px: a quarter of the side, so that a map of 32 px is still 8x8; one layer alone at
 # half the side, where a layer costs a CPU four times as much.
 densenet_tiny = partial(DenseNet, blocks=(1, 6), growth=16, bn_size=2, stem="small", stem_features=24)
-# For real films of 64 px: an eighth of the side, 8x8.
-densenet_small = partial(DenseNet, blocks=(4, 8, 10), growth=24, bn_size=3, stem="small", stem_features=32)

@@ -173,29 +173,6 @@ class UNet(nn.Module):
                 )
 
 
-_MULTS: dict[int, tuple[float, ...]] = {
-    32: (1, 2, 3, 4),
-    64: (1, 2, 3, 4),
-    128: (1, 1, 2, 3, 4),
-    256: (1, 1, 2, 2, 4, 4),
-    512: (0.5, 1, 1, 2, 2, 4, 4),
-}
-
-
-def unet_options(size: int) -> dict[str, Any]:
-    """The published form for films of `size` px, as options of `build("unet", ...)` (Wyatt et al. 2022, code).
-
-    The attention sides are those that the published runs used in fact: their files name 16 and 8 alone, but the
-    reference never hands that entry to its network.
-
-    Raises:
-      UserError: `size` is none of 32, 64, 128, 256, 512.
-    """
-    if size not in _MULTS:
-        raise UserError(f"unet: no published form for {size} px; choose one of {sorted(_MULTS)}, or give `mults`")
-    return {"base": 128, "mults": _MULTS[size], "attention": (32, 16, 8), "heads": 2, "num_res_blocks": 2, "groups": 32}
-
-
 unet = UNet
 # For films of 32 to 64 px on a CPU: attention in the middle alone.
 unet_tiny = partial(UNet, base=24, mults=(1, 2, 3), attention=(), heads=2, num_res_blocks=1, groups=8)

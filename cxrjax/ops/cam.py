@@ -8,19 +8,6 @@ import jax
 import jax.numpy as jnp
 
 
-def cam(features: jax.Array, kernel: jax.Array) -> jax.Array:
-    """CAM^c = sum_k w_k^c A^k, for global average pooling and one linear layer (Zhou et al. 2016, eq. 2).
-
-    Args:
-      features: (b, h, w, k), the last feature map.
-      kernel: (k, classes), the linear layer's weights.
-
-    Returns:
-      (b, h, w, classes); may be negative.
-    """
-    return jnp.einsum("bhwk,kc->bhwc", features, kernel, precision="highest")
-
-
 def grad_cam(
     features: jax.Array, head: Callable[[jax.Array], jax.Array], score: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:

@@ -87,24 +87,6 @@ def lwpa(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) 
     return _by_film(image, _known(options, changes), "lwpa")
 
 
-def lpe(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
-    """Local phase energy, symmetry energy times LwPA: (b, h, w), any sign; arguments as `lwpa` (Qi et al. 2021)."""
-    return _by_film(image, _known(options, changes), "lpe")
-
-
-def elea(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
-    """Enhanced local energy attenuation (LPE - rho) / max(A, epsilon)^delta + rho, A the transmission map of LPE.
-
-    LPE is scaled to [0, 1] by film first. Arguments as `lwpa`.
-
-    Returns:
-      (b, h, w), at most about 1 and mostly below `rho`.
-
-    Source: Qi et al. 2021, after Meng et al. 2013.
-    """
-    return _by_film(image, _known(options, changes), "elea")
-
-
 def enhance(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) -> Array:
     """The three channels of `CHANNELS`, each scaled to [0, 1] by film; a constant film gives zeros.
 
@@ -164,7 +146,7 @@ def _lwpa(image: Array, options: Options) -> Array:
 
 
 def _both(image: Array, options: Options) -> tuple[Array, Array]:
-    """LwPA and LPE, from one filtering."""
+    """LwPA and LPE, symmetry energy times LwPA, from one filtering: (b, h, w) each."""
     folded = monogenic.folded(image, options.bank)
     printed = options.lwpa_form == "printed"
     phase = _ratio(folded.total.even, folded.odd_power) if printed else _angle(folded.total)
@@ -172,7 +154,7 @@ def _both(image: Array, options: Options) -> tuple[Array, Array]:
 
 
 def _attenuation(energy: Array, options: Options) -> Array:
-    """ELEA of LPE (b, h, w)."""
+    """ELEA, (LPE - rho) / max(A, epsilon)^delta + rho, of LPE (b, h, w) scaled to [0, 1]; A is its transmission map."""
     energy = cam.min_max(energy)
     initial = energy
     if options.contextual.initial == "boundcon":
@@ -188,7 +170,5 @@ def _enh(image: Array, options: Options) -> Array:
 
 _FEATURES: dict[str, Callable[..., Array]] = {
     "lwpa": _lwpa,
-    "lpe": lambda image, options: _both(image, options)[1],
-    "elea": lambda image, options: _attenuation(_both(image, options)[1], options),
     "enh": _enh,
 }

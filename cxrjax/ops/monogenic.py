@@ -60,9 +60,8 @@ class Options(NamedTuple):
 
 
 DEFAULT = Options()
-# The settings under which Kovesi's two functions compute what the features here are made of.
+# The settings under which Kovesi's phasecongmono computes what the features here are made of.
 PHASECONGMONO = Options(family="log_gabor", grid="kovesi")
-PHASESYMMONO = PHASECONGMONO._replace(boundary="plain", guard_cutoff=0.4, guard_order=10.0)
 
 
 class Signal(NamedTuple):

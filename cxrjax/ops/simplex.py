@@ -148,23 +148,6 @@ def _noise3(
     return value / _SCALE
 
 
-def noise3(perm: jax.Array, x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    """OpenSimplex noise at (x, y, z), the values of `opensimplex.noise3`.
-
-    Args:
-      perm: (256,) integers, a permutation.
-      x, y, z: places, of shapes that broadcast, in units over which the noise forgets itself; below 2^22 in size, or
-        2^29 in float64.
-
-    Returns:
-      Noise in (-1, 1) of the broadcast shape and the floating dtype of x.
-    """
-    x = jnp.asarray(x, jnp.result_type(x, float))
-    x, y, z = jnp.broadcast_arrays(x, jnp.asarray(y, x.dtype), jnp.asarray(z, x.dtype))
-    flat = _noise3(_tables(jnp.asarray(perm)), jnp.int32(0), x.reshape(-1), y.reshape(-1), z.reshape(-1))
-    return flat.reshape(x.shape)
-
-
 def _check(octaves: int, persistence: float, wavelength: float) -> None:
     if not isinstance(octaves, int) or octaves < 1:
         raise UserError(f"simplex: octaves is {octaves!r}; expected a whole number from 1")

@@ -58,7 +58,6 @@ class Options(NamedTuple):
 
 
 DEFAULT = Options()
-PORT = Options(filters="port9", lam=0.1, beta_max=16.0, weight=3.0)
 
 
 def bank(name: str) -> np.ndarray:

@@ -154,25 +154,6 @@ def some_of(key: Key, images: Array, n: int = 4, *, amounts: Amounts = TUTORIAL)
     return jnp.clip(sample(images, some_of_grids(key, b, (h, w), n, amounts)), 0.0, 1.0)
 
 
-def rotation_grids(angles: Array, shape: tuple[int, int]) -> Array:
-    """Grids that turn films about their centers: angles (b,) in radians, counterclockwise; (b, 2, h, w), pixels."""
-    points = identity(shape)
-    return jax.vmap(lambda a: _affine(points, _turn(a), jnp.zeros(2)))(angles)
-
-
-def rotate(key: Key, images: Array, degrees: float = 10.0) -> Array:
-    """Films turned by an angle from +-degrees each: (b, h, w, c) float32 in [0, 1]. Source: ETRI deck."""
-    b, h, w, _ = images.shape
-    angles = jax.vmap(lambda k: jax.random.uniform(k, (), minval=-1.0))(_keys(key, b)) * math.radians(degrees)
-    return jnp.clip(sample(images, rotation_grids(angles, (h, w))), 0.0, 1.0)
-
-
-def flip(key: Key, images: Array, rate: float = 0.5) -> Array:
-    """Films mirrored left to right with probability `rate` each: (b, h, w, c), any range, bit for bit."""
-    mirrored = jax.vmap(lambda k: jax.random.bernoulli(k, rate))(_keys(key, images.shape[0]))
-    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-
-
 def elastic_field(key: Key, shape: tuple[int, int], alpha: float, sigma: float) -> Array:
     """Random displacements: uniform noise on +-1, smoothed by a Gaussian, times alpha: (2, h, w), pixels.
 

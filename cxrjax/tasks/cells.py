@@ -6,8 +6,7 @@ One compiled step then serves every such cell of a grid, one after the other (`a
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,9 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cxrjax import defaults
 from cxrjax.tasks import classify
-from cxrjax.train import mesh as meshes
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, Rows, Scalars, State, Task
 
@@ -29,7 +26,6 @@ CELLS = State(step=None, params=0, stats=0, opt=0, ema=0, frozen=0, evals=0)  # 
 # For `mesh.state_shardings`: cells over devices.
 SHARD_RULES = ((r"^(params|stats|opt|ema|frozen|evals)/", 0),)
 FIGURES = ("loss", "auroc", "accuracy")
-Fill = Callable[[State], State]
 
 
 class Cell(NamedTuple):
@@ -221,52 +217,3 @@ def take(state: State, positions: Sequence[int]) -> State:
 
     whole = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "step"}
     return State(step=state.step, **pick(whole))
-
-
-def benchmark(mesh: Mesh, *, size: int = 32, batch: int = 32, steps: int = 5) -> dict[str, dict[str, float]]:
-    """How long 24 cells (12 learning rates, 2 momenta) take for a step together and in turn.
-
-    Each way is one program, compiled ahead; it could not serve another cell by compiling anew, it would fail.
-
-    Args:
-      mesh: the devices; in turn, all of them share each cell's batch.
-      size: side of the films, of which `batch` are drawn from a uniform distribution.
-      steps: timed steps, after one that is not.
-
-    Returns:
-      `together` and `in_turn`, each `seconds` a step of all 24, and `compile_seconds` of its program (nearly 0 where
-      jax's persistent cache has it).
-    """
-    optimizer = defaults.optim("adam", 1e-3)
-    config = defaults.classify({"name": "resnet_tiny"}, optimizer, steps=steps, batch=batch)
-    cells = [Cell("resnet_tiny", "adam", 0.25 * 2.0**-k, m) for k in range(12) for m in (0.3, 0.9)]
-    rng = np.random.default_rng(0)
-    local = Batch(
-        rng.uniform(0, 1, (batch, size, size, 1)).astype(np.float32), np.eye(2, dtype=np.float32)[np.arange(batch) % 2],
-        np.ones(batch, np.float32), np.arange(batch, dtype=np.int32),
-    )  # fmt: skip
-    films, key = meshes.put(mesh, local), meshes.replicate(mesh, jax.random.key(0))
-
-    def timed(task: Task, rules: tuple[tuple[str, int], ...], fills: Sequence[Fill]) -> dict[str, float]:
-        shardings = meshes.state_shardings(mesh, jax.eval_shape(task.init, key, local), rules)
-        init = jax.jit(task.init, out_shardings=shardings)
-        copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)
-        states = [copy(fill(init(key, local))) for fill in fills]
-        step = jax.jit(task.step, out_shardings=(shardings, None), donate_argnums=(0,))
-        start = time.perf_counter()
-        program = step.lower(states[0], films, key).compile()
-        compile_seconds = time.perf_counter() - start
-        for i in range(1 + steps):
-            states = [program(state, films, key)[0] for state in states]
-            if i == 0:
-                jax.block_until_ready(states)
-                start = time.perf_counter()
-        jax.block_until_ready(states)
-        return {"seconds": (time.perf_counter() - start) / steps, "compile_seconds": compile_seconds}
-
-    rules = SHARD_RULES if len(cells) % mesh.size == 0 else ()
-    fills = [partial(with_hyper, lr=cell.lr, momentum=cell.momentum) for cell in cells]
-    return {
-        "together": timed(together(config, 2, cells, mesh), rules, [lambda state: state]),
-        "in_turn": timed(alone(config, 2, "adam"), (), fills),
-    }

@@ -10,13 +10,16 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cxrjax.data import builder, folders, pipeline
+from cxrjax.data import Prepared, builder, folders, pipeline
 from cxrjax.data.preparation import materialize, prepare
 from cxrjax.data.sources.base import Record, digest
 from cxrjax.types import UserError
@@ -190,12 +193,12 @@ def test_unwritable_folders_are_told(fake, tmp_path):
 
 
 def test_full_disk_is_told_with_the_space_needed(fake, tmp_path, monkeypatch):
-    def full(self):
+    def full(self, split_examples):
         raise RuntimeError("write() failed: No space left on device; writing films-train.array_record")
 
-    monkeypatch.setattr(builder.Films, "download_and_prepare", full)
+    monkeypatch.setattr(tfds.core.SequentialWriter, "add_examples", full)
     films = [film._replace(film=np.zeros((500, 500), np.uint8)) for film in fake.records({"train": 4})]
-    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 2 MB"):
+    with pytest.raises(UserError, match=r"data\.cache.*No space left.*about 1 MB"):
         materialize(fake.source(films), tmp_path, size=500, limit=0.0)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
@@ -357,3 +360,12 @@ def test_films_are_not_held_in_memory(fake, tmp_path):
 
     materialize(given._replace(records=records), tmp_path, size=16, limit=0.0)
     assert 0 < most < 80  # those that are being decoded, and no more
+
+
+@pytest.mark.parametrize(
+    ("splits", "part"),
+    [({"train": 9, "val": 3, "test": 3}, "test"), ({"train": 9, "val": 3}, "val"), ({"val": 3, "test": 0}, "val")],
+)
+def test_the_held_out_part_is_the_test_part_where_there_is_one(splits, part):
+    films: Any = SimpleNamespace(splits=splits)
+    assert Prepared.held_out.fget(films) == part

@@ -16,7 +16,7 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("bench", "bench_diffusion", "checks", "main")
+    names = ("bench", "cases", "checks", "main", "timing")
     kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     yield importlib.import_module("bench")
     for name in names:
@@ -82,18 +82,19 @@ def test_rates_are_medians_of_rounds_in_turn_without_the_warm_up(
         order.append(name)
         clock[0] += next(slow[name])
 
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    timing = sys.modules["timing"]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     variants = {
-        name: bench.Timed(lambda name=name: call(name), 8, seconds) for name, seconds in (("a", None), ("b", 3))
+        name: timing.Timed(lambda name=name: call(name), 8, seconds) for name, seconds in (("a", None), ("b", 3))
     }
-    rows = bench.rates(variants, 3, "films/s")
+    rows = timing.rates(variants, 3, "films/s")
     assert order == list("abababab")
     assert rows == [bench.Row("a", 4.0, "films/s", None), bench.Row("b", 2.0, "films/s", 3)]
 
 
 def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
     pytest.importorskip("phasepack")
-    rows = bench.lwpa(1, side=24, batch=2, alone=1)
+    rows = bench.CASES["lwpa"](1, side=24, batch=2, alone=1)
     assert [row.variant.split()[0] for row in rows] == ["phasepack", "cxrjax:"]
     assert all(row.figure > 0 for row in rows)
     assert rows[0].compile_seconds is None
@@ -107,9 +108,10 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
         ("cond", {"side": 8, "channels": 4, "batch": 2}, ["jax.lax:", "cxrjax:"]),
         ("frechet", {"films": 40, "features": 4}, ["scipy", "cxrjax,"]),
         ("simplex", {"side": 16, "octaves": 2}, ["opensimplex", "cxrjax,"]),
-        pytest.param(  # two compilations of a whole batch
-            "gan", {"size": 32, "features": 8, "batch": 2}, ["float32:", "bfloat16:"], marks=pytest.mark.slow
+        pytest.param(  # two compilations each
+            "grid", {"size": 8, "batch": 8}, ["24", "24"], marks=pytest.mark.slow
         ),
+        pytest.param("gan", {"size": 32, "features": 8, "batch": 2}, ["float32:", "bfloat16:"], marks=pytest.mark.slow),
     ],
 )
 def test_the_generator_cases_measure_both_sides(

@@ -22,18 +22,9 @@ def with_covariance(rng, n, cov):
 
 def by_moments(a, b):
     """The distance as it is usually printed, with sqrtm of the product."""
-    p, q = frechet.moments(a), frechet.moments(b)
-    root = linalg.sqrtm(p.cov @ q.cov)
-    return ((p.mean - q.mean) ** 2).sum() + np.trace(p.cov + q.cov) - 2 * np.trace(root).real
-
-
-def test_moments_are_two_pass_and_divide_by_n_less_one():
-    x = normal(np.random.default_rng(0), 50, 3, scale=1e-5)
-    mean, cov, n = frechet.moments(x + 1000)
-    assert n == 50
-    np.testing.assert_allclose(mean - 1000, x.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(cov, np.cov(x, rowvar=False), rtol=1e-6, atol=1e-17)
-    assert frechet.moments(x.astype(np.float32)).cov.dtype == np.float64
+    p, q = (np.cov(x, rowvar=False) for x in (a, b))
+    root = linalg.sqrtm(p @ q)
+    return ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(p + q) - 2 * np.trace(root).real
 
 
 @pytest.mark.parametrize(("n", "d", "scale"), [(575, 1024, 1.0), (575, 1024, 0.3), (300, 14, 1.0), (60, 20, 1e3)])
@@ -253,15 +244,10 @@ def test_inception_score_limits():
 def test_refusals():
     assert frechet.enough(28, 14)
     assert not frechet.enough(27, 14)
-    frechet.check_rank(28, 14, "Pneumonia")
-    with pytest.raises(
-        UserError, match=r"Pneumonia: 242 films for 1024 features; expected at least 2048.*KID.*infinity"
-    ):
-        frechet.check_rank(242, 1024, "Pneumonia")
     x = np.ones((5, 2))
     for call, message in (
-        (lambda: frechet.moments(np.ones(5)), r"\(5,\)"),
-        (lambda: frechet.moments(np.ones((1, 5))), "two films"),
+        (lambda: frechet.distance(np.ones(5), x), r"\(5,\)"),
+        (lambda: frechet.distance(x, np.ones((1, 2))), "two films"),
         (lambda: frechet.distance(x, np.where(np.eye(5, 2), np.nan, x)), "2 features are not finite"),
         (lambda: frechet.distance(x, np.ones((5, 3))), r"\[2, 3\] features"),
         (lambda: frechet.draws(x, x, 5, groups=["p"] * 4), "groups"),

@@ -1,4 +1,4 @@
-"""Maps against boxes and masks: exact hits, half hits, blank maps, and boxes drawn about regions."""
+"""Maps against boxes and masks: exact hits, half hits, blank maps."""
 
 from __future__ import annotations
 
@@ -53,39 +53,6 @@ def test_overlap_of_the_finding_itself_of_half_and_of_nothing():
     assert localization.overlap(0.9 * maps, truth, 0.95).iou[0] == 0.0
 
 
-def test_the_best_level_finds_the_edge_of_a_cone():
-    y, x = np.mgrid[:64, :64]
-    cone = 1.0 - np.hypot(x - 32, y - 32) / 46
-    truth = cone >= 0.7
-    assert localization.best_level(cone[None], truth[None]) == pytest.approx(0.7)
-    assert np.isnan(localization.best_level(cone[None], 0 * truth[None]))
-
-
-def test_boxes_are_drawn_about_each_region_at_each_level():
-    heat = 0.5 * square(1, 2, 5) + 0.8 * square(10, 9, 3)
-    heat[3, 3] = 1.0
-    found = localization.detected_boxes(heat)
-    assert found.tolist() == [[1, 2, 5, 5], [10, 9, 3, 3], [3, 3, 1, 1]]
-    assert localization.detected_boxes(np.zeros((4, 4))).shape == (0, 4)
-
-
-def test_box_overlap_by_hand_and_as_their_masks():
-    detected, truth = np.array([[0, 0, 4, 4], [2, 2, 6, 3]]), np.array([[2, 2, 4, 4], [10, 10, 2, 2]])
-    found = localization.box_overlap(detected, truth)
-    np.testing.assert_allclose(found.iou, [[4 / 28, 0], [12 / 22, 0]])
-    np.testing.assert_allclose(found.iobb, [[4 / 16, 0], [12 / 18, 0]])
-    drawn = localization.masks(detected, 16, 16).astype(float), localization.masks(truth[[0, 0]], 16, 16)
-    np.testing.assert_allclose(localization.overlap(*drawn).iou, found.iou[:, 0])
-
-
-def test_the_best_box_of_a_film_counts():
-    maps = np.stack([0.5 * square(1, 2, 5) + 0.9 * square(10, 9, 3), np.zeros((16, 16)), square(1, 1, 3)])
-    found = localization.box_hits(maps, [[[10, 9, 3, 3]], [[0, 0, 4, 4]], []])
-    assert found.iou[:2].tolist() == [1.0, 0.0]
-    assert found.iobb[:2].tolist() == [1.0, 0.0]
-    assert np.isnan(found.iou[2])
-
-
 def test_bad_input_is_told():
     maps, truth = np.zeros((2, 8, 8)), np.ones((2, 8, 8))
     with pytest.raises(UserError, match="one shape"):
@@ -94,13 +61,3 @@ def test_bad_input_is_told():
         localization.overlap(maps + 2, truth)
     with pytest.raises(UserError, match="level 0"):
         localization.overlap(maps, truth, 0)
-    with pytest.raises(UserError, match="one length"):
-        localization.box_hits(maps, [[[0, 0, 1, 1]]])
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_map_that_is_not_finite_has_no_boxes(value):
-    heat = np.zeros((8, 8))
-    heat[2, 2] = value
-    with pytest.raises(UserError, match="NaN or infinite"):
-        localization.box_hits(heat[None], [[(0, 0, 2, 2)]])

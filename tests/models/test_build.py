@@ -69,8 +69,3 @@ def test_every_preset_is_of_a_known_family() -> None:
         net = models.build(name, 3)
         known = {**vars(net.backbone), **vars(net.head)}
         assert set(preset.options) <= set(known), name
-
-
-def test_no_published_form_for_other_sizes() -> None:
-    with pytest.raises(UserError, match="96 px"):
-        models.unet_options(96)

@@ -71,6 +71,10 @@ def test_classifiers_at_their_own_size(
     assert _count(_shapes(name, size, channels, **options)) == expected
 
 
+def test_the_convolutions_of_vgg16() -> None:
+    assert _count(_shapes("vgg16", 299, 1, num_classes=3)["backbone"]) == 14_713_536
+
+
 @pytest.mark.parametrize("name", sorted(name for name in models.PRESETS if name.endswith("_tiny")))
 def test_tiny_members_are_small(name: str) -> None:
     assert _count(_shapes(name, 64, 1, num_classes=14)) < 1_000_000
@@ -83,7 +87,7 @@ def test_conv_head_of_the_fully_convolutional_densenet() -> None:
 
 
 def test_unet_at_256_px() -> None:
-    assert _count(_shapes("unet", 256, 1, **models.unet_options(256))) == 131_649_793
+    assert _count(_shapes("unet", 256, 1, mults=(1, 1, 2, 2, 4, 4), attention=(32, 16, 8))) == 131_649_793
     assert _count(_shapes("unet", 256, 1, attention=(16, 8))) == 130_331_393
 
 

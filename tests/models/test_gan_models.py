@@ -124,15 +124,6 @@ def test_the_condition_changes_the_film_and_so_does_the_noise(tiny: Any) -> None
             assert (np.abs(a - b).max(axis=(1, 2, 3))[[0, 2]] > 1e-3).all()
 
 
-@pytest.mark.parametrize("join", ["latent", "c"])
-def test_later_branches_see_what_is_joined(join: str) -> None:
-    """Noise that reaches the second branch through the first alone is no input of the join."""
-    net, _ = models.build_gan("cgan", **TINY, join=join)
-    variables, _ = generator_shapes(net)
-    kernel = variables["params"]["join2"]["kernel"]
-    assert kernel.shape == (3, 3, 8 + (NOISE + CLASSES if join == "latent" else CLASSES), 16)
-
-
 def test_weight_zero_leaves_the_map_and_weight_one_adds_the_attention(tiny: Any) -> None:
     _, variables, call = tiny
     layer = cgan.SelfAttention(bottleneck=2)

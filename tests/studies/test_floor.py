@@ -107,3 +107,39 @@ def test_too_little_to_learn_from_is_told():
         floor.logreg32(train, np.tile([[1.0, 0.0]], (20, 1)), train, 0)
     with pytest.raises(UserError, match="too few"):
         floor.logreg32(train, label, train, 0, (0.1, 1.0), np.zeros(20))
+
+
+def squares(n: int, seed: int, contrast: float, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Noise, with a brighter square in every second film."""
+    sick = np.arange(n) % 2
+    image = np.random.default_rng(seed).uniform(0.2, 0.5, (n, size, size, 1)).astype(np.float32)
+    image[sick == 1, size // 4 : size // 2, size // 4 : size // 2] += contrast
+    return image, np.eye(2, dtype=np.float32)[sick]
+
+
+@pytest.mark.parametrize("penalties", [(0.01,), (0.001, 0.1)])
+def test_the_floor_learns_a_planted_difference(penalties):
+    train, test = squares(60, 0, 0.1), squares(40, 1, 0.1)
+    probability = floor.logreg32(floor.small(train[0]), train[1], floor.small(test[0]), seed=0, penalties=penalties)
+    assert probability.shape == (40, 2)
+    np.testing.assert_allclose(probability.sum(axis=1), 1.0, atol=1e-9)
+    assert (probability.argmax(axis=1) == test[1].argmax(axis=1)).mean() > 0.9
+
+
+def test_the_floor_finds_nothing_where_there_is_nothing():
+    train, test = squares(60, 0, 0.0), squares(200, 1, 0.0)
+    probability = floor.logreg32(floor.small(train[0]), train[1], floor.small(test[0]), seed=0)
+    _, low, high = classification.delong_interval(test[1][:, 1], probability[:, 1])
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize("size", [32, 64, 80])
+def test_small_films_are_area_means(size):
+    image, _ = squares(3, 0, 0.2, size)
+    small = floor.small(image)
+    assert small.shape == (3, 1024)
+    np.testing.assert_allclose(small.mean(axis=1), image.mean(axis=(1, 2, 3)), atol=1e-4)
+    np.testing.assert_allclose(floor.small(np.full_like(image, 0.3)), 0.3, atol=1e-6)
+    if size == 64:
+        blocks = image[..., 0].reshape(3, 32, 2, 32, 2).mean(axis=(2, 4)).reshape(3, -1)
+        np.testing.assert_allclose(small, blocks, atol=1e-6)

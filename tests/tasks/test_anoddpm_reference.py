@@ -55,7 +55,7 @@ def test_reference_bug_one_noise_field_serves_a_whole_batch():
 
 def test_reference_bug_attention_resolutions_never_reach_the_network():
     def attended(sides):
-        net = models.build("unet", **{**models.unet_options(256), "attention": sides})
+        net = models.build("unet", attention=sides)
         image, t = jax.ShapeDtypeStruct((1, 256, 256, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
         params = jax.eval_shape(net.init, jax.random.key(0), image, t)["params"]
         leaves = jax.tree_util.tree_leaves_with_path(params)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 
-from cxrjax.data import Prepared
 from cxrjax.studies.treatment import study
 from cxrjax.types import UserError
 
@@ -53,12 +49,3 @@ def test_a_part_without_one_kind_is_refused_by_name(column, missing):
     label = np.eye(2, dtype=np.float32)[[column] * 6]
     with pytest.raises(UserError, match=f"no {missing} film"):
         study.choose(label, 0, PATIENTS[:6], 2, 2, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("splits", "part"),
-    [({"train": 9, "val": 3, "test": 3}, "test"), ({"train": 9, "val": 3}, "val"), ({"val": 3, "test": 0}, "val")],
-)
-def test_the_held_out_part_is_the_test_part_where_there_is_one(splits, part):
-    films: Any = SimpleNamespace(splits=splits)
-    assert Prepared.held_out.fget(films) == part  # type: ignore[attr-defined]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from cxrjax import defaults, models
-from cxrjax.infer import arms, classifier, finished, masks
+from cxrjax import models
+from cxrjax.infer import classifier
 from cxrjax.infer import diffusion as systems
-from cxrjax.ops import cam, diffusion, guidance, noise
-from cxrjax.studies.treatment import pixels
+from cxrjax.ops import diffusion, guidance, noise
 from cxrjax.tasks import classify, latent
 from cxrjax.train import mesh as meshes
-from cxrjax.types import UserError
 
 CODEC = models.build_autoencoder("autoencoder_tiny", channels=(8, 8), groups=4, latent=2, patch=1)[0]
 UNET = models.build("unet_tiny", base=8, mults=(1,), groups=4)
@@ -111,15 +106,8 @@ def test_a_classifier_of_latents_explains_them_on_their_own_grid(system):
     z = jnp.zeros((1, *CODEC.latent_shape(IMAGE.shape)[1:]))
     variables = {k: system.variables[k] for k in ("autoencoder", "scale")}
     variables["net"] = jax.jit(net.init)(jax.random.key(3), z)
-    judge = classifier.Classifier(
-        net,
-        classify.Options(normalize="symmetric"),
-        variables,
-        ("Normal", "Pneumonia"),
-        IMAGE.shape[1],
-        meshes.make(1),
-        CODEC,
-    )
+    classes, options = ("Normal", "Pneumonia"), classify.Options(normalize="symmetric")
+    judge = classifier.Classifier(net, options, variables, classes, IMAGE.shape[1], meshes.make(1), CODEC)
     codec = (CODEC, variables["autoencoder"], variables["scale"])
     np.testing.assert_allclose(classifier.seen(judge, IMAGE), latent.to_latent(*codec, IMAGE), atol=1e-5)
     heat = classifier.heat(judge, "latent_gradcam", "difference", IMAGE)
@@ -127,41 +115,3 @@ def test_a_classifier_of_latents_explains_them_on_their_own_grid(system):
     found = classifier.outputs(judge, IMAGE)
     assert found["prob"].shape == (2, 2)
     assert found["pool"].shape == (2, 8)
-
-
-def test_a_mask_within_the_lungs_is_empty_outside_them(monkeypatch):
-    mask = arms.Mask("classifier", False, "anomaly", "difference", 0.0, 1.0, 0.0, 0.3, True, 200)
-    heat = np.asarray(jax.random.uniform(jax.random.key(0), (2, 16, 16)))
-    fields = np.zeros((2, 16, 16, 1), np.float32)
-    fields[:, :, 8:] = 1.0
-    monkeypatch.setattr(masks, "lung_fields", lambda image: (fields, np.ones(2, bool)))
-    found = masks.make((mask,), {}, np.asarray(IMAGE), None, 2, lambda lam: heat)[mask]  # type: ignore[arg-type]
-    assert (found[:, :, :8] == 0).all()
-    np.testing.assert_allclose(found[:, :, 8:], cam.to_mask(jnp.asarray(heat), (16, 16))[:, :, 8:], atol=1e-6)
-
-
-def test_a_pixel_run_of_other_films_is_refused_by_key(tmp_path: Path, monkeypatch):
-    def config(size: int, root: str = "") -> ConfigDict:
-        c = defaults.run()
-        c.data = defaults.data("phantom", ("Normal", "Pneumonia"), size)
-        c.phases = ("diffusion",)
-        c.diffusion = defaults.diffusion({"name": "unet_tiny"}, defaults.optim("adamw", 1e-3), 10, 2, t_max=500)
-        c.study = defaults.treatment(pixel_run=root, lambdas=(100, 400))
-        return c
-
-    def write(size: int) -> None:
-        record = {"finished": True, "config": json.loads(json.dumps(config(size).to_dict()))}
-        (tmp_path / "manifest.json").write_text(json.dumps(record))
-
-    ours = config(64, str(tmp_path))
-    write(32)
-    with pytest.raises(UserError, match=r"data\.size is 32 there and 64 here"):
-        pixels.check(ours)
-    write(64)
-    pixels.check(ours)
-    ours.study.lambdas = (100, 600)
-    with pytest.raises(UserError, match=r"600.*1 \.\.\. 500"):
-        pixels.check(ours)
-    ours.diffusion.net.base = 32
-    with pytest.raises(UserError, match="net is"):
-        finished.check_same(str(tmp_path), "diffusion", ours)

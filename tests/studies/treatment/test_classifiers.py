@@ -1,50 +1,13 @@
-"""The floor that learns from 32x32 films, the scores' leaves, and the paired comparison."""
+"""The scores of an exclusive classifier, and the paired comparison with the floor."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from cxrjax.studies import floor
 from cxrjax.studies.treatment import classifiers
 
 LEAF = {"value", "low", "high", "n", "unit"}
-
-
-def films(n: int, seed: int, contrast: float, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Noise, with a brighter square in every second film."""
-    sick = np.arange(n) % 2
-    image = np.random.default_rng(seed).uniform(0.2, 0.5, (n, size, size, 1)).astype(np.float32)
-    image[sick == 1, size // 4 : size // 2, size // 4 : size // 2] += contrast
-    return image, np.eye(2, dtype=np.float32)[sick]
-
-
-@pytest.mark.parametrize("penalties", [(0.01,), (0.001, 0.1)])
-def test_the_floor_learns_a_planted_difference(penalties):
-    train, test = films(60, 0, 0.1), films(40, 1, 0.1)
-    probability = floor.logreg32(floor.small(train[0]), train[1], floor.small(test[0]), seed=0, penalties=penalties)
-    assert probability.shape == (40, 2)
-    np.testing.assert_allclose(probability.sum(axis=1), 1.0, atol=1e-9)
-    assert (probability.argmax(axis=1) == test[1].argmax(axis=1)).mean() > 0.9
-
-
-def test_the_floor_finds_nothing_where_there_is_nothing():
-    train, test = films(60, 0, 0.0), films(200, 1, 0.0)
-    probability = floor.logreg32(floor.small(train[0]), train[1], floor.small(test[0]), seed=0)
-    auroc = classifiers.score(test[1], probability, np.arange(200))["auroc"]
-    assert auroc["low"] < 0.5 < auroc["high"]
-
-
-@pytest.mark.parametrize("size", [32, 64, 80])
-def test_small_films_are_area_means(size):
-    image, _ = films(3, 0, 0.2, size)
-    small = floor.small(image)
-    assert small.shape == (3, 1024)
-    np.testing.assert_allclose(small.mean(axis=1), image.mean(axis=(1, 2, 3)), atol=1e-4)
-    np.testing.assert_allclose(floor.small(np.full_like(image, 0.3)), 0.3, atol=1e-6)
-    if size == 64:
-        blocks = image[..., 0].reshape(3, 32, 2, 32, 2).mean(axis=(2, 4)).reshape(3, -1)
-        np.testing.assert_allclose(small, blocks, atol=1e-6)
 
 
 def test_score_of_right_and_of_reversed_probabilities():

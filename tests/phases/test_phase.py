@@ -156,7 +156,7 @@ def test_a_grids_best_cell_sets_the_optimizer(config, films):
 
 
 def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(config, films, tmp_path):
-    fixture = Path(__file__).parent / "weights" / "fixtures" / "densenet_xrv.safetensors"
+    fixture = Path(__file__).parents[1] / "weights" / "fixtures" / "densenet_xrv.safetensors"
     state = {name: value for name, value in weights.load(fixture).items() if not name.startswith("fixture.")}
     path = tmp_path / "xrv.safetensors"
     save_file(state, path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
+import runpy
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -27,21 +27,12 @@ from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.types import UserError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-
-def module_of(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
 def smallest(name: str, cache: Path) -> Any:
     """The smoke variant with networks of seconds."""
-    config = module_of(name).get_config("smoke")
+    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]("smoke")
     config.data.update({"cache": str(cache), "size": 16, "num": {"train": 40, "val": 10, "test": 50}})
     config.gan.net.update({"sizes": (8, 16), "features": 4} if name == "cgan" else {"size": 16, "features": 4})
     config.features.net = {"name": "resnet_tiny"}

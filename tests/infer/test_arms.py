@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cxrjax.infer import arms
 from cxrjax.studies.treatment import solvers, study
 from cxrjax.types import UserError
 
@@ -16,20 +17,22 @@ PATH = Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"
 
 def config(**arm: Any) -> Any:
     """The whole study with one arm, `odd`."""
-    spec = importlib.util.spec_from_file_location("ddpm_cam", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    c = module.get_config("study")
+    c = runpy.run_path(str(PATH))["get_config"]("study")
     with c.unlocked():
         c.study.arms = {"odd": arm}
     c.study.modes = ("uniform", "time_gated_hard", "odd")
     return c
 
 
-def test_what_can_be_run_passes():
-    study.check(config(mode="time_gated", source="fcn_map", map_phase="locator", every=2))
+def test_an_arm_is_the_studys_with_its_changes():
+    c = config(mode="time_gated", source="fcn_map", map_phase="locator", every=2, stride=20, eta=0.5)
+    study.check(c)
+    plain, hard, odd = arms.of(c.study)
+    assert (plain.mode, hard.mode, hard.mask.hard) == ("uniform", "time_gated", True)
+    assert odd == plain._replace(
+        name="odd", mode="time_gated", mask=plain.mask._replace(phase="locator", source="fcn_map"), every=2,
+        sampler=plain.sampler._replace(stride=20, eta=0.5),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

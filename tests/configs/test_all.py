@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,35 +14,26 @@ from cxrjax.tasks import TASKS
 from cxrjax.train import mesh as meshes
 from cxrjax.types import UserError
 
-FOLDER = Path(__file__).resolve().parents[1] / "configs"
+FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MODULES = {path.stem: load(path.stem) for path in sorted(FOLDER.glob("*.py"))}
-VARIANTS = [(name, variant) for name, module in MODULES.items() for variant in ("default", *module.VARIANTS)]
+CONFIGS = {path.stem: SimpleNamespace(**runpy.run_path(str(path))) for path in sorted(FOLDER.glob("*.py"))}
+VARIANTS = [(name, variant) for name, module in CONFIGS.items() for variant in ("default", *module.VARIANTS)]
 
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_a_variant_is_one_that_its_study_and_tasks_accept(name, variant):
-    config = MODULES[name].get_config(variant).lock()
+    config = CONFIGS[name].get_config(variant).lock()
     STUDIES[config.study.name].check(config)
     for phase in config.phases:
         if config[phase].task != "grid":
             assert callable(TASKS[config[phase].task](config[phase], tuple(config.data.classes)).step)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_choice_is_a_key_of_the_default_and_says_why(name):
-    flat = manifest.flatten(MODULES[name].get_config("default").to_dict())
-    for key, (alternatives, source) in MODULES[name].CHOICES.items():
+    flat = manifest.flatten(CONFIGS[name].get_config("default").to_dict())
+    for key, (alternatives, source) in CONFIGS[name].CHOICES.items():
         assert key in flat
         assert len(source) > 3, key
         if (
@@ -53,15 +44,15 @@ def test_every_choice_is_a_key_of_the_default_and_says_why(name):
             assert flat[key] in alternatives, key
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "ddpm_cam"])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "ddpm_cam"])
 def test_the_smoke_variant_could_begin(name):
-    config = MODULES[name].get_config("smoke").lock()
+    config = CONFIGS[name].get_config("smoke").lock()
     phases.check(config, meshes.make())
 
 
 def test_what_could_not_begin_is_told_by_phase_and_key():
     def broken(**changes):
-        config = MODULES["fcn_densenet"].get_config("smoke")
+        config = CONFIGS["fcn_densenet"].get_config("smoke")
         for key, value in changes.items():
             config.update_from_flattened_dict({key.replace("__", "."): value})
         return config

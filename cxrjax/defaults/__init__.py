@@ -1,0 +1,27 @@
+"""What a config is made of: `keys`, `phases` and `studies` hold every key, the other files what several configs share.
+
+Imports ml_collections alone, so that a mistake on the command line is told before jax is imported.
+"""
+
+from cxrjax.defaults.keys import data, run
+from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
+from cxrjax.defaults.studies import anomaly, comparison, fdd, synthesis, treatment
+from cxrjax.defaults.variants import KERMANY, smoke
+
+__all__ = [
+    "KERMANY",
+    "anomaly",
+    "autoencoder",
+    "classify",
+    "comparison",
+    "data",
+    "diffusion",
+    "fdd",
+    "gan",
+    "grid",
+    "optim",
+    "run",
+    "smoke",
+    "synthesis",
+    "treatment",
+]

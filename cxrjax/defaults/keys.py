@@ -1,0 +1,86 @@
+"""The keys of a run and of its films, with values that change nothing; `phases` and `studies` hold the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def section(values: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+    """`values` with `changes`: of a nested section only the keys named.
+
+    Raises:
+      KeyError: a key that `values` lacks, also in a nested section; one that is empty takes any.
+    """
+    out = ConfigDict(values)
+    for key, value in changes.items():
+        if key not in out:
+            raise KeyError(f"{key!r} is none of {', '.join(out)}")
+        if isinstance(value, dict | ConfigDict) and isinstance(out[key], ConfigDict):
+            if out[key] and (new := set(value) - set(out[key])):
+                raise KeyError(f"{key}.{min(new)} is none of {', '.join(out[key])}")
+            out[key].update(value)
+        else:
+            with out.ignore_type():
+                out[key] = value
+    return out
+
+
+def run(**changes: Any) -> ConfigDict:
+    """A run, to which a config adds its `data`, its `phases` by name and in order, and its `study`."""
+    values = {
+        "seed": 0,  # of all chance but that of the films, which is data.seed
+        "compile_cache": "~/.cache/cxrjax/jax",  # folder of compiled programs
+        "warnings": (),  # sentences that stand over the results
+        "mesh": {
+            "devices": 0,  # how many share the work; 0 for all
+            "shard": (),  # rules (pattern of a path, axis) that split the state, see `train.mesh.state_shardings`
+            "distributed": False,  # several processes, each with devices of its own
+        },
+    }
+    return section(values, changes)
+
+
+def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> ConfigDict:
+    """A data set, see `data.prepare`; keys that its source does not read are left as they are."""
+    values = {
+        "name": name,  # a key of `data.sources.SOURCES`
+        "root": "",  # where its films lie
+        "cache": "~/.cache/cxrjax/films",  # folder of prepared films
+        "size": size,  # side of a prepared film, pixels
+        "seed": 0,  # of carved parts, and of what phantoms look like
+        "classes": classes,  # what is learned, in the order of labels and logits
+        "quarantine_limit": 0.01,  # share of films that may be unreadable
+        "carve": {
+            "val": 0.1,  # share of the training patients, where the source has no such part
+            "test": 0.1,
+        },
+        "enh": False,  # the films' local-phase features are stored too
+        "enh_options": {},  # of `ops.enhance.configure`
+        "split": "",  # the source's word for how its films are parted; "" is its first
+        "overlap": "stop",  # a film in two parts (kaggle4: or a patient); "drop" leaves it out of the training part
+        "blank": "keep",  # films of one gray; "quarantine" leaves them out
+        "bit_depth": 0,  # bits that 16-bit files hold; 0 for what the brightest film needs
+        # Of phantoms.
+        "num": {"train": 1500, "val": 120, "test": 256},  # films of each part
+        "findings": ("Pneumonia",),  # dealt evenly over the diseased films
+        "findings_per_film": 1,  # of a diseased film
+        "normal_share": 0.6,  # of the films
+        "severity": (0.4, 1.0),  # range that each finding's is drawn from
+        # Of sources of real films.
+        "present_only": False,  # nih, mimic_cxr: listed films that are not there are left out, and counted
+        "strict_lists": True,  # nih: the published lists must be unaltered
+        "images": "",  # nih: folder of the films, where it is none of the usual ones
+        "label_version": "",  # nih: edition of the labels, where a file does not tell
+        "patients_csv": "",  # kaggle4: a CSV with columns path and patient
+        "manifest": "",  # covid3: a CSV with columns path, label, patient
+        "labeler": "chexpert",  # mimic_cxr: or "negbio"
+        "uncertain": "mask",  # mimic_cxr: an uncertain finding is unknown; "zero" or "one": absent or present
+        "limit": 0,  # mimic_cxr, merged: studies taken, in seeded order; 0 for all
+        "nih_root": "",  # merged
+        "mimic_root": "",  # merged
+        "flavor": "pneumoniamnist",  # medmnist: or "chestmnist"
+        "official_val": False,  # kermany: the archive's own validation part, of 16 films
+    }
+    return section(values, changes)

@@ -1,0 +1,114 @@
+"""The keys of studies: what is measured after the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cxrjax.defaults.keys import section
+
+
+def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
+    """A study that compares classifiers, see `studies.classification`; `systems` are titles by phase, in order."""
+    values = {
+        "name": "comparison",  # a key of `studies.STUDIES`
+        "systems": tuple(systems.items()),
+        "paper": "",  # a key of `studies.published.PAPERS`
+        "pairs": (),  # (phase, phase) whose difference is told
+        "maps": "",  # the phase whose maps are held against masks or boxes
+        "num_maps": 200,  # films for that
+        "penalties": (0.01,),  # of the floor, a logistic regression
+        "caution": "",  # a sentence over the figures
+        "enh_figure": False,  # films beside their local-phase features
+        "ntk": {},  # features (a phase), films, widths, steps, lr of the tangent kernel's diagnosis; or empty
+    }
+    return section(values, changes)
+
+
+def treatment(**changes: Any) -> ConfigDict:
+    """A study that treats films, see `studies.treatment`."""
+    values = {
+        "name": "progress",  # or "anomaly"
+        "cam_phase": "classifier",  # whose map says where to treat
+        "judge_phase": "judge",  # an independent classifier that scores treated films
+        "diffusion_phase": "diffusion",
+        "num_diseased": 64,  # films, one a patient
+        "num_controls": 24,
+        "batch": 88,  # films at once
+        "penalties": (0.01,),  # of the floor, a logistic regression
+        "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"),  # names of arms
+        "arms": {},  # arms that are no plain mode: name -> `mode`, and keys of guidance and sampler that it changes
+        "lambdas": (50, 100, 200, 400, 500, 600),  # times that films are diffused to
+        "guidance": {
+            "source": "gradcam",  # or cam, fcn_map, anomaly, latent_gradcam
+            "target": "difference",  # of the two logits; or "class", the disease's alone
+            "blur": 2.0,  # pixels
+            "power": 1.0,  # of the map; below 1 treats more
+            "floor": 0.0,  # least value of the mask
+            "threshold": 0.3,  # of a hard mask
+            "lungs": False,  # nothing outside the lungs is treated
+            "every": 0,  # used times after which the mask is made anew; 0 keeps it
+            "widens": False,  # a mask made anew is added to the old one
+            "anomaly_lambda": 200,  # time of the pass whose residual is the anomaly map
+            "paste": False,  # in latent space: known pixels are pasted back
+            "pool": "max",  # how a mask comes to the latent grid; or "mean"
+        },
+        "sampler": {
+            "name": "ancestral",  # or ddim, dpmpp_2m, sde_dpmpp_2m
+            "stride": 40,  # distance between used times
+            "spacing": "even",  # or "quadratic"
+            "variance": "small",  # or "large"; of ancestral
+            "eta": 0.0,  # noise of ddim
+            "clip": 1.0,  # bound of the estimated film; 0 leaves it free
+            "resamples": 1,  # RePaint jumps; 1 is off
+        },
+        "solvers": {  # quality against the number of network evaluations
+            "mode": "time_gated_hard",  # the arm
+            "lambda": 500,
+            "evaluations": (),  # empty leaves the comparison out
+            "reference": 500,  # evaluations of the ancestral sampler that they are held against
+            "names": ("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m", "sde_dpmpp_2m_quadratic"),
+        },
+        "pixel_run": "",  # of a latent study: a finished run in pixel space, for a comparison
+    }
+    return section(values, changes)
+
+
+def anomaly(**changes: Any) -> ConfigDict:
+    """A study of finding lesions by treating films, see `studies.treatment.anomaly`."""
+    values = {
+        **treatment(name="anomaly"),
+        "threshold": 0.5,  # of the squared residual in [-1, 1] units
+        "maps": (),  # arms whose mask is scored itself
+        "against": "",  # the arm that the others are compared with
+    }
+    return section(values, changes)
+
+
+def fdd(**changes: Any) -> ConfigDict:
+    """The network whose features distances between films are taken in, see `studies.synthesis.features`."""
+    values = {
+        "run": "",  # a finished run's workdir; "" for a phase of this run
+        "phase": "",  # its classifier; "" where it has only one
+        "own_phase": "features",  # the phase of this run
+        "layers": ("prob", "logit", "pool"),
+        "draws": 500,  # halvings for an interval
+    }
+    return section(values, changes)
+
+
+def synthesis(**changes: Any) -> ConfigDict:
+    """A study of a generator, see `studies.synthesis`."""
+    values = {
+        "name": "synthesis",
+        "gan_phase": "gan",
+        "baseline_run": "",  # a finished run of another generator of the same films, or none
+        "batch": 125,  # films at once
+        "reference": "held_out",  # part that generated films are held against; or "train"
+        "cap": 1000,  # most films of a class
+        "arms": ("real", "balanced", "augmented", "real_and_made", "made"),  # of the classifiers' training films
+        "seeds": 2,  # trainings of each arm
+        "num_made": 300,  # generated films of a class that they train on
+    }
+    return section(values, changes)

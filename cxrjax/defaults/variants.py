@@ -1,0 +1,30 @@
+"""What variants of several configs say alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+# The caution that stands over results on these films.
+KERMANY = (
+    "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic regression "
+    "on 32x32 films scores high (see logreg32). Children of 1 to 5 years."
+)
+
+
+def smoke(c: ConfigDict, films: tuple[int, int, int], phases: Iterable[str], **changes: Any) -> None:
+    """Makes a run seconds long, and says that its numbers mean nothing.
+
+    Args:
+      c: the config.
+      films: phantoms of the train, val and test parts, of at most 32 px.
+      phases: those that take a few steps.
+      **changes: to their keys.
+    """
+    c.data.size = min(c.data.size, 32)
+    c.data.num.update(dict(zip(("train", "val", "test"), films, strict=True)))
+    for name in phases:
+        c[name].update({"steps": 4, "batch": 16, "save_every": 2, "log_every": 2, **changes})
+    c.warnings = ("Smoke test: a few training steps; its numbers mean nothing.",)

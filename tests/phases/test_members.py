@@ -1,0 +1,95 @@
+"""Which films a phase is trained and evaluated on, and in which order."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from cxrjax import data, phases
+from cxrjax.phases import members
+from cxrjax.phases import phase as phase_module
+from cxrjax.tasks import TASKS
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
+from cxrjax.types import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> SimpleNamespace:
+    """The default configuration on 24 phantoms of 16 px."""
+    config = runpy.run_path(str(CONFIGS / "ddpm_cam.py"))["get_config"]()
+    config.data.update({"size": 16, "cache": str(tmp_path_factory.mktemp("films"))})
+    config.data.num.update({"train": 24, "val": 10, "test": 6})
+    config.diffusion.update({"batch": 7, "eval_batch": 8})
+    return SimpleNamespace(config=config, films=data.prepare(config.data))
+
+
+def normal_of(films: data.Prepared, split: str) -> np.ndarray:
+    """Which films show nothing at all, read from the label columns and not by the code under test."""
+    return np.flatnonzero((films.table(split)["labels"] == 0).all(axis=1))
+
+
+def test_only_keeps_exactly_the_films_of_a_class(tiny):
+    kept = members.only(tiny.films, "train", tiny.config.diffusion.only)
+    assert kept is not None
+    np.testing.assert_array_equal(kept, normal_of(tiny.films, "train"))
+    assert 0 < len(kept) < 24
+    assert members.only(tiny.films, "train", "") is None
+    sick = members.only(tiny.films, "train", "Pneumonia")
+    assert sick is not None
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept, sick])), np.arange(24))
+    with pytest.raises(UserError, match="Normals"):
+        members.only(tiny.films, "train", "Normals")
+
+
+def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> dict[str, Any]:
+    """What a phase hands to the train loop."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(loop, "fit", lambda task, phase, **rest: given.update(rest))
+    log: Any = SimpleNamespace(say=lambda message: None)
+    context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
+    bound = context.phases[phase]
+    phase_module.train(context, bound, bound.members[0], TASKS[bound.config.task](bound.config, bound.classes))
+    return given
+
+
+def test_the_diffusion_phase_trains_on_every_normal_film_and_on_no_other(tiny, tmp_path, monkeypatch):
+    given = caught(tiny, tmp_path, monkeypatch, "diffusion")
+    normal = normal_of(tiny.films, "train")
+    assert len(normal) % 7 == 0  # so that three epochs are whole batches
+    batches = list(itertools.islice(given["stream"], 3 * len(normal) // 7))
+    given["stream"].close()
+    column = tiny.config.data.classes.index("Normal")
+    assert all((batch.label[:, column] == 1).all() for batch in batches)
+    seen = collections.Counter(np.concatenate([batch.index for batch in batches]).tolist())
+    assert seen == dict.fromkeys(normal.tolist(), 3)
+    stored = data.films(tiny.films, "train", batches[0].index)
+    np.testing.assert_array_equal(batches[0].image, stored["image"])
+    np.testing.assert_array_equal(stored["image"], stored["twin"])  # a normal phantom is its own twin
+
+
+def test_the_diffusion_phase_is_evaluated_on_normal_films_too(tiny, tmp_path, monkeypatch):
+    given = caught(tiny, tmp_path, monkeypatch, "diffusion")
+    index = np.concatenate([batch.index[batch.valid > 0] for batch in given["evals"]()])
+    np.testing.assert_array_equal(np.sort(index), normal_of(tiny.films, "val"))
+
+
+def test_the_classifiers_see_both_kinds_and_orders_of_their_own(tiny, tmp_path, monkeypatch):
+    orders = []
+    for phase in ("classifier", "judge"):
+        tiny.config[phase].batch = 24
+        stream = caught(tiny, tmp_path, monkeypatch, phase)["stream"]
+        orders.append(next(stream).index.tolist())
+        stream.close()
+        assert sorted(orders[-1]) == list(range(24))
+    assert orders[0] != orders[1]
