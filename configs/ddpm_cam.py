@@ -128,7 +128,7 @@ def _study(c):
         "classifier", "judge", "linear", "locator", "diffusion", "diffusion_map", "diffusion_simplex",
     )  # fmt: skip
     c.linear = _classify({"name": "densenet_tiny"}, 2e-3, 120, warp=4)
-    c.locator = _classify({"name": "fcn_densenet_tiny"}, 2e-3, 120, warp=4)
+    c.locator = _classify({"name": "fcn_densenet_tiny", "border": "edge"}, 2e-3, 120, warp=4)
     # Both go on with the weights of `diffusion`, whose network is theirs.
     for name, change in (("diffusion_map", {"time": "map"}), ("diffusion_simplex", {"noise": "simplex"})):
         c[name] = c.diffusion.copy_and_resolve_references()
@@ -177,8 +177,8 @@ def _kermany(c):
     c.diffusion.update({"steps": 1600, "save_every": 200, "eval_every": 800, "ema": 0.998, "t_max": 800})
     c.diffusion.optim.lr = 1.5e-3
     c = _study(c)
-    for name, net in (("linear", "densenet_tiny"), ("locator", "fcn_densenet_tiny")):
-        c[name].update({"net": {"name": net, "blocks": (1, 6, 8)}, "steps": 300})
+    for name in ("linear", "locator"):
+        c[name].update({"net": {**c[name].net, "blocks": (1, 6, 8)}, "steps": 300})
     c.study.update({
         "num_controls": 32, "batch": 96, "penalties": (0.0001, 0.001, 0.01, 0.1),
         "lambdas": (100, 200, 300, 450, 600, 750),
