@@ -122,7 +122,8 @@ def attention(context: Any, generator: Generator, seed: int) -> dict[str, np.nda
     @jax.jit
     def look(state: State, z: Array, c: Array) -> tuple[Array, dict[str, Array]]:
         variables = gan.variables_of(options, state)
-        made, _, endpoints = gan.generate(generator.nets.g, variables, z, c, gan.tau_of(options, state.step), False)
+        tau = gan.sampling_tau(options, state.step)
+        made, _, endpoints = gan.generate(generator.nets.g, variables, z, c, tau, False)
         return to_uint8(0.5 * (made[-1][..., 0] + 1)), endpoints
 
     film, endpoints = look(generator.state, z, c)
