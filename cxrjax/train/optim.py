@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cxrjax.types import PyTree, UserError
+from cxrjax.types import PyTree, Scalars, State, UserError
 
 
 def schedule(config: Any, steps: int) -> optax.Schedule:
@@ -113,6 +113,18 @@ def carry(earlier: PyTree, fresh: PyTree) -> PyTree:
         return leaf if old is None or old.shape != leaf.shape else old
 
     return jax.tree_util.tree_map_with_path(pick, fresh)
+
+
+def sound(new: State, scalars: Scalars) -> jax.Array:
+    """Whether a step may be kept, () bool: its scalars and all that it has moved, of every network, are finite.
+
+    A loss alone does not tell: a gradient that is not finite shows in the loss of the next step, and that of one player
+    may never show in the other's. `evals`, which no step moves, begins at infinity.
+    """
+    moved = [
+        x for x in jax.tree.leaves((new.params, new.stats, new.opt, new.ema)) if jnp.issubdtype(x.dtype, jnp.inexact)
+    ]
+    return jnp.stack([jnp.isfinite(x).all() for x in (*scalars.values(), *moved)]).all()
 
 
 class Plateau(NamedTuple):
