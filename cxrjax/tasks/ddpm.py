@@ -174,7 +174,15 @@ def schedule_of(config: Any) -> diffusion.Schedule:
 
 
 def longest(config: Any) -> int:
-    """The largest time that the phase is trained for."""
+    """The largest time that the phase is trained for.
+
+    Raises:
+      UserError: the schedule has no such time.
+    """
+    if not 0 <= config.t_max <= config.num_timesteps:
+        raise UserError(
+            f"t_max = {config.t_max}: expected 1 ... {config.num_timesteps}, the times of num_timesteps, or 0 for all"
+        )
     return config.t_max or config.num_timesteps
 
 
