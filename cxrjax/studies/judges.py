@@ -72,12 +72,13 @@ def look(judge: Judge, image: Array) -> tuple[Array, Array]:
 
 
 def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
-    """The map of the disease score, (b, h', w'), non-negative.
+    """The map of the disease score, (b, h', w'), non-negative but for `cam`.
 
     Args:
       judge: the network to explain.
-      source: `gradcam` (`latent_gradcam` of a classifier of latents); `cam` where the head is a pool and one linear
-        layer, or `fcn_map` where it is convolutions and a pool: the map whose pool the logits are.
+      source: `gradcam` (`latent_gradcam` of a classifier of latents); `cam` where the head is a mean and one linear
+        layer, sum_k w_k A^k as the deck has it, without bias and ReLU; `fcn_map` where the head is convolutions and a
+        pool: the ReLU of the map whose pool the logits are.
       target: `difference` explains y_disease - y_normal: with two logits the disease score alone ignores a shift of
         both; `class` explains y_disease.
       image: (b, h, w, 1) in [0, 1].
@@ -100,4 +101,7 @@ def heat(judge: Judge, source: str, target: str, image: Array) -> Array:
     if "map" not in endpoints:
         raise UserError(f"study.guidance.source = {source!r} needs a head without hidden layers; use 'gradcam'")
     maps = endpoints["map"].astype(jnp.float32)  # (b, h', w', classes), the head at every position
+    if source == "cam":
+        maps -= variables["params"]["head"]["classes"]["bias"][None, None, None, :]
+        return score(maps.reshape(-1, maps.shape[-1])).reshape(maps.shape[:3])
     return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])

@@ -17,7 +17,7 @@ from cxrjax.ops import cam, enhance
 from cxrjax.studies import predictions
 from cxrjax.studies.chunks import write_arrays
 from cxrjax.tasks import classify
-from cxrjax.types import Array
+from cxrjax.types import Array, UserError
 
 Results = dict[str, Any]
 LEVEL = 0.5
@@ -108,6 +108,11 @@ def _maps(
         m, s = heat(variables, image[at : at + 1], classes.index(name))
         maps.append(np.asarray(m[0]))
         scores.append(float(s[0]))
+        if not np.isfinite(maps[-1]).all():
+            raise UserError(
+                f"the map of {phase} for {name} is not finite on film {positions[at]} of {split}: look for a diverged "
+                "classifier or a film that is not finite"
+            )
     if context.films.has_truth:
         truth = np.stack([films["masks"][name][at] for at, (_, name, _) in enumerate(pairs)])
     else:
@@ -137,7 +142,6 @@ def class_map(net: Any, options: classify.Options, variables: Any, image: Array,
     logits, endpoints = net.apply(variables, classify.shown(options, image), train=False)
     if "map" in endpoints:
         coarse = jnp.take(endpoints["map"], number, axis=-1)  # (b, h', w')
-        coarse = coarse - coarse.min(axis=(1, 2), keepdims=True)
     else:
         head: Callable[[Array], Array] = partial(net.apply, variables, method="head_from")
         coarse = cam.grad_cam(endpoints["features"], head, lambda y: jnp.take(y, number, axis=-1))

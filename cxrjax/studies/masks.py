@@ -16,7 +16,7 @@ from cxrjax.ops import cam
 from cxrjax.studies import judges
 from cxrjax.studies.arms import Mask
 from cxrjax.studies.chunks import in_chunks
-from cxrjax.types import Array, PyTree
+from cxrjax.types import Array, PyTree, UserError
 
 
 def of_heat(mask: Mask, heat: Array, size: tuple[int, int]) -> Array:
@@ -75,6 +75,9 @@ def make(
       mesh: every device.
       batch: films at once.
       fields: the lungs (n, h, w, 1); they are looked for where a mask wants them and None is given.
+
+    Raises:
+      UserError: a map is not finite.
     """
     size = image.shape[1:3]
     if fields is None and any(mask.lungs for mask in wanted):
@@ -90,6 +93,12 @@ def make(
                 heats[key] = in_chunks(mesh, batch, _heat(looking[mask.phase], mask.source, mask.target), image)
             heat = heats[key]
         made = np.asarray(jax.jit(partial(of_heat, mask, size=size))(jnp.asarray(heat)))
+        if not np.isfinite(made).all():
+            bad = np.flatnonzero(~np.isfinite(made).all(axis=(1, 2, 3)))
+            raise UserError(
+                f"the map of {mask.phase} ({mask.source}) is not finite on {len(bad)} of {len(made)} films, the first "
+                f"at {bad[0]}: look for a diverged classifier or a film that is not finite"
+            )
         out[mask] = made * fields if mask.lungs and fields is not None else made
     return out
 

@@ -128,6 +128,15 @@ def test_a_mask_within_the_lungs_is_empty_outside_them():
     np.testing.assert_allclose(found[:, :, 8:], cam.to_mask(jnp.asarray(heat), (16, 16))[:, :, 8:], atol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_map_that_is_not_finite_is_told_and_no_empty_mask(bad):
+    mask = arms.Mask("classifier", True, "anomaly", "difference", 0.0, 1.0, 0.0, 0.3, False, 200)
+    heat = np.asarray(jax.random.uniform(jax.random.key(0), (2, 16, 16))).copy()
+    heat[1, 3, 3] = bad
+    with pytest.raises(UserError, match=r"classifier \(anomaly\) is not finite on 1 of 2 films, the first at 1"):
+        masks.make((mask,), {}, np.asarray(IMAGE), lambda lam: heat, None, 2)  # type: ignore[arg-type]
+
+
 def test_a_pixel_run_of_other_films_is_refused_by_key(tmp_path: Path, monkeypatch):
     def config(size: int, root: str = "") -> ConfigDict:
         c = defaults.run()
