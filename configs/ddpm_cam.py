@@ -134,7 +134,8 @@ def _study(c):
         c[name] = c.diffusion.copy_and_resolve_references()
         c[name].update({"carry": "diffusion", "steps": 300, "eval_every": 300, **change})
         c[name].optim.lr = 1e-3
-    c.diffusion_simplex.simplex.wavelength = 16.0  # a quarter of the film, as 64 is of 256 px
+    # A quarter of the film, as 64 is of 256 px, and down to two pixels, as there.
+    c.diffusion_simplex.simplex.update({"wavelength": 16.0, "octaves": 4})
     with c.unlocked():
         c.study.arms = ConfigDict(_ARMS)
     c.study.modes = (*c.study.modes, "noise_matrix_hard", *_ARMS)

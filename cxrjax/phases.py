@@ -116,13 +116,23 @@ def members(config: Any, films: data.Prepared, phase: str) -> list[Member]:
 def bring(config: Any, earlier: State, fresh: State) -> State:
     """A fresh state with an earlier phase's weights, statistics and averages.
 
-    Its optimizer starts anew, unless the phase's `carry_opt` asks to go on with the moments that both have.
+    Where this phase alone keeps an average, it begins at the weights that it averages; where the earlier one alone did,
+    its average is left behind. The optimizer starts anew, unless the phase's `carry_opt` asks to go on with the moments
+    that both have.
     """
-    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=earlier.ema)
+    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats)
+    state = dataclasses.replace(state, ema={name: earlier.ema.get(name, _average(state, name)) for name in fresh.ema})
     if not config.get("carry_opt", False):
         return state
     scale = {"lr_scale": earlier.evals["lr_scale"]} if "lr_scale" in earlier.evals else {}
     return dataclasses.replace(state, opt=optim.carry(earlier.opt, fresh.opt), evals={**fresh.evals, **scale})
+
+
+def _average(state: State, name: str) -> Any:
+    """A network's weights in the form of its average, which may hold its statistics too."""
+    weights = state.params[name]
+    alike = jax.tree.structure(state.ema[name]) == jax.tree.structure(weights)
+    return weights if alike else {"params": weights, **state.stats[name]}
 
 
 def example_batch(config: Any, devices: int, channels: int = 1) -> Batch:

@@ -114,6 +114,35 @@ def test_the_learning_rate_is_not_reset_where_the_optimizer_goes_on(config, whol
     assert float(reset.evals["lr_scale"]) == 1
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0), (0.9, 0.9)])
+@pytest.mark.parametrize("kind", ["classify", "gan", "autoencoder"])
+def test_weights_go_on_between_phases_of_which_either_keeps_an_average(config, kind, before, after):
+    rate = defaults.optim("adam", 1e-3)
+
+    def state(ema: float, seed: int) -> Any:
+        if kind == "classify":
+            phase = defaults.classify(NET, rate, 1, 8, ema=ema)
+        elif kind == "gan":
+            net = {"name": "cgan", "sizes": (16,), "features": 4, "residuals": 0, "d_features": 4}
+            phase = defaults.gan(net, 1e-3, 1, 8, latent=8, ema=ema)
+        else:
+            net = {"name": "autoencoder_tiny", "channels": (8, 8), "groups": 4, "latent": 2, "patch": 1}
+            phase = defaults.autoencoder(net, rate, rate, 1, 8, perceptual=0.0, ema=ema)
+        task = TASKS[kind](phase, ("Mass", "Pneumonia"))
+        shapes = jax.eval_shape(task.init, jax.random.key(0), phases.example_batch(config, 1))
+        rng = np.random.default_rng(seed)
+        return jax.tree.map(lambda x: rng.uniform(size=x.shape).astype(x.dtype), shapes)
+
+    earlier, fresh = state(before, 1), state(after, 2)
+    brought = phases.bring({}, earlier, fresh)
+    assert jax.tree.structure(brought) == jax.tree.structure(fresh)
+    assert same((brought.params, brought.stats), (earlier.params, earlier.stats))
+    for name, average in brought.ema.items():
+        begun = average["params"] if kind == "gan" else average
+        assert same(average, earlier.ema[name]) if before else same(begun, earlier.params[name])
+    assert bool(brought.ema) == bool(after)
+
+
 def test_folds_part_the_patients_and_seeds_share_all_films(config, films):
     changed = config.copy_and_resolve_references()
     changed.whole.folds = 3

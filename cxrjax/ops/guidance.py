@@ -191,7 +191,7 @@ def sample(
         return _per_pixel(epsilon, schedule, x0, mask, lam, keys, sampler)
     b, shape = x0.shape[0], x0.shape[1:]
     lam = jnp.broadcast_to(jnp.asarray(lam, jnp.int32), (b,))
-    n = diffusion.num_evaluations(lam, sampler.stride)  # (b,)
+    n = diffusion.num_evaluations(lam, sampler.stride).astype(jnp.int32)  # (b,)
     matrix, gated = is_mode(mode, "noise_matrix", x0), is_mode(mode, "time_gated", x0)
     history = sampler.name in SAMPLERS[2:]
     used = partial(diffusion.used_time, spacing=sampler.spacing)

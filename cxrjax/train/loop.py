@@ -114,11 +114,14 @@ def evaluate(
     mesh: Mesh,
     key: Key,
 ) -> Rows:
-    """Runs `predict` over a split and returns the valid rows, each film once, in the order of its index."""
+    """Runs `predict` over a split and returns the valid rows, each film once, in the order of its index.
+
+    Every batch gets the same key: a task folds in the films' indices, so that rows do not depend on the batches.
+    """
     parts: list[dict[str, np.ndarray]] = []
-    for i, local in enumerate(batches):
+    for local in batches:
         batch = meshes.put(mesh, local)
-        rows = {**predict(state, batch, jax.random.fold_in(key, i)), "index": batch.index, "valid": batch.valid}
+        rows = {**predict(state, batch, key), "index": batch.index, "valid": batch.valid}
         if jax.process_count() > 1:
             rows = multihost_utils.process_allgather(rows, tiled=True)
         parts.append(jax.tree.map(np.asarray, rows))

@@ -302,3 +302,12 @@ def test_simplex_noise_reaches_every_draw_of_a_walk():
 def test_a_lambda_that_the_schedule_has_not_is_refused(lam):
     with pytest.raises(ValueError, match=r"expected 0 \.\.\. 1000"):
         raw(IMAGE, MASK, lam, KEYS, name="dpmpp_2m", stride=100)
+
+
+@pytest.mark.parametrize("name", guidance.SAMPLERS)
+def test_samplers_keep_float32_where_64_bits_are_on(name):
+    plain = raw(IMAGE, MASK, 300, KEYS, name=name, stride=100)
+    with jax.enable_x64(True):
+        wide = raw(IMAGE, MASK, 300, KEYS, name=name, stride=jnp.asarray(100))
+    assert wide.dtype == jnp.float32
+    np.testing.assert_allclose(wide, plain, atol=1e-5)
