@@ -20,7 +20,7 @@ NEEDS_ROOT = ("nih",)
 CHOICES = {
     "simplex.noise": (("simplex", "gaussian"), "Wyatt et al. 2022: simplex, in training and in both directions"),
     "simplex.simplex.norm": (("none", "unit_std"), "the reference's noise has standard deviation 0.5, not 1"),
-    "simplex.simplex.octaves": ((6, 4, ...), "Wyatt et al. 2022: 6, from 64 to 2 pixels; ours at 64 px: 4, from 16 to 2"),
+    "simplex.simplex.octaves": ((6, 4, ...), "Wyatt et al. 2022: 6, from 64 to 2 pixels; ours: 4, from 16 to 2"),
     "simplex.simplex.persistence": ((0.8, ...), "Wyatt et al. 2022: 0.8"),
     "simplex.simplex.wavelength": ((64.0, ...), "Wyatt et al. 2022: 64 pixels of 256; ours at 64 px: 16"),
     "simplex.prediction": (("epsilon", "v"), "Wyatt et al. 2022: epsilon; v for the small network"),

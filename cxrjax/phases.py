@@ -120,19 +120,11 @@ def bring(config: Any, earlier: State, fresh: State) -> State:
     its average is left behind. The optimizer starts anew, unless the phase's `carry_opt` asks to go on with the moments
     that both have.
     """
-    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats)
-    state = dataclasses.replace(state, ema={name: earlier.ema.get(name, _average(state, name)) for name in fresh.ema})
+    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=optim.averages(earlier, fresh))
     if not config.get("carry_opt", False):
         return state
     scale = {"lr_scale": earlier.evals["lr_scale"]} if "lr_scale" in earlier.evals else {}
     return dataclasses.replace(state, opt=optim.carry(earlier.opt, fresh.opt), evals={**fresh.evals, **scale})
-
-
-def _average(state: State, name: str) -> Any:
-    """A network's weights in the form of its average, which may hold its statistics too."""
-    weights = state.params[name]
-    alike = jax.tree.structure(state.ema[name]) == jax.tree.structure(weights)
-    return weights if alike else {"params": weights, **state.stats[name]}
 
 
 def example_batch(config: Any, devices: int, channels: int = 1) -> Batch:
@@ -178,7 +170,7 @@ def check(config: Any, mesh: Mesh) -> None:
             if phase.get("optim_from", ""):
                 lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
             if phase.get("weights", ""):
-                weights.describe(phase.weights)
+                _weights(config, phase)(state)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
 
@@ -291,8 +283,14 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
     if config.get("weights", ""):
-        return weights.bring(config.weights, config.net.name, head=config.weights_head)
+        return _weights(context.config, config)
     return None
+
+
+def _weights(config: Any, phase: Any) -> Callable[[State], State]:
+    """Brings a file's weights into a fresh state, or into its shapes alone."""
+    classes = {"classes": tuple(config.data.classes), "file_classes": tuple(phase.weights_classes)}
+    return weights.bring(phase.weights, phase.net.name, head=phase.weights_head, **classes)
 
 
 def origins(config: Any) -> dict[str, Any]:

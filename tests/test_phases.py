@@ -192,7 +192,16 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
     net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
     changed.head = defaults.classify(net, defaults.optim("sgd", 0.0), 1, 8, weights=str(path))
     changed.phases = ("head",)
+    phases.check(changed, meshes.make(1))
     assert phases.origins(changed)["head"]["tensors"] == len(state)
+    for wrong, words in (
+        ({"weights_head": True}, "head: .*weights_classes"),
+        ({"weights_head": True, "weights_classes": ("Normal", "Pneumonia", "Mass")}, "has 5 rows"),
+    ):
+        other = changed.copy_and_resolve_references()
+        other.head.update(wrong)
+        with pytest.raises(UserError, match=words):
+            phases.check(other, meshes.make(1))
     trained = train(changed, films, tmp_path / "run", {}, "head")
     kernel = trained.params["net"]["backbone"]["conv0"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.conv0.weight"].transpose(2, 3, 1, 0))

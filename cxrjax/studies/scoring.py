@@ -247,4 +247,4 @@ def difference(
         measures = ("auroc", "accuracy") if exclusive else ("auroc",)
         return {(measure,): out[1, measure] - out[-1, measure] for measure in measures}
 
-    return leaves.nested(figures, groups, draws, seed, width=False)
+    return leaves.nested(figures, groups, draws, seed, signed=True)

@@ -247,12 +247,9 @@ def predict(nets: Networks, options: Options, state: State, batch: Batch, key: K
       `condition` (b,) int32, the position in `classes`, or their number for none.
     """
     c = condition_of(options, batch.label)
-
-    def latent(key: Key) -> Array:
-        """Each film's own, whatever batch it comes in."""
-        return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (options.noise,)))(batch.index)
-
-    one, two = (sample(nets.g, options, state, latent(k), c)[-1] for k in jax.random.split(key))
+    own = [jax.vmap(partial(jax.random.fold_in, k))(batch.index) for k in jax.random.split(key)]  # in whatever batch
+    latents = [jax.vmap(lambda k: jax.random.normal(k, (options.noise,)))(keys) for keys in own]
+    one, two = (sample(nets.g, options, state, z, c)[-1] for z in latents)
     number = conditions.number(c[:, : len(options.classes)])
     b = c.shape[0]
     # The nearest later film of the same condition, around the end of the batch.

@@ -132,6 +132,17 @@ def sound(new: State, scalars: Scalars) -> jax.Array:
     return jnp.stack([jnp.isfinite(x).all() for x in moved if jnp.issubdtype(x.dtype, jnp.inexact)]).all()
 
 
+def averages(earlier: State, fresh: State) -> dict[str, PyTree]:
+    """The averages that a fresh state goes on with: an earlier one's, or, where it kept none, those of its weights."""
+
+    def begun(name: str) -> PyTree:
+        weights = earlier.params[name]
+        whole = "params" in fresh.ema[name]  # a GAN's hold the statistics too
+        return {"params": weights, **earlier.stats[name]} if whole else weights
+
+    return {name: earlier.ema[name] if name in earlier.ema else begun(name) for name in fresh.ema}
+
+
 class Plateau(NamedTuple):
     """When a stalled validation loss lowers the learning rate, as torch's ReduceLROnPlateau with threshold 0.
 
