@@ -1,4 +1,4 @@
-"""Intervals: Wilson's for a share; for anything else the bootstrap over patients, by percentiles or, of an AUROC, logits.
+"""Intervals: Wilson's for a share; for anything else the bootstrap over patients, by percentiles or, of AUROC, logits.
 
 Films of one patient are not independent, so `groups` names the patient of each film and whole patients are resampled.
 """
@@ -171,7 +171,7 @@ def auroc_draws(
       (draws, k) in [0, 1]; NaN where a resample holds one class only.
 
     Raises:
-      UserError: shapes differ, a label is none of the three, or a score is NaN.
+      UserError: shapes differ, a label is none of the three, or a score is not finite.
     """
     labels, scores = _columns(labels, scores)
     names = np.arange(len(labels)) if groups is None else np.asarray(groups)

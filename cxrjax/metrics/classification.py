@@ -67,7 +67,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
       [0, 1]; NaN where only one class is known.
 
     Raises:
-      UserError: shapes differ, a label is none of the three, or a score is NaN.
+      UserError: shapes differ, a label is none of the three, or a score is not finite.
     """
     truth, scores = _known(labels, scores)
     return float(sk.roc_auc_score(truth, scores)) if _two_classes(truth) else float("nan")
@@ -211,8 +211,9 @@ def _known(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray
     truth, values = truth[known], values[known]
     if not np.isin(truth, (0.0, 1.0)).all():
         raise UserError("metrics: a label is none of 1, 0, NaN; write 1 present, 0 absent, NaN unknown")
-    if np.isnan(values).any():
-        raise UserError(f"metrics: {int(np.isnan(values).sum())} scores are NaN; look for a diverged run or a bad film")
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise UserError(f"metrics: {bad} scores are not finite; look for a diverged run or a bad film")
     return truth, values
 
 

@@ -36,7 +36,7 @@ def curve(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray) -> Curve:
       weights: (n, d) counts.
 
     Raises:
-      UserError: lengths differ, a label is none of the three, or a score is NaN.
+      UserError: lengths differ, a label is none of the three, or a score is not finite.
     """
     if len(np.asarray(labels)) != len(weights):
         raise UserError(f"weighted: {len(np.asarray(labels))} labels and {len(weights)} weights; expected one a film")

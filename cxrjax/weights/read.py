@@ -69,8 +69,8 @@ def prefix_of(keys: Iterable[str]) -> str:
     """What stands before the torchvision names of a network that others are built around; "" where nothing does.
 
     `module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of torchxrayvision's ResNet,
-    `module.densenet121.` of arnoweng's CheXNet, any attribute of a module of one's own: of the prefixes of at least half the tensors the one
-    under which most names are some family's.
+    `module.densenet121.` of arnoweng's CheXNet, any attribute of a module of one's own: of the prefixes of at least
+    half the tensors the one under which most names are some family's.
     """
     keys = [_OLD_DENSE.sub(r"\1\2.", key) for key in keys]
     parts = (key.split(".") for key in keys)

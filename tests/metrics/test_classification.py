@@ -126,7 +126,12 @@ def test_sensitivity_at_specificity_keeps_its_promise():
 
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
-    [([1, 0], [0.1], "one length"), ([1, -1], [0.1, 0.2], "none of 1, 0, NaN"), ([1, 0], [0.1, np.nan], "NaN")],
+    [
+        ([1, 0], [0.1], "one length"),
+        ([1, -1], [0.1, 0.2], "none of 1, 0, NaN"),
+        ([1, 0], [0.1, np.nan], "1 scores are not finite"),
+        ([1, 0], [np.inf, -np.inf], "2 scores are not finite"),
+    ],
 )
 def test_bad_input_is_told(labels, scores, message):
     with pytest.raises(UserError, match=message):
