@@ -21,7 +21,7 @@ NEEDS_ROOT = ("nih",)
 CHOICES = {
     "simplex.noise": (("simplex", "gaussian"), "Wyatt et al. 2022: simplex, in training and in both directions"),
     "simplex.simplex.norm": (("none", "unit_std"), "the reference's noise has standard deviation 0.5, not 1"),
-    "simplex.simplex.octaves": ((6, ...), "Wyatt et al. 2022: 6"),
+    "simplex.simplex.octaves": ((6, 4, ...), "Wyatt et al. 2022: 6, from 64 to 2 pixels; ours: 4, from 16 to 2"),
     "simplex.simplex.persistence": ((0.8, ...), "Wyatt et al. 2022: 0.8"),
     "simplex.simplex.wavelength": ((64.0, ...), "Wyatt et al. 2022: 64 pixels of 256; ours at 64 px: 16"),
     "simplex.prediction": (("epsilon", "v"), "Wyatt et al. 2022: epsilon; v for the small network"),
@@ -41,7 +41,7 @@ def get_config(variant="default"):
     for name in ("gaussian", "simplex"):
         c[name] = defaults.diffusion(
             net, treatments.adamw(2e-3, warmup=50), 500, 16, prediction="v", t_max=500, ema=0.995, noise=name,
-            simplex={"wavelength": 16.0},
+            simplex={"wavelength": 16.0, "octaves": 4},
         )  # fmt: skip
     c.gaussian_map = _mapped(c)
     guided = ("noise_matrix", "time_gated", "time_gated_hard", "mask_blend", "per_pixel_time")
@@ -85,7 +85,7 @@ def _paper(c):
     treatments.paper(c, 256, optical_limit=2.0)
     for name in ("gaussian", "simplex"):
         treatments.anoddpm(c[name], t_max=800)
-        c[name].simplex.wavelength = 64.0
+        c[name].simplex.update({"wavelength": 64.0, "octaves": 6})
     c.study.update({"num_diseased": 256, "batch": 32, "lambdas": (200, 250)})
     c.study.guidance.blur = 4.0
     c.study.sampler.update({"stride": 1, "variance": "large"})

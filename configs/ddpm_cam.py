@@ -114,10 +114,11 @@ def _study(c):
         "classifier", "judge", "linear", "locator", "diffusion", "diffusion_map", "diffusion_simplex",
     )  # fmt: skip
     c.linear = treatments.classifier({"name": "densenet_tiny"}, 120, warp=4)
-    c.locator = treatments.classifier({"name": "fcn_densenet_tiny"}, 120, warp=4)
+    c.locator = treatments.classifier({"name": "fcn_densenet_tiny", "border": "edge"}, 120, warp=4)
     c.diffusion_map = treatments.going_on(c, "diffusion", 300, time="map")
     c.diffusion_simplex = treatments.going_on(c, "diffusion", 300, noise="simplex")
-    c.diffusion_simplex.simplex.wavelength = 16.0  # a quarter of the film, as 64 is of 256 px
+    # A quarter of the film, as 64 is of 256 px, and down to two pixels, as there.
+    c.diffusion_simplex.simplex.update({"wavelength": 16.0, "octaves": 4})
     with c.unlocked():
         c.study.arms = ConfigDict(_ARMS)
     c.study.modes = (*c.study.modes, "noise_matrix_hard", *_ARMS)
@@ -144,8 +145,8 @@ def _kermany(c):
     c.diffusion.net.update({"base": 24, "mults": (1, 2, 3)})
     c = _study(c)
     c.diffusion.optim.lr = 1.5e-3  # of it alone: those that go on with its weights keep half the default's
-    for name, net in (("linear", "densenet_tiny"), ("locator", "fcn_densenet_tiny")):
-        c[name].update({"net": {"name": net, "blocks": (1, 6, 8)}, "steps": 300})
+    for name in ("linear", "locator"):
+        c[name].update({"net": {**c[name].net, "blocks": (1, 6, 8)}, "steps": 300})
     c.study.solvers.update({"lambda": 450, "reference": 450})
     return c
 

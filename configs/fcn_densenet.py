@@ -34,6 +34,9 @@ CHOICES = {
     "fcn_head.net.activation": (("none", "relu"), "as fcn.net.activation; both must agree"),
     "fcn.net.activation": (("none", "relu"), "paper 0's formula has nothing between the two convolutions"),
     "fcn_head.net.last_init": (("glorot_sqrt", "literal"), "the root of sigma is lost in print"),
+    "fcn_head.net.border": (("edge", "zeros"), "as fcn.net.border; both must agree"),
+    "fcn.net.border": (("edge", "zeros"), "paper 0's sum runs beyond the map and does not say what is there; under "
+                       "zeros the map's border holds nearly every maximum"),
     "fcn.optim.lr": ((1e-3, ...), "the exponents of rate and decay are scrambled in print: 1e-3 and 1e-5"),
     "fcn.optim.weight_decay": ((1e-5, ...), "as the rate; in the gradient, as Adam of PyTorch"),
     "fcn.optim.patience": ((5, ...), "paper 0: five epochs without a better validation loss"),
@@ -44,6 +47,7 @@ CHOICES = {
     "chexnet.crop": ((0, 224, ...), "Rajpurkar et al. 2017 resize to 224; :paper prepares 256 px for all and crops"),
     "chexnet.optim.patience": ((1, ...), "Rajpurkar et al. 2017: each time the validation loss plateaus"),
     "wang_resnet50.net.lse_r": ((10.0, ...), "Wang et al. 2017: best r"),
+    "wang_resnet50.net.border": (("edge", "zeros"), "open in Wang et al. 2017: what lies beyond the map"),
     "wang_resnet50.optim.lr": ((1e-3, ...), "open in Wang et al. 2017"),
     "wang_resnet50.optim.weight_decay": ((5e-4, ...), "open in Wang et al. 2017"),
     "yao_lstm.net.units": ((100, ...), "open in the abstract of Yao et al. 2017"),
@@ -68,12 +72,12 @@ def get_config(variant="default"):
         normal_share=0.4,
     )  # fmt: skip
     c.phases = ("fcn_head", "fcn", *SYSTEMS)
-    net = {"name": "fcn_densenet_tiny", "activation": "none", "last_init": "glorot_sqrt"}
+    net = {"name": "fcn_densenet_tiny", "activation": "none", "last_init": "glorot_sqrt", "border": "edge"}
     c.fcn_head = _phase(net, _adam(frozen=("^backbone/",)), 20)
     c.fcn = _phase(net, _adam(apart=("^backbone/",)), 400, carry="fcn_head", carry_opt=True)
     c.chexnet = _phase({"name": "densenet_tiny"}, _adam(weight_decay=0.0, patience=1), 200, augment=("flip",))
     c.wang_resnet50 = _phase(
-        {"name": "wang_resnet_tiny", "lse_r": 10.0},
+        {"name": "wang_resnet_tiny", "lse_r": 10.0, "border": "edge"},
         defaults.optim("sgd", 0.02, weight_decay=5e-4), 200, loss="wcel", augment=(),
     )  # fmt: skip
     c.yao_lstm = _phase({"name": "densenet_lstm_tiny", "units": 100}, _adam(weight_decay=0.0), 200, augment=())

@@ -19,6 +19,7 @@ _PACKAGES = (
     "cxrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "clu",
     "ml_collections", "numpy",
 )  # fmt: skip
+PRNG = "threefry2x32"  # of every run
 # What may differ between two commands that are one run: where things lie, not what is computed.
 _FREE = ("compile_cache", "data.cache", "data.root", "mesh.devices", "mesh.distributed")
 
@@ -84,6 +85,7 @@ def make(
         "commit": commit(),
         "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
         "processes": jax.process_count(),
+        "random_numbers": str(jax.random.key_impl(jax.random.key(0))),
         "data": dict(data),
         "finished": False,
     }

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from cxrjax import data, manifest, phases, report
 from cxrjax.errors import lookup
 from cxrjax.studies import STUDIES
+from cxrjax.tasks import ddpm
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -39,6 +40,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
         print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
         return 0
     lookup(STUDIES, config.study.name, "study.name").check(config)
+    pin_random_numbers()
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(config.compile_cache)
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -59,6 +61,20 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     except loop.Preempted as stop:
         print(stop)
         return EXIT_PREEMPTED
+
+
+def pin_random_numbers() -> None:
+    """Random numbers that follow from their keys alone, in any batch, under `vmap` and on any devices.
+
+    Those of the implementation "rbg", which JAX_DEFAULT_PRNG_IMPL can make the default, do not.
+    """
+    jax.config.update("jax_default_prng_impl", manifest.PRNG)
+    jax.config.update("jax_threefry_partitionable", True)
+
+
+def _phase_notes(config: Any) -> list[str]:
+    diffusions = [name for name in config.phases if "simplex" in config[name]]
+    return [note for name in diffusions for note in ddpm.notes(config[name], name)]
 
 
 def _run(
@@ -82,7 +98,7 @@ def _run(
     if films.has_truth:
         drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]
     record = manifest.make(config, choices, command, facts) | {
-        "warnings": [*films.warnings, *notes, *drawn, *config.warnings],
+        "warnings": [*films.warnings, *notes, *_phase_notes(config), *drawn, *config.warnings],
         "weights": phases.origins(config),
     }
     path = workdir / "manifest.json"

@@ -77,7 +77,8 @@ class Task(NamedTuple):
     Attributes:
       init: `(key, batch) -> State`; `batch` gives shapes.
       step: `(state, batch, key) -> (State, scalars)`; pure, jitted and donated by the loop.
-      predict: `(state, batch, key) -> rows`, arrays of leading size b; pure, jitted by the loop.
+      predict: `(state, batch, key) -> rows`, arrays of leading size b; pure, jitted by the loop. All batches of a split
+        get the same key: what is drawn for a film folds in its `index`.
       summarize: `rows -> {name: float}`, on the host, over all valid rows of a split.
       on_eval: `(state, summary) -> State`, on the host.
     """

@@ -75,6 +75,23 @@ def test_every_figure_is_a_leaf_with_value_interval_count_and_unit(finished):
         assert set(leaf) == {"value", "low", "high", "n", "unit"}, path
 
 
+def test_random_numbers_are_of_one_implementation_whatever_the_default_was(finished):
+    assert json.loads((finished[2] / "manifest.json").read_text())["random_numbers"] == "threefry2x32"
+    before = jax.config.jax_default_prng_impl
+    expected = jax.random.normal(jax.random.key(3, impl="threefry2x32"), (2, 4))
+    try:
+        jax.config.update("jax_default_prng_impl", "rbg")  # as JAX_DEFAULT_PRNG_IMPL does
+        run.pin_random_numbers()
+        drawn = jax.random.normal(jax.random.key(3), (2, 4))
+        keys = jax.random.split(jax.random.key(0), 3)
+        together = jax.vmap(lambda key: jax.random.normal(key, (5,)))(keys)
+    finally:
+        jax.config.update("jax_default_prng_impl", before)
+    np.testing.assert_array_equal(drawn, expected)
+    for key, row in zip(keys, together, strict=True):
+        np.testing.assert_array_equal(jax.random.normal(key, (5,)), row)
+
+
 def test_the_same_command_on_a_finished_run_does_nothing(finished, capsys):
     config, choices, workdir = finished
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}

@@ -166,6 +166,10 @@ def _check_mask(config: Any, arm: Arm, where: str) -> None:
     if mask.source == "anomaly" and arm.mode == "per_pixel_time":
         raise UserError(f"{where}: source 'anomaly' walks uniformly first, which a diffusion told maps of times cannot")
     if mask.source == "anomaly":
+        top = ddpm.longest(config[arm.diffusion])
+        if not 1 <= mask.anomaly_lambda <= top:
+            raise UserError(f"{where}: anomaly_lambda = {mask.anomaly_lambda}: expected 1 ... {top}, the times that "
+                            f"{arm.diffusion} is trained for")  # fmt: skip
         return
     if mask.phase not in config.phases:
         raise UserError(f"{where}: map_phase {mask.phase!r} is none of the phases {', '.join(config.phases)}")

@@ -178,12 +178,13 @@ def outputs(classifier: Classifier, image: Array) -> dict[str, Array]:
 
 
 def heat(classifier: Classifier, source: str, target: str, image: Array) -> Array:
-    """The map of the disease score of a classifier of Normal against one disease, (b, h', w'), non-negative.
+    """The map of the disease score of a classifier of Normal against one disease, (b, h', w'), >= 0 but for `cam`.
 
     Args:
       classifier: the network to explain.
-      source: `gradcam` (`latent_gradcam` of a classifier of latents); `cam` where the head is a pool and one linear
-        layer, or `fcn_map` where it is convolutions and a pool: the map whose pool the logits are.
+      source: `gradcam` (`latent_gradcam` of a classifier of latents); `cam` where the head is a mean and one linear
+        layer, sum_k w_k A^k as the deck has it, without bias and ReLU; `fcn_map` where the head is convolutions and a
+        pool: the ReLU of the map whose pool the logits are.
       target: `difference` explains y_disease - y_normal: with two logits the disease score alone ignores a shift of
         both; `class` explains y_disease.
       image: (b, h, w, 1) in [0, 1].
@@ -206,6 +207,9 @@ def heat(classifier: Classifier, source: str, target: str, image: Array) -> Arra
     if "map" not in endpoints:
         raise UserError(f"study.guidance.source = {source!r} needs a head without hidden layers; use 'gradcam'")
     maps = endpoints["map"].astype(jnp.float32)  # (b, h', w', classes), the head at every position
+    if source == "cam":
+        maps -= variables["params"]["head"]["classes"]["bias"][None, None, None, :]
+        return score(maps.reshape(-1, maps.shape[-1])).reshape(maps.shape[:3])
     return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])
 
 
@@ -228,7 +232,6 @@ def class_map(classifier: Classifier, image: Array, number: Array) -> tuple[Arra
     logits, endpoints = net.apply(variables, classify.shown(options, _inner(classifier, image)), train=False)
     if "map" in endpoints:
         coarse = jnp.take(endpoints["map"], number, axis=-1)  # (b, h', w')
-        coarse = coarse - coarse.min(axis=(1, 2), keepdims=True)
     else:
         head: Callable[..., Any] = partial(net.apply, variables, method="head_from")
         coarse = cam.grad_cam(endpoints["features"], head, lambda y: jnp.take(y, number, axis=-1))

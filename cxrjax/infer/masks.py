@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax.data import lungs
+from cxrjax.errors import UserError
 from cxrjax.infer import classifier
 from cxrjax.infer.arms import Mask
 from cxrjax.infer.batches import in_batches
@@ -69,6 +70,9 @@ def make(
       mesh: every device.
       batch: films at once.
       residual: `lambda -> |x - x'|` (n, h, w) of a uniform pass, for masks of source `anomaly`.
+
+    Raises:
+      UserError: a map is not finite.
     """
     size = image.shape[1:3]
     fields = lung_fields(image)[0] if any(mask.lungs for mask in wanted) else np.float32(1)
@@ -86,6 +90,12 @@ def make(
                 )
             heat = heats[key]
         mask_of = np.asarray(jax.jit(partial(of_heat, mask, size=size))(jnp.asarray(heat)))
+        if not np.isfinite(mask_of).all():
+            bad = np.flatnonzero(~np.isfinite(mask_of).all(axis=(1, 2, 3)))
+            raise UserError(
+                f"the map of {mask.phase} ({mask.source}) is not finite on {len(bad)} of {len(mask_of)} films, the "
+                f"first at {bad[0]}: look for a diverged classifier or a film that is not finite"
+            )
         out[mask] = mask_of * fields if mask.lungs else mask_of
     return out
 

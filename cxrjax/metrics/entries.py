@@ -86,7 +86,7 @@ def nested(
     draws: int,
     seed: int,
     counts: Mapping[str, int] | None = None,
-    width: bool = True,
+    signed: bool = False,
 ) -> Results:
     """Every figure on the films as they are, with its interval over resamples of the patients.
 
@@ -96,14 +96,14 @@ def nested(
       draws: resamples.
       seed: of the resampling.
       counts: films of known label by class, the second of a three-part name; all films where it is not given.
-      width: leave out an interval of no width.
+      signed: the figures are differences; else an interval of no width is left out.
     """
     values = figures(np.ones((len(patients), 1)))
     drawn = bootstrap.resampled(figures, patients, draws, seed)
     out: Results = {}
     for name, value in values.items():
-        found = interval(name[-1], float(value[0]), drawn[name])
-        if width and found.low == found.high:
+        found = interval("" if signed else name[-1], float(value[0]), drawn[name])
+        if not signed and found.low == found.high:
             found = Interval(found.value, float("nan"), float("nan"))
         films = (counts or {}).get(name[1], len(patients)) if len(name) == 3 else len(patients)
         place = out
@@ -114,7 +114,10 @@ def nested(
 
 
 def interval(measure: str, value: float, drawn: np.ndarray) -> Interval:
-    """Percentile interval, or of a calibration error the pivotal one, held at 0 and about the value."""
+    """Percentile interval; of an AUROC that of its logit; of a calibration error the pivotal one, held at 0 and about
+    the value."""
+    if measure == "auroc":
+        return bootstrap.area(value, drawn)
     found = bootstrap.percentiles(value, drawn)
     if not measure.startswith("ece"):
         return found

@@ -246,4 +246,4 @@ def difference(
         measures = ("auroc", "accuracy") if exclusive else ("auroc",)
         return {(measure,): out[1, measure] - out[-1, measure] for measure in measures}
 
-    return entries.nested(figures, groups, draws, seed, width=False)
+    return entries.nested(figures, groups, draws, seed, signed=True)

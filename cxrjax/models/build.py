@@ -95,11 +95,16 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "ResNet": {"stem": ("imagenet", "cifar")},
     "Generator": {"join": ("latent", "c"), "tau": ("schedule", "learned")},
     "UNet": {"updown": ("block", "plain")},
-    "Head": {"pool": ("gap", "gmp", "lse", "flatten"), "hidden_init": ("torch", "he")},
+    "Head": {
+        "pool": ("gap", "gmp", "lse", "flatten"),
+        "hidden_init": ("torch", "he"),
+        "border": ("edge", "zeros"),
+    },
     "ConvHead": {
         "pool": ("gap", "gmp", "lse"),
         "activation": ("none", "relu"),
         "last_init": ("glorot_sqrt", "literal"),
+        "border": ("edge", "zeros"),
     },
     "LstmHead": {"pool": ("gap", "gmp", "lse")},
 }

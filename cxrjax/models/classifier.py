@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cxrjax.nn.conv import GLOROT, HE_FAN_IN, TORCH_UNIFORM, ZEROS, adaptive_mean, conv
+from cxrjax.nn.conv import GLOROT, HE_FAN_IN, TORCH_UNIFORM, ZEROS, adaptive_mean, bordered, conv
 from cxrjax.nn.norm import batch_norm
 
 Array = jax.Array
@@ -50,6 +50,7 @@ class Head(nn.Module):
       lse_r: sharpness of "lse".
       grid: side of an adaptive mean pool before "flatten", which makes it take any size; 0 for none.
       transition: channels of a 3x3 conv-BatchNorm-ReLU before the pool (Wang et al. 2017); 0 for none.
+      border: what the transition sees beyond the map: "edge" (its border repeated) or "zeros".
       dropout: rate, after every hidden layer, or after the pool where there is none; needs the rng `dropout` in
         training.
       widen_features: channels of a 1x1 convolution before the pool; 0 for none.
@@ -65,6 +66,7 @@ class Head(nn.Module):
     lse_r: float = 10.0
     grid: int = 0
     transition: int = 0
+    border: str = "edge"
     dropout: float = 0.0
     widen_features: int = 0
     ntk: bool = False
@@ -82,7 +84,8 @@ class Head(nn.Module):
         del label
         x = features
         if self.transition:
-            x = conv(self.transition, 3, dtype=self.dtype, name="transition_conv")(x)
+            x = bordered(x, self.border)
+            x = conv(self.transition, 3, pad=0, dtype=self.dtype, name="transition_conv")(x)
             x = nn.relu(batch_norm(train, dtype=self.dtype, name="transition_bn")(x))  # (b, h, w, transition)
         if self.widen_features:
             x = nn.relu(
@@ -138,6 +141,8 @@ class ConvHead(nn.Module):
       activation: "none" or "relu", between the two.
       last_init: standard deviation of both kernels, n = kernel area times channels: "glorot_sqrt" is
         sqrt(2 / (n_in + n_out)), "literal" is 2 / (n_in + n_out), as the formula is printed without its root.
+      border: what the 3x3 sees beyond the map, where the paper's sum has no terms: "edge" (the map's border repeated)
+        or "zeros", under which the border, of fewer terms, holds nearly every maximum.
       pool, lse_r: as in `Head`.
       dtype: compute dtype of the 1x1; the maps and the logits are float32.
     """
@@ -146,6 +151,7 @@ class ConvHead(nn.Module):
     width: int = 1024
     activation: str = "none"
     last_init: str = "glorot_sqrt"
+    border: str = "edge"
     pool: str = "gmp"
     lse_r: float = 10.0
     dtype: Any = jnp.float32
@@ -163,7 +169,8 @@ class ConvHead(nn.Module):
         y = conv(self.width, 1, init=init, dtype=self.dtype, name="mix")(features)
         if self.activation == "relu":
             y = nn.relu(y)
-        maps = conv(self.num_classes, 3, init=init, name="classes")(y.astype(jnp.float32))
+        y = bordered(y.astype(jnp.float32), self.border)
+        maps = conv(self.num_classes, 3, pad=0, init=init, name="classes")(y)
         pooled = global_pool(features, "gap")
         return global_pool(maps, self.pool, self.lse_r), {"pooled": pooled, "penultimate": pooled, "map": maps}
 

@@ -16,8 +16,9 @@ COLLECTION = "spectral"
 
 
 def normalize(vector: Array) -> Array:
-    """A vector of length 1 in its direction."""
-    return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)
+    """A vector of length 1 in its direction; zeros of a vector of zeros."""
+    length = jnp.linalg.norm(vector)
+    return vector / jnp.where(length > 0, length, 1.0)
 
 
 def power_iteration(matrix: Array, u: Array, iterations: int = 1) -> tuple[Array, Array]:
@@ -30,19 +31,20 @@ def power_iteration(matrix: Array, u: Array, iterations: int = 1) -> tuple[Array
 
     Returns:
       `u` (o,), and sigma = u' W v with v = W' u normalized before u's last change: () at most the true norm. Gradients
-      flow through the matrix alone.
+      flow through the matrix alone. Of a matrix of zeros `u` as it was, and 0.
     """
     fixed = jax.lax.stop_gradient(matrix)
     v = normalize(fixed.T @ u)
     for i in range(iterations):
-        u = normalize(fixed @ v)
+        moved = normalize(fixed @ v)
+        u = jnp.where(moved.any(), moved, u)  # a kernel of zeros must not end the iteration for good
         if i < iterations - 1:
             v = normalize(fixed.T @ u)
     return u, u @ (matrix @ v)
 
 
 class SpectralConv(nn.Module):
-    """A convolution with a bias whose kernel, as a matrix (o, kh kw c), has spectral norm 1.
+    """A convolution with a bias whose kernel, as a matrix (o, kh kw c), has spectral norm 1; zeros stay zeros.
 
     The left singular vector lives in the collection `spectral`. A forward pass with that collection mutable moves it by
     one power iteration; any other uses it as it is. Bounding the matrix does not bound the convolution's operator norm
@@ -73,8 +75,9 @@ class SpectralConv(nn.Module):
         moved, sigma = power_iteration(kernel.reshape(-1, self.features).T, u.value, int(moves))
         if moves:
             u.value = moved
+        scaled = kernel / jnp.where(sigma > 0, sigma, 1.0)
         y = convolve(
-            x.astype(self.dtype), (kernel / sigma).astype(self.dtype), (self.stride, self.stride),
+            x.astype(self.dtype), scaled.astype(self.dtype), (self.stride, self.stride),
             ((self.pad, self.pad), (self.pad, self.pad)), (1, 1),
         )  # fmt: skip
         return y + bias.astype(self.dtype)[None, None, None, :]

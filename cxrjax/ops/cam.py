@@ -7,6 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+ROUNDING = 1e-5  # of a map's largest value: what enlarging and blurring a constant map leaves of differences, and more
+
 
 def grad_cam(
     features: jax.Array, head: Callable[[jax.Array], jax.Array], score: Callable[[jax.Array], jax.Array]
@@ -30,10 +32,14 @@ def grad_cam(
 
 
 def min_max(x: jax.Array) -> jax.Array:
-    """Scales each map of (b, h, w) to [0, 1]; a constant map becomes zeros."""
-    low = x.min(axis=(1, 2), keepdims=True)
-    span = x.max(axis=(1, 2), keepdims=True) - low
-    return jnp.where(span > 0, (x - low) / jnp.where(span > 0, span, 1.0), 0.0)
+    """Scales each map of (b, h, w) to [0, 1].
+
+    A map that is constant up to rounding becomes zeros, one with a value that is not finite NaN everywhere.
+    """
+    low, high = x.min(axis=(1, 2), keepdims=True), x.max(axis=(1, 2), keepdims=True)
+    span = jnp.where(jnp.isfinite(high - low), high - low, jnp.nan)
+    constant = span <= ROUNDING * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    return jnp.where(constant, 0.0, (x - low) / jnp.where(constant, 1.0, span))
 
 
 def blur(x: jax.Array, std: float) -> jax.Array:
@@ -65,7 +71,7 @@ def to_mask(
     1 above it and 0 elsewhere.
 
     Args:
-      heat: (b, h', w'), non-negative.
+      heat: (b, h', w'); its least value is where nothing is treated.
       size: (h, w) of the film.
       blur_std: standard deviation of a Gaussian blur in pixels of the film; 0 is off.
       power: exponent of the scaled map; below 1 more of the film is treated.
@@ -73,11 +79,12 @@ def to_mask(
       threshold: above it the mask is 1, elsewhere 0; None keeps it soft.
 
     Returns:
-      (b, h, w, 1) float32 in [0, 1].
+      (b, h, w, 1) float32 in [0, 1]; `floor` everywhere for a heat that is constant, NaN for one that is not finite.
     """
     heat = heat.astype(jnp.float32)
     big = jax.image.resize(heat, (heat.shape[0], *size), "bilinear")  # (b, h, w)
     mask = min_max(blur(min_max(big), blur_std)) ** power
     if threshold is not None:
-        return (mask > threshold).astype(jnp.float32)[..., None]
+        mask = jnp.where(jnp.isnan(mask), jnp.nan, (mask > threshold).astype(jnp.float32))
+        return mask[..., None]
     return jnp.maximum(mask, floor)[..., None]

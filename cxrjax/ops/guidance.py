@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cxrjax.ops import diffusion, noise, solvers
 
@@ -136,7 +137,7 @@ def treat(
       (b, h, w, 1) float32 in [0, 1]; where `time_gated` has tau = 0, or M = 0 in the masked modes, the input's bits.
 
     Raises:
-      ValueError: an unknown mode or sampler.
+      ValueError: an unknown mode or sampler, or a lambda, not traced, that the schedule has not.
     """
     renew = None if remask is None else lambda x, m: remask(jnp.clip((x + 1.0) / 2.0, 0.0, 1.0), m)
     x, touched, mask = sample(
@@ -178,13 +179,19 @@ def sample(
     Returns:
       x (b, h, w, c), where the model had a part in it (b, h, w, 1) bool, and the last mask (b, h, w, 1).
     """
+    if not isinstance(lam, jax.core.Tracer):
+        ends = np.min(lam), np.max(lam)
+        if ends[0] < 0 or ends[1] > schedule.num_steps:
+            raise ValueError(
+                f"lambda of {ends[0]} to {ends[1]}: expected 0 ... {schedule.num_steps}, as the schedule's"
+            )
     by_pixel = isinstance(mode, str) and code(mode) == code("per_pixel_time")
     sampler.check(by_pixel)
     if by_pixel:
         return _per_pixel(epsilon, schedule, x0, mask, lam, keys, sampler)
     b, shape = x0.shape[0], x0.shape[1:]
     lam = jnp.broadcast_to(jnp.asarray(lam, jnp.int32), (b,))
-    n = diffusion.num_evaluations(lam, sampler.stride)  # (b,)
+    n = diffusion.num_evaluations(lam, sampler.stride).astype(jnp.int32)  # (b,)
     matrix, gated = is_mode(mode, "noise_matrix", x0), is_mode(mode, "time_gated", x0)
     history = sampler.name in SAMPLERS[2:]
     used = partial(diffusion.used_time, spacing=sampler.spacing)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from cxrjax.ops import simplex
 from cxrjax.types import UserError
@@ -18,7 +19,7 @@ NOISES = ("gaussian", "simplex")
 
 def gaussian(key: jax.Array, t: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Standard normal (h, w, c); the time is not read."""
-    return jax.random.normal(key, shape)
+    return jax.random.normal(key, shape, jnp.float32)
 
 
 def of(name: str, options: Mapping[str, Any] | None = None) -> Draw:

@@ -156,6 +156,11 @@ def _check(octaves: int, persistence: float, wavelength: float) -> None:
             raise UserError(f"simplex: {name} is {value!r}; expected above 0")
 
 
+def octaves_seen(wavelength: float, octaves: int) -> int:
+    """How many of the octaves are of at least 2 pixels, the shortest wave that pixels show (Nyquist)."""
+    return min(octaves, max(math.floor(math.log2(wavelength)), 0))
+
+
 def fractal(
     perm: jax.Array,
     shape: tuple[int, int],

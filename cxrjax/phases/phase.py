@@ -11,7 +11,7 @@ import jax
 from clu import parameter_overview
 from jax.sharding import Mesh
 
-from cxrjax import data, weights
+from cxrjax import data
 from cxrjax.errors import lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
@@ -58,7 +58,7 @@ def check(config: Any, mesh: Mesh) -> None:
             if phase.get("optim_from", ""):
                 lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
             if phase.get("weights", ""):
-                weights.describe(phase.weights)
+                start.of_file(tuple(config.data.classes), phase)(state)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
 

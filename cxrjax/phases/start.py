@@ -20,9 +20,11 @@ from cxrjax.types import State, UserError
 def bring(config: Any, earlier: State, fresh: State) -> State:
     """A fresh state with an earlier phase's weights, statistics and averages.
 
-    Its optimizer starts anew, unless the phase's `carry_opt` asks to go on with the moments that both have.
+    Where this phase alone keeps an average, it begins at the weights that it averages; where the earlier one alone did,
+    its average is left behind. The optimizer starts anew, unless the phase's `carry_opt` asks to go on with the moments
+    that both have.
     """
-    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=earlier.ema)
+    state = dataclasses.replace(fresh, params=earlier.params, stats=earlier.stats, ema=optim.averages(earlier, fresh))
     if not config.get("carry_opt", False):
         return state
     scale = {"lr_scale": earlier.evals["lr_scale"]} if "lr_scale" in earlier.evals else {}
@@ -73,8 +75,16 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
     if config.get("weights", ""):
-        return weights.bring(config.weights, config.net.name, head=config.weights_head)
+        return of_file(context.classes, config)
     return None
+
+
+def of_file(classes: tuple[str, ...], phase: Any) -> Callable[[State], State]:
+    """Brings a file's weights into a fresh state, or into its shapes alone."""
+    return weights.bring(
+        phase.weights, phase.net.name, head=phase.weights_head, classes=classes,
+        file_classes=tuple(phase.weights_classes),
+    )  # fmt: skip
 
 
 def origins(config: Any) -> dict[str, Any]:

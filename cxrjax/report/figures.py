@@ -188,10 +188,10 @@ FIGURES = {
     "reliability": Plot(
         roc.reliability,
         "Reliability",
-        "The share that came true against the probability predicted, in ten bins with 95 % intervals; a calibrated "
-        "system lies on the diagonal, one below it is overconfident. Bars: how many predictions fall into a bin. With "
-        "two classes the second is judged, with more exclusive ones the class called, otherwise every finding of every "
-        "film.",
+        "The share that came true against the probability predicted, in the bins of the expected calibration error, "
+        "with 95 % intervals; a calibrated system lies on the diagonal, one below it is overconfident. Bars: how many "
+        "predictions fall into a bin. With two classes the second is judged, with more exclusive ones the class "
+        "called, otherwise every finding of every film.",
     ),
     "maps": Plot(
         maps.maps,

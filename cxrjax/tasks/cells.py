@@ -173,7 +173,7 @@ def _step(
 
     def one(state: State) -> tuple[State, Scalars, Array]:
         new, scalars = classify.step(net, tx, options, state, batch, key)
-        finite = jnp.stack([jnp.isfinite(v).all() for v in scalars.values()]).all()
+        finite = optim.sound(new, scalars)
         bad = jnp.where(finite, 0, state.evals["bad"] + 1).astype(jnp.int32)
         moved = finite & ~state.evals["dead"]
         kept = jax.tree.map(lambda a, b: jnp.where(moved, a, b), new, state)

@@ -18,7 +18,7 @@ import optax
 
 from cxrjax import models
 from cxrjax.errors import lookup
-from cxrjax.ops import diffusion, losses, timemap
+from cxrjax.ops import diffusion, losses, simplex, timemap
 from cxrjax.ops import noise as noises
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
@@ -47,15 +47,19 @@ class Options(NamedTuple):
 
 def _loss(
     net: nn.Module, schedule: diffusion.Schedule, options: Options, params: PyTree, x0: Array, t: Array, key: Key,
-    train: bool,
+    train: bool, index: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Mean squared error per film, (b,)."""
+    """Mean squared error per film, (b,); with `index` (b,) a film's noise is its own, whatever batch it comes in."""
     noise_key, dropout_key, map_key = jax.random.split(key, 3)
     b, shape = x0.shape[0], x0.shape[1:]
-    noise = noises.draw(options.noise, jax.random.split(noise_key, b), t, shape)
+
+    def each(key: Key) -> Key:
+        return jax.random.split(key, b) if index is None else jax.vmap(partial(jax.random.fold_in, key))(index)
+
+    noise = noises.draw(options.noise, each(noise_key), t, shape)
     counts = jnp.ones(x0.shape)
     if options.time == "map":
-        maps = jax.vmap(partial(timemap.blobs, shape=shape[:2]))(jax.random.split(map_key, b))  # (b, h, w)
+        maps = jax.vmap(partial(timemap.blobs, shape=shape[:2]))(each(map_key))  # (b, h, w)
         t = jnp.round(t[:, None, None] * maps).astype(jnp.int32)
         counts = jnp.broadcast_to((t > 0)[..., None], x0.shape).astype(x0.dtype)
     x = diffusion.q_sample(schedule, x0, t, noise)
@@ -98,12 +102,16 @@ def step(
 def predict(
     net: nn.Module, schedule: diffusion.Schedule, options: Options, state: State, batch: Batch, key: Key
 ) -> dict[str, Array]:
-    """Rows of the moving average's loss (b, 4) at four times spread over 1 ... t_max, the same at every evaluation."""
+    """Rows of the moving average's loss (b, 4) at four times spread over 1 ... t_max.
+
+    A film's noise follows from its index: it is the same at every evaluation, in any batch and on any devices.
+    """
     x0 = 2.0 * batch.image - 1.0
     at = jnp.asarray([max((2 * i + 1) * options.t_max // 8, 1) for i in range(4)], jnp.int32)
 
     def one(t: Array, k: Key) -> Array:
-        return _loss(net, schedule, options, state.ema["unet"], x0, jnp.full(x0.shape[:1], t), k, False)
+        at = jnp.full(x0.shape[:1], t)
+        return _loss(net, schedule, options, state.ema["unet"], x0, at, k, False, batch.index)
 
     # In turn: four times the batch at once would not fit where the batch just does.
     losses = jax.lax.map(lambda tk: one(*tk), (at, jax.random.split(key, 4)))  # (4, b)
@@ -174,13 +182,34 @@ def schedule_of(config: Any) -> diffusion.Schedule:
 
 
 def longest(config: Any) -> int:
-    """The largest time that the phase is trained for."""
+    """The largest time that the phase is trained for.
+
+    Raises:
+      UserError: the schedule has no such time.
+    """
+    if not 0 <= config.t_max <= config.num_timesteps:
+        raise UserError(
+            f"t_max = {config.t_max}: expected 1 ... {config.num_timesteps}, the times of num_timesteps, or 0 for all"
+        )
     return config.t_max or config.num_timesteps
 
 
 def noise_of(config: Any) -> noises.Draw:
     """The phase's noise."""
     return noises.of(config.noise, config.simplex)
+
+
+def notes(config: Any, phase: str) -> list[str]:
+    """What a phase's page should warn of: octaves of simplex noise that pixels cannot show."""
+    octaves = config.simplex.octaves
+    seen = simplex.octaves_seen(config.simplex.wavelength, octaves) if config.noise == "simplex" else octaves
+    if seen == octaves:
+        return []
+    shortest = config.simplex.wavelength / 2 ** (octaves - 1)
+    return [
+        f"{phase}: the simplex noise has {octaves} octaves, the shortest of {shortest:g} pixels, of which {seen} are "
+        f"of the 2 pixels or more that a film can show: set {phase}.simplex.octaves to fewer, or a longer wavelength."
+    ]
 
 
 def make(config: Any) -> Task:

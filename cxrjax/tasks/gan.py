@@ -77,6 +77,12 @@ def tau_of(options: Options, step: Array) -> Array:
     return jnp.minimum(1.0, TAU_STEP * (step // options.tau_every)).astype(jnp.float32)
 
 
+def sampling_tau(options: Options, step: Array) -> Array:
+    """The attention's weight after `step` batches, for samples: that under which the generator last moved."""
+    every = options.ratio if options.ratio_mode == "one_d_per_batch" else 1
+    return tau_of(options, jnp.maximum(step // every * every - 1, 0))
+
+
 def condition_of(options: Options, label: Array) -> Array:
     """Labels (b, k) -> conditions (b, width), by the priority rule."""
     code = conditions.first_of(label, conditions.ranks(options.classes, options.priority))
@@ -229,7 +235,7 @@ def variables_of(options: Options, state: State) -> PyTree:
 
 def sample(net: nn.Module, options: Options, state: State, z: Array, c: Array) -> tuple[Array, ...]:
     """Films in [0, 1], one (b, s, s, 1) a scale, from noise (b, noise) and conditions (b, width)."""
-    films, _, _ = generate(net, variables_of(options, state), z, c, tau_of(options, state.step), False)
+    films, _, _ = generate(net, variables_of(options, state), z, c, sampling_tau(options, state.step), False)
     return tuple(0.5 * (film + 1.0) for film in films)
 
 
@@ -241,10 +247,9 @@ def predict(nets: Networks, options: Options, state: State, batch: Batch, key: K
       `condition` (b,) int32, the position in `classes`, or their number for none.
     """
     c = condition_of(options, batch.label)
-    one, two = (
-        sample(nets.g, options, state, jax.random.normal(k, (c.shape[0], options.noise)), c)[-1]
-        for k in jax.random.split(key)
-    )
+    own = [jax.vmap(partial(jax.random.fold_in, k))(batch.index) for k in jax.random.split(key)]  # in whatever batch
+    latents = [jax.vmap(lambda k: jax.random.normal(k, (options.noise,)))(keys) for keys in own]
+    one, two = (sample(nets.g, options, state, z, c)[-1] for z in latents)
     number = conditions.number(c[:, : len(options.classes)])
     b = c.shape[0]
     # The nearest later film of the same condition, around the end of the batch.

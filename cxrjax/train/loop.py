@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
+from cxrjax.train import optim
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.types import Batch, Key, Rows, State, Task, UserError
 
@@ -57,7 +58,7 @@ class Preempted(Exception):
 
 
 class Diverged(UserError):
-    """Every step of a logging window had a loss or gradient that is not finite."""
+    """Every step of a logging window, or all of a phase that ends before one is full, was not finite."""
 
 
 Running = dict[str, metrics.Average]
@@ -72,11 +73,11 @@ def advance(
 ) -> tuple[State, Running]:
     """One optimizer step and its share of the running averages.
 
-    The key is `fold_in(root, state.step)`, so that a resumed run is the same run. A step whose scalars are not all
-    finite changes nothing but the counter, and is counted as skipped.
+    The key is `fold_in(root, state.step)`, so that a resumed run is the same run. A step that is not `optim.sound`
+    changes nothing but the counter, and is counted as skipped.
     """
     new, scalars = step(state, batch, jax.random.fold_in(root, state.step))
-    finite = jnp.stack([jnp.isfinite(v).all() for v in scalars.values()]).all()
+    finite = optim.sound(new, scalars)
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state).replace(step=new.step)
     values = {k: jnp.where(finite, v, 0.0) for k, v in scalars.items()}
     now = {k: metrics.Average.from_model_output(values=v[None], mask=finite[None]) for k, v in values.items()}
@@ -113,11 +114,14 @@ def evaluate(
     mesh: Mesh,
     key: Key,
 ) -> Rows:
-    """Runs `predict` over a split and returns the valid rows, each film once, in the order of its index."""
+    """Runs `predict` over a split and returns the valid rows, each film once, in the order of its index.
+
+    Every batch gets the same key: a task folds in the films' indices, so that rows do not depend on the batches.
+    """
     parts: list[dict[str, np.ndarray]] = []
-    for i, local in enumerate(batches):
+    for local in batches:
         batch = meshes.put(mesh, local)
-        rows = {**predict(state, batch, jax.random.fold_in(key, i)), "index": batch.index, "valid": batch.valid}
+        rows = {**predict(state, batch, key), "index": batch.index, "valid": batch.valid}
         if jax.process_count() > 1:
             rows = multihost_utils.process_allgather(rows, tiled=True)
         parts.append(jax.tree.map(np.asarray, rows))
@@ -167,7 +171,7 @@ def fit(
 
     Raises:
       Preempted: after SIGTERM, saved.
-      Diverged: a whole logging window was not finite.
+      Diverged: a whole logging window, or a whole phase that is shorter, was not finite.
       UserError: the checkpoints do not fit this configuration.
     """
     init_key, root, eval_key = jax.random.split(key, 3)
@@ -205,14 +209,16 @@ def fit(
             # Placed like the outputs that follow it: the second step would compile anew otherwise.
             blank: Running = meshes.replicate(mesh, {k: metrics.Average.empty() for k in (*shapes, "skipped")})
             running, late = blank, None
+            lost, patience = 0, min(phase.log_every, phase.steps - first)  # steps of windows that were skipped whole
 
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
+                nonlocal lost
                 scalars = {k: float(v.compute()) for k, v in averages.items()}
-                steps = int(averages["skipped"].count)
-                if scalars["skipped"] == 1.0 and steps >= phase.log_every:
+                lost = lost + int(averages["skipped"].count) if scalars["skipped"] == 1.0 else 0
+                if lost >= patience:
                     raise Diverged(
-                        f"{phase.name}: no finite loss in the {steps} steps before step {at} (last batch: films "
-                        f"{indices.tolist()}); lower {phase.name}.optim.lr and give a new --workdir"
+                        f"{phase.name}: no finite loss and update in the {lost} steps up to step {at} (last batch: "
+                        f"films {indices.tolist()}); lower {phase.name}.optim.lr and give a new --workdir"
                     )
                 log.write(phase.name, at, scalars)
                 return f"loss {scalars['loss']:.4f}"

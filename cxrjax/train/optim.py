@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cxrjax.types import PyTree, UserError
+from cxrjax.types import PyTree, Scalars, State, UserError
 
 
 def schedule(config: Any, steps: int) -> optax.Schedule:
@@ -18,16 +18,23 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
 
     Args:
       config: `lr`, `schedule` and `warmup` steps (linear from 0). `plateau` is constant here: what lowers it is part of
-        the state, see `plateau`. `steps` multiplies by `factor` at each of `boundaries`, shares of the run in (0, 1).
+        the state, see `plateau`. `steps` multiplies by `factor` at each of `boundaries`, shares of the whole run in
+        (0, 1), warm-up and all; two that fall on one step multiply twice.
+
+    Raises:
+      UserError: an unknown schedule, or a boundary that is no share of the run.
     """
     if config.schedule in ("constant", "plateau"):
         main: optax.Schedule = optax.constant_schedule(config.lr)
     elif config.schedule == "cosine":
         main = optax.cosine_decay_schedule(config.lr, max(steps - config.warmup, 1))
     elif config.schedule == "steps":
-        main = optax.piecewise_constant_schedule(
-            config.lr, {round(b * steps): config.factor for b in config.boundaries}
-        )
+        if not all(0 < b < 1 for b in config.boundaries):
+            raise UserError(f"boundaries = {tuple(config.boundaries)}: expected shares of the run between 0 and 1")
+        at = jnp.asarray([round(b * steps) for b in config.boundaries], jnp.int32)
+        # Not joined to the warm-up as the others are, which would count the steps from its end.
+        warm = optax.linear_schedule(0.0, 1.0, config.warmup) if config.warmup else optax.constant_schedule(1.0)
+        return lambda step: config.lr * warm(step) * config.factor ** (step >= at).sum()
     else:
         raise UserError(f"schedule {config.schedule!r} is unknown: expected constant, cosine, plateau or steps")
     if not config.warmup:
@@ -113,6 +120,27 @@ def carry(earlier: PyTree, fresh: PyTree) -> PyTree:
         return leaf if old is None or old.shape != leaf.shape else old
 
     return jax.tree_util.tree_map_with_path(pick, fresh)
+
+
+def sound(new: State, scalars: Scalars) -> jax.Array:
+    """Whether a step may be kept, () bool: its scalars and all that it has moved, of every network, are finite.
+
+    A loss alone does not tell: a gradient that is not finite shows in the loss of the next step, and that of one player
+    may never show in the other's. `evals`, which no step moves, begins at infinity.
+    """
+    moved = jax.tree.leaves((scalars, new.params, new.stats, new.opt, new.ema))
+    return jnp.stack([jnp.isfinite(x).all() for x in moved if jnp.issubdtype(x.dtype, jnp.inexact)]).all()
+
+
+def averages(earlier: State, fresh: State) -> dict[str, PyTree]:
+    """The averages that a fresh state goes on with: an earlier one's, or, where it kept none, those of its weights."""
+
+    def begun(name: str) -> PyTree:
+        weights = earlier.params[name]
+        whole = "params" in fresh.ema[name]  # a GAN's hold the statistics too
+        return {"params": weights, **earlier.stats[name]} if whole else weights
+
+    return {name: earlier.ema[name] if name in earlier.ema else begun(name) for name in fresh.ema}
 
 
 class Plateau(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from cxrjax.types import PyTree, State, UserError
 from cxrjax.weights import read
-from cxrjax.weights.rules import HEADS, UNREAD, family_of, flattened, to_flax
+from cxrjax.weights.rules import CLASS_LAYERS, HEADS, UNREAD, family_of, flattened, to_flax
 
 
 class Report(NamedTuple):
@@ -30,7 +30,13 @@ class Report(NamedTuple):
 
 
 def convert(
-    state_dict: Mapping[str, np.ndarray], variables: PyTree, family: str, *, head: bool
+    state_dict: Mapping[str, np.ndarray],
+    variables: PyTree,
+    family: str,
+    *,
+    head: bool,
+    classes: Sequence[str] = (),
+    file_classes: Sequence[str] = (),
 ) -> tuple[PyTree, Report]:
     """Fills a classifier's variables from a torchvision or torchxrayvision state dict.
 
@@ -45,6 +51,9 @@ def convert(
       family: a network's name (`densenet121`, `resnet50`, `vgg16`, `inception_v3`), or its family's.
       head: whether the layers above the backbone are filled too; false leaves all of `head/` and `aux/` as it is
         (shapes stay shapes there) and reports the file's own.
+      classes: this network's, in the order of its logits.
+      file_classes: the file's, in the order of the rows of its last layers, of which each class's is picked by name;
+        empty where they are known to be the network's own, in its order.
 
     Returns:
       variables of the same structure and dtypes, with numpy arrays where they were filled; the `Report`.
@@ -54,6 +63,7 @@ def convert(
         values that are not finite.
     """
     rules, state = family_of(family), read.clean(state_dict)
+    rows = rows_of(classes, file_classes) if head and file_classes else ()
     if rules.plain and head:
         state = flattened(state)
     paths = rules.paths(state)
@@ -82,6 +92,10 @@ def convert(
             ignored[key] = f"head=False: {part}/ stays fresh"
             continue
         collection, name, array = found
+        if rows and path in CLASS_LAYERS:
+            if len(value) != len(file_classes):
+                raise UserError(f"{key} has {len(value)} rows, and weights_classes names {len(file_classes)}")
+            array = array[..., rows]
         target = f"{collection}/{path}/{name}"
         if target in filled:
             faults.append(f"{key} is a second tensor for {target}")
@@ -112,24 +126,47 @@ def convert(
     return tree.unflatten_dict({**leaves, **filled}, sep="/"), Report(used, ignored, tuple(fresh))
 
 
-def bring(path: str | Path, family: str, *, head: bool) -> Callable[[State], State]:
+def rows_of(classes: Sequence[str], file_classes: Sequence[str]) -> list[int]:
+    """The row of each class in the last layer of a file whose rows are `file_classes`, which may hold others too.
+
+    Raises:
+      UserError: a class is not exactly once among them.
+    """
+    wrong = [name for name in classes if list(file_classes).count(name) != 1]
+    if wrong:
+        raise UserError(
+            f"weights_classes must have each of this network's classes once, and {_some(wrong)} is not so; the file's "
+            f"are {_some(file_classes, most=20)}"
+        )
+    return [list(file_classes).index(name) for name in classes]
+
+
+def bring(
+    path: str | Path, family: str, *, head: bool, classes: Sequence[str] = (), file_classes: Sequence[str] = ()
+) -> Callable[[State], State]:
     """A `carry` of the train loop: takes a fresh state and gives it the weights of a file.
 
     The file is read at once. `params["net"]` and `stats["net"]` are replaced, and `ema["net"]` where a task keeps one:
     an average begins at the weights it averages.
 
     Args:
-      path, family, head: as `load` and `convert`.
+      path, family, head, classes, file_classes: as `load` and `convert`; a head needs the file's classes, since its
+        rows are never taken by position alone.
 
     Raises:
       UserError: as `load`; and, when the state comes, as `convert`, with the file's name before it.
     """
     state_dict = read.load(path)
     family_of(family)
+    if head and not file_classes:
+        raise UserError(
+            f"weights {path}: a head's rows are taken by name: say weights_classes, the file's classes in their order"
+        )
 
     def carry(state: State) -> State:
         try:
-            filled, _ = convert(state_dict, {"params": state.params["net"], **state.stats["net"]}, family, head=head)
+            variables = {"params": state.params["net"], **state.stats["net"]}
+            filled, _ = convert(state_dict, variables, family, head=head, classes=classes, file_classes=file_classes)
         except UserError as e:
             raise UserError(f"weights {path}: {e}") from e
         params = filled.pop("params")

@@ -17,6 +17,8 @@ UNREAD: dict[str, str] = {
 }
 # The parts of a classifier that belong to its classes.
 HEADS = ("head", "aux")
+# Their last layers, of one row a class.
+CLASS_LAYERS = ("head/classes", "aux/fc")
 
 
 class Family(NamedTuple):

@@ -10,6 +10,7 @@ import pytest
 
 from cxrjax.infer import arms
 from cxrjax.studies.treatment import solvers, study
+from cxrjax.tasks import TASKS
 from cxrjax.types import UserError
 
 PATH = Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"
@@ -47,6 +48,11 @@ def test_an_arm_is_the_studys_with_its_changes():
         ({"mode": "time_gated", "source": "latent_gradcam"}, "does not go with classifier"),
         ({"mode": "time_gated", "map_phase": "locater"}, "map_phase 'locater' is none of the phases"),
         ({"mode": "time_gated", "source": "anomaly", "every": 2}, "every = 2"),
+        (
+            {"mode": "time_gated", "source": "anomaly", "anomaly_lambda": 701},
+            r"expected 1 \.\.\. 700",
+        ),
+        ({"mode": "time_gated", "source": "anomaly", "anomaly_lambda": 0}, "anomaly_lambda = 0"),
         ({"mode": "per_pixel_time", "diffusion_phase": "diffusion_map", "source": "anomaly"}, "walks uniformly first"),
         ({"mode": "per_pixel_time", "diffusion_phase": "diffusion_map", "resamples": 2}, "without resampling"),
         ({"mode": "time_gated", "sampler": "dpmpp_2m", "resamples": 2}, "cannot redo it"),
@@ -65,6 +71,16 @@ def test_lambdas_beyond_the_training_are_refused():
     c.study.lambdas = (100, 900)
     with pytest.raises(UserError, match=r"each must lie in 1 \.\.\. 700"):
         study.check(c)
+
+
+@pytest.mark.parametrize("changes", [{"t_max": 1001}, {"num_timesteps": 500}, {"t_max": -1}])
+def test_times_that_the_schedule_has_not_are_refused(changes):
+    c = config(mode="time_gated")
+    c.diffusion.update(changes)  # of the config's 1,000 times and t_max = 700
+    with pytest.raises(UserError, match=r"t_max = -?\d+: expected 1 \.\.\. (1000|500), the times of num_timesteps"):
+        study.check(c)
+    with pytest.raises(UserError, match="t_max"):
+        TASKS["ddpm"](c.diffusion, ("Normal", "Pneumonia"))
 
 
 def test_a_comparison_of_solvers_that_could_not_be_run_is_refused():

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cxrjax.metrics import bootstrap, entries
 from cxrjax.metrics.classification import auroc
@@ -62,6 +63,35 @@ def test_rows_stay_together_and_lost_classes_are_left_out():
     found = bootstrap.interval(auroc, (labels, labels), draws=200)  # some resamples hold no positive
     assert found == (1.0, 1.0, 1.0)
     assert np.isnan(bootstrap.interval(auroc, (np.zeros(9), np.zeros(9)), draws=20)).all()
+
+
+def _sample(rng, prevalence, distance):
+    """120 patients of one to four films, alike within a patient in label and score."""
+    patient = np.repeat(np.arange(120), rng.integers(1, 5, 120))
+    ill, score = (rng.normal(size=(2, 120))[:, patient] + rng.normal(size=(2, len(patient)))) / np.sqrt(2)
+    label = (ill > stats.norm.ppf(1 - prevalence)).astype(float)
+    return label, score + distance * label, patient
+
+
+@pytest.mark.parametrize(("prevalence", "distance"), [(0.3, 1.2), (0.1, 1.2), (0.3, 2.2)])
+def test_the_patient_bootstrap_of_an_auroc_covers_the_truth_at_120_patients(prevalence, distance):
+    truth, rng = stats.norm.cdf(distance / np.sqrt(2)), np.random.default_rng(0)
+    below, above, samples = 0, 0, 600
+    for i in range(samples):
+        label, score, patient = _sample(rng, prevalence, distance)
+        drawn = bootstrap.auroc_draws(label[:, None], score[:, None], patient, draws=200, seed=i)[:, 0]
+        value, low, high = bootstrap.area(auroc(label, score), drawn)
+        assert low < value < high
+        below, above = below + (truth < low), above + (truth > high)
+    assert 1 - (below + above) / samples >= 0.93
+    assert max(below, above) / samples <= 0.045  # and it misses on either side, not on one
+
+
+def test_an_area_without_spread_or_draws_has_no_interval_to_show():
+    assert bootstrap.area(1.0, np.ones(9)) == (1.0, 1.0, 1.0)
+    assert np.isnan(bootstrap.area(0.7, np.full(9, np.nan))[1:]).all()
+    value, low, high = bootstrap.area(0.99, np.array([np.nan, 0.97, 1.0, 0.99, 1.0]))
+    assert 0 < low < value < high < 1
 
 
 def test_pairing_removes_what_the_films_share():

@@ -82,6 +82,13 @@ def test_delong_covers_the_truth_at_its_stated_rate():
     assert 0.85 < inside / 400 < 0.95  # 0.9 +- 3.3 standard errors
 
 
+def test_delong_covers_the_truth_where_few_films_are_ill():
+    rng, truth = np.random.default_rng(5), stats.norm.cdf(2.2 / np.sqrt(2.0))
+    found = np.array([c.delong_interval(*binormal(rng, 30, 90, 2.2)) for _ in range(600)])
+    assert np.mean((found[:, 1] <= truth) & (truth <= found[:, 2])) >= 0.93
+    assert ((found >= 0) & (found <= 1)).all()
+
+
 def test_difference_of_a_model_with_itself_is_nothing():
     labels, scores = binormal(np.random.default_rng(3), 20, 20, 1.0)
     assert c.delong_difference(labels, scores, 2 * scores + 1) == (0.0, 0.0, 0.0, 1.0)
@@ -120,7 +127,12 @@ def test_sensitivity_at_specificity_keeps_its_promise():
 
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
-    [([1, 0], [0.1], "one length"), ([1, -1], [0.1, 0.2], "none of 1, 0, NaN"), ([1, 0], [0.1, np.nan], "NaN")],
+    [
+        ([1, 0], [0.1], "one length"),
+        ([1, -1], [0.1, 0.2], "none of 1, 0, NaN"),
+        ([1, 0], [0.1, np.nan], "1 scores are not finite"),
+        ([1, 0], [np.inf, -np.inf], "2 scores are not finite"),
+    ],
 )
 def test_bad_input_is_told(labels, scores, message):
     with pytest.raises(UserError, match=message):

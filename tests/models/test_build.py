@@ -28,6 +28,8 @@ from cxrjax.types import UserError
         ("vgg16", {"num_classes": 2, "pool": "gap", "grid": 7}, "flatten"),
         ("vgg16", {"num_classes": 2, "aux": True}, "aux"),
         ("inception_v3", {"num_classes": 2, "stem": "cifar"}, "imagenet"),
+        ("fcn_densenet121", {"num_classes": 2, "border": "egde"}, "'edge'"),
+        ("wang_resnet50", {"num_classes": 2, "border": "zero"}, "'zeros'"),
         ("densenet_lstm", {"num_classes": 2, "pool": "flatten"}, "gap, gmp, lse"),
         ("densenet_lstm", {"num_classes": 2, "hidden": (8,)}, "hidden"),
         ("unet", {"num_classes": 2}, "num_classes"),

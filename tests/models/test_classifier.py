@@ -204,17 +204,44 @@ def test_lse_lies_between_mean_and_maximum_and_reaches_both() -> None:
     np.testing.assert_allclose(lse, printed, rtol=1e-4, atol=1e-4)
 
 
-def test_conv_head_is_one_convolution_in_two() -> None:
+@pytest.mark.parametrize(("border", "mode"), [("edge", "edge"), ("zeros", "constant")])
+def test_conv_head_is_one_convolution_in_two(border: str, mode: str) -> None:
     """With nothing between them, the 1x1 and the 3x3 kernel compose to a single 3x3 kernel."""
-    head = models.ConvHead(num_classes=2, width=6)
+    head = models.ConvHead(num_classes=2, width=6, border=border)
     x = _normal(2, 5, 5, 8)
     variables = _variables(head, x)
     logits, ends = jax.jit(head.apply)(variables, x)
     params = variables["params"]
     kernel = np.einsum("im,abmo->abio", params["mix"]["kernel"][0, 0], params["classes"]["kernel"])
-    conv = nn.Conv(2, (3, 3), padding=1, use_bias=False)
-    one = jax.jit(conv.apply)({"params": {"kernel": kernel}}, x)
+    conv = nn.Conv(2, (3, 3), padding="VALID", use_bias=False)
+    around = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
+    one = jax.jit(conv.apply)({"params": {"kernel": kernel}}, around)
     np.testing.assert_allclose(one, ends["map"], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(ends["map"].max((1, 2)), logits)
-    bent, _ = jax.jit(models.ConvHead(num_classes=2, width=6, activation="relu").apply)(variables, x)
+    bent, _ = jax.jit(models.ConvHead(num_classes=2, width=6, activation="relu", border=border).apply)(variables, x)
     assert not np.allclose(bent, logits)
+
+
+@pytest.mark.parametrize("make", [models.ConvHead, partial(models.Head, transition=16, pool="gmp")])
+def test_the_border_of_a_map_holds_no_more_maxima_than_its_share(make: Any) -> None:
+    """A film that is the same everywhere has the same score everywhere, and one whose scores are all below 0 has its
+    maximum where the film has it: a border of zeros would decide for the border's positions."""
+    x = np.full((1, 7, 7, 8), _normal(8))
+    for border in ("edge", "zeros"):
+        head = make(num_classes=3, border=border)
+        maps = np.asarray(jax.jit(head.apply)(_variables(head, x), x)[1]["map"])
+        assert (np.ptp(maps, axis=(1, 2)).max() < 1e-5) == (border == "edge"), border
+
+
+def test_where_all_answers_are_negative_the_maximum_is_where_the_film_has_it() -> None:
+    place = [(1, 1), (3, 4), (5, 2)]
+    x = np.ones((3, 7, 7, 8), np.float32)
+    for film, at in zip(x, place, strict=True):
+        film[at] = 0
+    kernels = {"mix": {"kernel": np.ones((1, 1, 8, 4), np.float32) / 8}}
+    kernels["classes"] = {"kernel": -np.ones((3, 3, 4, 1), np.float32) / 36}  # minus the mean of 3x3 positions
+    for border in ("edge", "zeros"):
+        maps = models.ConvHead(1, width=4, border=border).apply({"params": kernels}, x)[1]["map"]
+        highest = np.unravel_index(np.asarray(maps).reshape(3, -1).argmax(axis=1), (7, 7))
+        away = np.abs(np.stack(highest, axis=1) - place).max(axis=1)
+        assert (away <= 1).all() == (border == "edge"), border

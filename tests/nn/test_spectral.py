@@ -145,3 +145,26 @@ def test_the_gradient_flows_through_the_matrix_with_both_vectors_held(variables)
     assert (grad * direction).sum() == pytest.approx(slope, rel=1e-3)
     # A kernel divided by its norm has no use for being larger: nothing pulls along it.
     assert abs((grad * w).sum()) < 1e-4 * np.linalg.norm(grad) * np.linalg.norm(w)
+
+
+def test_a_kernel_of_zeros_gives_zeros_a_finite_gradient_and_can_be_trained():
+    variables = LAYER.init(jax.random.key(0), FILM)
+    u = variables["spectral"]["u"]
+    params = jax.tree.map(jnp.zeros_like, variables["params"])
+
+    def output(params, u):
+        return LAYER.apply({"params": params, "spectral": {"u": u}}, FILM, mutable=["spectral"])
+
+    y, changed = output(params, u)
+    assert (np.asarray(y) == 0).all()
+    np.testing.assert_array_equal(changed["spectral"]["u"], u)  # not zeros, which no later kernel would move again
+    gradient = jax.grad(lambda p: output(p, u)[0].sum())(params)["kernel"]
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient, np.broadcast_to(FILM[0, ..., None], gradient.shape), rtol=1e-5)
+    kernel = 1e-15 * variables["params"]["kernel"]  # as small as a first step from zero may leave it
+    for _ in range(50):
+        _, changed = output({**params, "kernel": kernel}, u)
+        u = changed["spectral"]["u"]
+    assert float(jnp.linalg.norm(u)) == pytest.approx(1, rel=1e-5)
+    matrix = np.asarray(kernel, np.float64).reshape(-1, 6).T
+    assert float(power_iteration(matrix, u, 0)[1]) == pytest.approx(np.linalg.norm(matrix, ord=2), rel=1e-2)

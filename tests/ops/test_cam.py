@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cxrjax import models
 from cxrjax.ops import cam
@@ -47,6 +48,28 @@ def test_min_max_fills_the_unit_interval_and_leaves_constant_maps_empty():
     np.testing.assert_allclose(y[:2].min(axis=(1, 2)), 0)
     np.testing.assert_allclose(y[:2].max(axis=(1, 2)), 1)
     assert (y[2] == 0).all()
+
+
+@pytest.mark.parametrize("value", [0.37, 1e-20, -12345.678, 3e30])
+@pytest.mark.parametrize("blur_std", [0.0, 3.0])
+def test_a_constant_map_is_an_empty_mask_whatever_enlarging_makes_of_it(value, blur_std):
+    heat = jnp.full((1, 7, 7), value, jnp.float32)
+    for size in ((224, 224), (65, 50)):
+        assert (np.asarray(cam.to_mask(heat, size, blur_std=blur_std)) == 0).all()
+        assert (np.asarray(cam.to_mask(heat, size, blur_std=blur_std, threshold=0.3)) == 0).all()
+    # Rounding alone, as an average of equal numbers leaves it.
+    noisy = heat * (1 + 2e-7 * jnp.asarray(np.random.default_rng(0).choice([-1, 0, 1], (1, 7, 7))))
+    assert (np.asarray(cam.min_max(noisy)) == 0).all()
+    assert float(cam.min_max(heat.at[0, 2, 3].multiply(1.001)).max()) > 0.999  # a small difference is one all the same
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+@pytest.mark.parametrize("options", [{}, {"threshold": 0.3}, {"floor": 0.2}, {"blur_std": 2.0}])
+def test_a_map_that_is_not_finite_is_no_mask(bad, options):
+    heat = jax.nn.relu(features()[..., 0]).at[0, 2, 2].set(bad)
+    mask = np.asarray(cam.to_mask(heat, (20, 24), **options))
+    assert np.isnan(mask[0]).all()
+    assert np.isfinite(mask[1]).all()
 
 
 def test_blur_keeps_constants_and_mass_and_spreads_a_point():

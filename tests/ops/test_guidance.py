@@ -296,3 +296,18 @@ def test_simplex_noise_reaches_every_draw_of_a_walk():
         noise=noise.of("simplex", {"wavelength": 8.0}),
     )  # fmt: skip
     np.testing.assert_allclose(alone[0], other[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("lam", [1001, -1, np.array([500, 1001, 3])])
+def test_a_lambda_that_the_schedule_has_not_is_refused(lam):
+    with pytest.raises(ValueError, match=r"expected 0 \.\.\. 1000"):
+        raw(IMAGE, MASK, lam, KEYS, name="dpmpp_2m", stride=100)
+
+
+@pytest.mark.parametrize("name", guidance.SAMPLERS)
+def test_samplers_keep_float32_where_64_bits_are_on(name):
+    plain = raw(IMAGE, MASK, 300, KEYS, name=name, stride=100)
+    with jax.enable_x64(True):
+        wide = raw(IMAGE, MASK, 300, KEYS, name=name, stride=jnp.asarray(100))
+    assert wide.dtype == jnp.float32
+    np.testing.assert_allclose(wide, plain, atol=1e-5)

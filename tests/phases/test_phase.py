@@ -117,6 +117,35 @@ def test_the_learning_rate_is_not_reset_where_the_optimizer_goes_on(config, whol
     assert float(reset.evals["lr_scale"]) == 1
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0), (0.9, 0.9)])
+@pytest.mark.parametrize("kind", ["classify", "gan", "autoencoder"])
+def test_weights_go_on_between_phases_of_which_either_keeps_an_average(config, kind, before, after):
+    rate = defaults.optim("adam", 1e-3)
+
+    def state(ema: float, seed: int) -> Any:
+        if kind == "classify":
+            phase = defaults.classify(NET, rate, 1, 8, ema=ema)
+        elif kind == "gan":
+            net = {"name": "cgan", "sizes": (16,), "features": 4, "residuals": 0, "d_features": 4}
+            phase = defaults.gan(net, 1e-3, 1, 8, latent=8, ema=ema)
+        else:
+            net = {"name": "autoencoder_tiny", "channels": (8, 8), "groups": 4, "latent": 2, "patch": 1}
+            phase = defaults.autoencoder(net, rate, rate, 1, 8, perceptual=0.0, ema=ema)
+        task = TASKS[kind](phase, ("Mass", "Pneumonia"))
+        shapes = jax.eval_shape(task.init, jax.random.key(0), phases.example_batch(config, 1))
+        rng = np.random.default_rng(seed)
+        return jax.tree.map(lambda x: rng.uniform(size=x.shape).astype(x.dtype), shapes)
+
+    earlier, fresh = state(before, 1), state(after, 2)
+    brought = phases.bring({}, earlier, fresh)
+    assert jax.tree.structure(brought) == jax.tree.structure(fresh)
+    assert same((brought.params, brought.stats), (earlier.params, earlier.stats))
+    for name, average in brought.ema.items():
+        begun = average["params"] if kind == "gan" else average
+        assert same(average, earlier.ema[name]) if before else same(begun, earlier.params[name])
+    assert bool(brought.ema) == bool(after)
+
+
 def test_folds_part_the_patients_and_seeds_share_all_films(config, films):
     changed = config.copy_and_resolve_references()
     changed.whole.folds = 3
@@ -164,7 +193,16 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
     net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
     changed.head = defaults.classify(net, defaults.optim("sgd", 0.0), 1, 8, weights=str(path))
     changed.phases = ("head",)
+    phases.check(changed, meshes.make(1))
     assert start.origins(changed)["head"]["tensors"] == len(state)
+    for wrong, words in (
+        ({"weights_head": True}, "head: .*weights_classes"),
+        ({"weights_head": True, "weights_classes": ("Normal", "Pneumonia", "Mass")}, "has 5 rows"),
+    ):
+        other = changed.copy_and_resolve_references()
+        other.head.update(wrong)
+        with pytest.raises(UserError, match=words):
+            phases.check(other, meshes.make(1))
     trained = train(changed, films, tmp_path / "run", {}, "head")
     kernel = trained.params["net"]["backbone"]["conv0"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.conv0.weight"].transpose(2, 3, 1, 0))

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
+from cxrjax.metrics import calibration
 from cxrjax.report.classification import roc
 from cxrjax.report.read.classification import Member, System, read_systems
 from cxrjax.report.read.workdir import Run
@@ -86,14 +87,19 @@ def test_confusion_counts_every_film_in_its_true_row(fakes: SimpleNamespace, tmp
     np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), 1.0)
 
 
-def test_reliability_bins_lie_on_the_diagonal_of_a_calibrated_system() -> None:
+def test_reliability_shows_the_bins_of_the_calibration_error_on_the_diagonal_where_it_is_small() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(0, 1, 20_000)
     label = (rng.uniform(0, 1, len(p)) < p).astype(float)
     member = Member(np.arange(len(p)).astype(str), label[:, None], p[:, None])
-    said, true = roc._said(System("net", ("a",), (member,), 1))
-    points = list(roc._bins(said, true))
-    assert len(points) == 10
-    for x, y, low, high in points:
-        assert y == pytest.approx(x, abs=0.05)
-        assert low < y < high
+    (axes,) = _shown(roc.reliability(_run([System("net", ("a",), (member,), 1)])))
+    _, points, *marks = (np.array(line.get_xydata()) for line in axes.lines)
+    bars = np.array([patch.get_height() / 0.3 for patch in axes.patches])
+    assert len(points) == len(bars) == calibration.BINS
+    np.testing.assert_allclose(points[:, 1], points[:, 0], atol=0.05)
+    # What is drawn adds up to the figure in the table.
+    expected = calibration.ece(p, label)
+    assert float(np.abs(points[:, 0] - points[:, 1]) @ bars) == pytest.approx(expected, rel=1e-9)
+    for (x, y), whisker in zip(points, marks[::2], strict=True):
+        assert whisker[0, 0] == whisker[1, 0] == x
+        assert whisker[0, 1] < y < whisker[1, 1]

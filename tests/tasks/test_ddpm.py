@@ -1,3 +1,4 @@
+import types
 from functools import partial
 
 import jax
@@ -6,9 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from cxrjax import models
+from cxrjax import defaults, models
 from cxrjax.ops import diffusion
 from cxrjax.tasks import ddpm
+from cxrjax.train import loop
+from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, UserError
 
 NET = models.build("unet_tiny", base=8, mults=(1, 2), groups=4, patch=2, updown="plain")
@@ -145,3 +148,44 @@ def test_simplex_noise_is_one_field_a_film_at_its_own_time():
     jax.effects_barrier()
     times = jax.random.randint(jax.random.split(jax.random.key(0))[0], (8,), 1, 51)
     assert sorted(seen) == sorted(np.asarray(times).tolist())
+
+
+@pytest.mark.parametrize("options", [ddpm.Options(), ddpm.Options(time="map", t_max=300)])
+def test_a_films_validation_loss_does_not_depend_on_its_batch(options):
+    rng = np.random.default_rng(0)
+    films = batch(12).replace(image=rng.uniform(0, 1, (12, 16, 16, 1)).astype(np.float32))
+
+    class Blur:
+        def apply(self, variables, x, t, train, rngs=None):
+            return x + jnp.roll(x, 1, axis=1), {}
+
+    state = types.SimpleNamespace(ema={"unet": {}})
+    quick = {"xla_backend_optimization_level": 0}
+    run = jax.jit(lambda batch, key: ddpm.predict(Blur(), SCHEDULE, options, state, batch, key), compiler_options=quick)
+
+    def losses(size, devices=1):
+        mesh = meshes.make(devices)
+        parts = [jax.tree.map(lambda x, i=i: x[i : i + size], films) for i in range(0, 12, size)]
+        key = meshes.replicate(mesh, jax.random.key(5))
+        return loop.evaluate(lambda state, *given: run(*given), state, parts, mesh, key)["loss"]
+
+    whole = losses(12)
+    assert len(np.unique(whole[:, 0])) == 12
+    np.testing.assert_allclose(losses(4), whole, rtol=1e-4)
+    if jax.device_count() >= 2 and options.time == "scalar":
+        np.testing.assert_allclose(losses(6, 2), whole, rtol=1e-4)
+
+
+def test_octaves_below_two_pixels_are_warned_of():
+    phase = defaults.diffusion({"name": "unet_tiny"}, defaults.optim("adam", 1e-3), 1, 1)
+    assert ddpm.notes(phase, "d") == []  # Gaussian
+    phase.noise = "simplex"
+    assert ddpm.notes(phase, "d") == []  # from 64 pixels down to 2
+    for wavelength, octaves, seen in ((16.0, 6, 4), (16.0, 5, 4), (3.0, 2, 1), (1.5, 1, 0)):
+        phase.simplex.update({"wavelength": wavelength, "octaves": octaves})
+        (note,) = ddpm.notes(phase, "d")
+        assert f"{octaves} octaves" in note
+        assert f"of which {seen} are of the 2 pixels" in note
+        assert "d.simplex.octaves" in note
+    phase.simplex.update({"wavelength": 16.0, "octaves": 4})
+    assert ddpm.notes(phase, "d") == []

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,28 @@ def test_the_weight_of_the_attention_rises_by_a_tenth_and_stays_at_one():
     np.testing.assert_allclose(seen, [0, 0, 0.1, 0.1, 0.2, 0.9, 1, 1], rtol=1e-6)
     assert float(gan.tau_of(OPTIONS._replace(tau_every=0), jnp.int32(1000))) == 0
     assert gan.tau_of(options, jnp.int32(3)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "tau"),
+    [
+        # Both of the paper's proportions: a rise at every fifth epoch, of which the last falls on the run's end.
+        ({"ratio": 5, "tau_every": 20}, 80, 0.3),
+        ({"ratio": 5, "tau_every": 20}, 60, 0.2),
+        ({"ratio": 5, "tau_every": 20}, 64, 0.2),  # the weight rose at 60, the generator's last update was before it
+        ({"ratio": 5, "tau_every": 20}, 65, 0.3),
+        ({"ratio": 1, "tau_every": 4}, 40, 0.9),
+        ({"ratio": 5, "ratio_mode": "all_d_per_batch", "tau_every": 4}, 41, 1.0),
+        ({"ratio": 5, "tau_every": 4}, 0, 0.0),
+        ({"ratio": 5, "tau_every": 0}, 80, 0.0),
+    ],
+)
+def test_samples_are_made_at_the_weight_that_the_generator_was_last_trained_at(state, options, step, tau):
+    # Films as bright as the weight that a generator is told.
+    net = SimpleNamespace(apply=lambda variables, z, c, tau, train: ((2 * tau - 1,), {}))
+    moved = dataclasses.replace(state, step=jnp.int32(step))
+    z, c = jnp.zeros((1, OPTIONS.noise)), jnp.zeros((1, 3))
+    assert float(gan.sample(net, OPTIONS._replace(**options), moved, z, c)[0]) == pytest.approx(tau)
 
 
 def test_a_ninth_class_widens_the_condition_and_what_reads_it():

@@ -56,6 +56,18 @@ def test_all_d_per_batch_updates_the_discriminators_by_the_ratio_and_the_generat
         np.testing.assert_allclose(averaged, 0.1 * old + 0.9 * new, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("player", ["g", "d16"])
+def test_a_player_whose_update_is_not_finite_is_as_it_was(start, player):
+    nets = NETS._replace(tx={**NETS.tx, player: optax.chain(NETS.tx[player], optax.scale(np.inf))})
+    state = dataclasses.replace(start, opt={name: nets.tx[name].init(start.params[name]) for name in start.params})
+    names = ("loss", "loss_g", "loss_d16", "skipped")
+    running = {name: loop.metrics.Average.empty() for name in names}
+    step = jit(partial(loop.advance, partial(gan.step, nets, OPTIONS._replace(ratio=1))))
+    after, running = step(state, running, batch(), jax.random.key(0))
+    assert same(after.replace(step=state.step), state)
+    assert float(running["skipped"].compute()) == 1
+
+
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
 def test_one_and_eight_devices_give_the_same_gradients(start):
     nets = NETS._replace(tx=dict.fromkeys(NETS.tx, optax.sgd(1.0)))

@@ -6,6 +6,7 @@ import signal
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,7 +16,7 @@ from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, Task, UserError
+from cxrjax.types import Batch, State, Task, UserError
 
 NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), dropout=0.2)
 TX = optax.adam(3e-3)
@@ -136,6 +137,46 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counter():
     after, running = step(after, running, EXAMPLE, jax.random.key(0))
     assert float(running["skipped"].compute()) == 0.5
     assert np.isfinite(float(running["loss"].compute()))
+
+
+@pytest.mark.parametrize("part", ["params", "stats", "opt", "ema"])
+def test_what_one_network_of_several_lost_is_not_kept_though_every_scalar_is_finite(part):
+    """A generator's gradient is in no loss of its step; nor is a patch critic's in the autoencoder's."""
+    both = {name: {"w": jnp.ones(3), "count": jnp.int32(0)} for name in ("g", "d64")}
+    state = State(jnp.int32(0), both, both, both, both, {}, {"best": jnp.float32(jnp.inf)})
+    running = {k: loop.metrics.Average.empty() for k in ("loss", "skipped")}
+    for value, skipped in ((jnp.nan, 1), (jnp.inf, 1), (7.0, 0)):
+        spoiled = {**both, "g": {"w": jnp.asarray([1.0, value, 1.0]), "count": jnp.int32(1)}}
+
+        def step(state, batch, key, spoiled=spoiled):
+            return state.replace(step=state.step + 1, **{part: spoiled}), {"loss": jnp.float32(0.5)}
+
+        after, seen = loop.advance(step, state, running, EXAMPLE, jax.random.key(0))
+        assert float(seen["skipped"].compute()) == skipped
+        assert same(after, state.replace(step=1, **({} if skipped else {part: spoiled})))
+
+
+@pytest.mark.parametrize(
+    ("steps", "log_every", "poison", "at"),
+    [(3, 20, range(40), 3), (1, 20, range(40), 1), (8, 4, range(4, 40), 8), (7, 4, range(4, 40), None)],
+)
+def test_divergence_is_told_of_a_window_or_of_a_phase_that_is_shorter(tmp_path, steps, log_every, poison, at):
+    def train():
+        return fit(tmp_path, Stream(poison=poison), steps=steps, log_every=log_every, eval_every=0, save_every=100)
+
+    if at is None:  # three steps are not yet a window of four
+        assert int(train().step) == steps
+    else:
+        with pytest.raises(loop.Diverged, match=f"up to step {at} "):
+            train()
+        assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints" / "net").iterdir())
+
+
+def test_divergence_is_told_of_a_resumed_phase_whose_windows_are_cut(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, Stream(stop_at=3), steps=8, log_every=5, eval_every=0)
+    with pytest.raises(loop.Diverged, match="in the 5 steps up to step 8 "):  # steps 4 and 5, and 6 to 8
+        fit(tmp_path, Stream(poison=range(3, 40)), steps=8, log_every=5, eval_every=0, save_every=100)
 
 
 def test_a_run_without_a_finite_loss_stops_with_advice_and_keeps_its_checkpoint(tmp_path):

@@ -81,6 +81,29 @@ def test_constant_is_constant_after_its_warmup():
     np.testing.assert_allclose([rate(i) for i in (0, 2, 4, 49)], [0.0, 0.05, 0.1, 0.1], atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "boundaries", "drops"),
+    [
+        (0, (0.5, 0.75), (50, 75)),
+        (20, (0.5, 0.75), (50, 75)),  # not 70 and 95
+        (60, (0.5, 0.75), (50, 75)),  # one of them within the warm-up
+        (30, (0.8, 0.9), (80, 90)),  # neither beyond the end
+        (0, (0.5, 0.501), (50, 50)),  # both on one step
+    ],
+)
+def test_steps_drop_at_their_shares_of_the_whole_run(warmup, boundaries, drops):
+    rate = optim.schedule(config(schedule="steps", warmup=warmup, boundaries=boundaries, factor=0.1), steps=100)
+    for i in range(100):
+        expected = 0.1 * 0.1 ** sum(i >= drop for drop in drops) * min(i / warmup if warmup else 1.0, 1.0)
+        assert float(rate(jnp.int32(i))) == pytest.approx(expected, rel=1e-5), i
+
+
+@pytest.mark.parametrize("boundaries", [(0.5, 1.0), (0.0,), (1500, 3000)])
+def test_boundaries_that_are_no_shares_of_the_run_are_refused(boundaries):
+    with pytest.raises(UserError, match=r"boundaries = .*between 0 and 1"):
+        optim.schedule(config(schedule="steps", boundaries=boundaries, factor=0.1), steps=100)
+
+
 @pytest.mark.parametrize("gradient", [0.01, 100.0])
 def test_clip_bounds_the_global_norm_and_leaves_small_gradients(gradient):
     tx = optim.make(config(name="sgd", b1=0.0, lr=1.0, clip=1.0, weight_decay=0.0), 10)

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from cxrjax import weights
 from cxrjax.types import State, UserError
 
+CLASSES = ("a", "b", "c", "d", "e")  # of the fixtures' five rows
 NAMES = ("densenet", "densenet_xrv", "resnet_basic", "resnet_bottleneck", "vgg", "inception")
 
 
@@ -126,7 +127,8 @@ def test_a_carry_replaces_the_network_alone(case: Callable[..., Any], tmp_path: 
     one = case(name)
     save_file(one.state, tmp_path / "w.safetensors")
     fresh = _state(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(one)))
-    filled = weights.bring(tmp_path / "w.safetensors", one.family, head=True)(fresh)
+    names = {"classes": CLASSES, "file_classes": CLASSES}
+    filled = weights.bring(tmp_path / "w.safetensors", one.family, head=True, **names)(fresh)
     assert jax.tree.structure(filled) == jax.tree.structure(fresh)
     want, _ = _converted(one)
     got = {"params": filled.params["net"], **filled.stats["net"]}
@@ -134,4 +136,38 @@ def test_a_carry_replaces_the_network_alone(case: Callable[..., Any], tmp_path: 
     assert filled.ema["net"] is filled.params["net"]
     assert (filled.step, filled.opt) == (fresh.step, fresh.opt)
     with pytest.raises(UserError, match=r"w\.safetensors: these weights do not fit"):
-        weights.bring(tmp_path / "w.safetensors", "resnet18", head=True)(fresh)
+        weights.bring(tmp_path / "w.safetensors", "resnet18", head=True, **names)(fresh)
+
+
+@pytest.mark.parametrize("name", ["densenet", "vgg", "inception"])
+@pytest.mark.parametrize("wanted", [("e", "b"), ("c", "a", "d", "b", "e")])
+def test_a_heads_rows_are_picked_by_the_names_of_their_classes(
+    case: Callable[..., Any], name: str, wanted: tuple[str, ...]
+) -> None:
+    whole, one = case(name), case(name, num_classes=len(wanted))
+    names = {"classes": wanted, "file_classes": CLASSES}
+    variables, report = weights.convert(one.state, _shapes(one), one.family, head=True, **names)
+    assert not report.fresh
+    logits, _ = jax.jit(one.net.apply)(variables, one.x)
+    np.testing.assert_allclose(logits, whole.logits[:, [CLASSES.index(n) for n in wanted]], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("classes", "file_classes", "words"),
+    [
+        (("a", "b"), (), "say weights_classes"),
+        (CLASSES, (), "say weights_classes"),  # as many as the file has are no reason to trust their order
+        (("a", "f"), CLASSES, "f is not so; the file's are a, b, c, d, e"),
+        (("a", "b"), ("a", "b", "c", "b", "e"), "b is not so"),
+        (("a", "b"), ("a", "b", "c"), r"classifier\.\w+ has 5 rows, and weights_classes names 3"),
+    ],
+)
+def test_a_head_whose_classes_are_not_told_or_do_not_fit_is_refused(
+    case: Callable[..., Any], tmp_path: Any, classes: tuple[str, ...], file_classes: tuple[str, ...], words: str
+) -> None:
+    one = case("densenet", num_classes=len(classes))
+    save_file(one.state, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=words):
+        weights.bring(tmp_path / "w.safetensors", one.family, head=True, classes=classes, file_classes=file_classes)(
+            _state(_shapes(one))
+        )

@@ -6,7 +6,10 @@ import hashlib
 import json
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from cxrjax.types import UserError
 
 def test_half_precision_is_widened_and_integers_are_not(tmp_path: Path) -> None:
     half = np.linspace(-2, 2, 9).astype(np.float16)
-    save_file({"module.a": half, "n": np.array(3)}, tmp_path / "w.safetensors")
+    save_file({"a": half, "n": np.array(3)}, tmp_path / "w.safetensors")
     state = weights.load(tmp_path / "w.safetensors")
     assert state["a"].dtype == np.float32
     np.testing.assert_array_equal(state["a"], half.astype(np.float32))
@@ -45,7 +48,8 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
 def test_a_description_has_the_digest_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": np.ones(2), "b": np.ones(3)}, path)
-    expected = {"name": "w.safetensors", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "tensors": 2}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    expected = {"name": "w.safetensors", "sha256": digest, "tensors": 2, "prefix": ""}
     assert weights.describe(path) == expected
 
 
@@ -59,8 +63,80 @@ def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_names_that_become_one_are_refused() -> None:
-    with pytest.raises(UserError, match=r"fc\.bias"):
-        weights.clean({"fc.bias": np.ones(1), "module.fc.bias": np.ones(1)})
+    with pytest.raises(UserError, match=r"'fc\.bias' without 'module\.'"):
+        weights.clean({"fc.bias": np.ones(1), "module.fc.bias": np.ones(1), "module.conv1.weight": np.ones(1)})
+    name = "features.denseblock1.denselayer1."
+    with pytest.raises(UserError, match=r"denselayer1\.norm1\.bias"):
+        weights.clean({f"{name}norm1.bias": np.ones(1), f"{name}norm.1.bias": np.ones(1)})
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "net.", "backbone.", "classifier.", "model._orig_mod.module.densenet121."]
+)
+@pytest.mark.parametrize("name", ["densenet", "resnet_basic", "vgg", "inception"])
+def test_whatever_stands_before_every_name_goes_and_is_told(
+    case: Callable[..., Any], tmp_path: Path, prefix: str, name: str
+) -> None:
+    plain = case(name).state
+    save_file({prefix + key: value for key, value in plain.items()}, tmp_path / "w.safetensors")
+    assert weights.load(tmp_path / "w.safetensors").keys() == plain.keys()
+    assert weights.describe(tmp_path / "w.safetensors")["prefix"] == prefix
+
+
+def test_what_stands_outside_the_prefix_keeps_its_name(case: Callable[..., Any]) -> None:
+    plain = {f"encoder.{key}": value for key, value in case("resnet_basic").state.items() if not key.startswith("fc.")}
+    found = weights.clean({**plain, "projector.fc.weight": np.ones((2, 2)), "queue": np.ones(3)})
+    assert {"projector.fc.weight", "queue"} < found.keys()
+    assert not any(key.startswith("encoder.") for key in found)
+    # A network without its head is not mistaken for one within `features`.
+    dense = {key: value for key, value in case("densenet").state.items() if key.startswith("features.")}
+    assert weights.clean(dense).keys() == dense.keys()
+
+
+class Tensor(np.ndarray):
+    """What is used of torch's."""
+
+    def detach(self) -> Tensor:
+        return self
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.kind == "f"
+
+    def float(self) -> Tensor:
+        return self.astype(np.float32)
+
+    def contiguous(self) -> Tensor:
+        return self
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "pytorch_model.bin", "last.ckpt", "W.CKPT"])
+def test_files_of_torch_are_read_by_any_of_its_suffixes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As of Lightning: the network under `model.` within `state_dict`, beside what is no tensor."""
+    state = {"model.conv1.weight": np.ones((1, 1, 1, 1)).view(Tensor), "model.fc.bias": np.ones(2).view(Tensor)}
+    asked = []
+
+    def load(path: Path, map_location: str, weights_only: bool) -> dict[str, Any]:
+        asked.append(weights_only)
+        return {"epoch": 3, "state_dict": state}
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load, Tensor=Tensor))
+    (tmp_path / name).write_bytes(b"x")
+    assert weights.load(tmp_path / name).keys() == {"conv1.weight", "fc.bias"}
+    assert asked == [True]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights.describe(f"~/{name}")["prefix"] == "model."
+
+
+def test_a_type_that_numpy_has_not_is_told(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
+    with pytest.raises(UserError, match=r"w\.safetensors: holds tensors of a type.*float32"):
+        weights.load(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(

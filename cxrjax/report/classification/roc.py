@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 from sklearn import metrics as sk
 
+from cxrjax.metrics import bootstrap, calibration
 from cxrjax.report.draw.style import across, cut, legend_below, looks, panels, thinned
 from cxrjax.report.read.classification import Member, System
 from cxrjax.report.read.workdir import Run
@@ -16,7 +16,6 @@ from cxrjax.report.read.workdir import Run
 MOST_PANELS = 16
 _MOST_CONFUSED = 16  # classes beyond which a confusion matrix cannot be read
 _MOST_LISTED = 5  # systems whose areas are written into a panel
-_BINS = 10
 _GRID = np.linspace(0.0, 1.0, 200)
 MACRO = "macro average"
 Curve = tuple[np.ndarray, np.ndarray, float]
@@ -134,7 +133,7 @@ def _share(systems: list[System], name: str) -> float:
 
 
 def reliability(run: Run) -> Figure | None:
-    """What came true against what was said, a panel a system, in ten bins with Wilson's intervals."""
+    """What came true against what was said, a panel a system, in the bins of the ECE with Wilson's intervals."""
     if not run.systems:
         return None
     look = looks([system.name for system in run.systems])
@@ -143,14 +142,15 @@ def reliability(run: Run) -> Figure | None:
     for i, (system, axes) in enumerate(zip(run.systems, every, strict=True)):
         said, true = _said(system)
         axes.plot([0, 1], [0, 1], color="#bdc1c6", linewidth=0.8, linestyle=":")
-        share = np.histogram(said, _BINS, (0.0, 1.0))[0] / len(said)
-        axes.bar((np.arange(_BINS) + 0.5) / _BINS, 0.3 * share, width=0.8 / _BINS, color="#e3e6ea")
+        rows = calibration.reliability(said, true)
+        middle, width = [(row.low + row.high) / 2 for row in rows], [0.8 * (row.high - row.low) for row in rows]
+        axes.bar(middle, [0.3 * row.count / len(said) for row in rows], width=width, color="#e3e6ea")
         color = look[system.name][0]
-        points = list(_bins(said, true))
-        axes.plot([p[0] for p in points], [p[1] for p in points], color=color, linewidth=1)
-        for x, y, low, high in points:
-            axes.plot([x, x], [low, high], color=color, linewidth=0.9, alpha=0.6)
-            axes.plot([x], [y], "o", color=color, markersize=3.5)
+        axes.plot([row.confidence for row in rows], [row.accuracy for row in rows], color=color, linewidth=1)
+        for row in rows:
+            _, low, high = bootstrap.wilson(round(row.accuracy * row.count), row.count)
+            axes.plot([row.confidence] * 2, [low, high], color=color, linewidth=0.9, alpha=0.6)
+            axes.plot([row.confidence], [row.accuracy], "o", color=color, markersize=3.5)
         axes.set_title(cut(system.name, 30))
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         if i % columns == 0:
@@ -175,15 +175,6 @@ def _said(system: System) -> tuple[np.ndarray, np.ndarray]:
         return probability.max(axis=1), (label.argmax(axis=1) == top).astype(np.float64)
     known = np.isfinite(label)
     return probability[known], label[known]
-
-
-def _bins(said: np.ndarray, true: np.ndarray) -> Iterator[tuple[float, float, float, float]]:
-    """Of each bin that holds something: the mean of what was said, the share that came true, and its interval."""
-    where = np.clip((said * _BINS).astype(int), 0, _BINS - 1)
-    for b in np.unique(where):
-        some = true[where == b]
-        low, high = stats.binomtest(int(some.sum()), len(some)).proportion_ci(method="wilson")
-        yield float(said[where == b].mean()), float(some.mean()), float(low), float(high)
 
 
 def confusion(run: Run) -> Figure | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.infer import classifier
 from cxrjax.infer.finished import member_names
 from cxrjax.metrics import bootstrap, entries
@@ -104,6 +105,11 @@ def _maps(
         m, s = heat(image[at : at + 1], classes.index(name))
         maps.append(np.asarray(m[0]))
         scores.append(float(s[0]))
+        if not np.isfinite(maps[-1]).all():
+            raise UserError(
+                f"the map of {phase} for {name} is not finite on film {positions[at]} of {split}: look for a diverged "
+                "classifier or a film that is not finite"
+            )
     if context.films.has_truth:
         truth = np.stack([films["masks"][name][at] for at, (_, name, _) in enumerate(pairs)])
     else:

@@ -135,9 +135,9 @@ def asked(made: Sets, classes: tuple[str, ...], columns: list[int], draws: int, 
     each = auroc_per_class(label, score)
     found = bootstrap.auroc_draws(label, score, draws=draws, seed=seed)
     n = len(label)
-    out = {"macro": entries.entry(*bootstrap.percentiles(macro(each), found.mean(axis=1)), n=n)}
+    out = {"macro": entries.entry(*bootstrap.area(macro(each), found.mean(axis=1)), n=n)}
     for i, name in enumerate(classes[: len(columns)]):
-        out[name] = entries.entry(*bootstrap.percentiles(float(each[i]), found[:, i]), n=n)
+        out[name] = entries.entry(*bootstrap.area(float(each[i]), found[:, i]), n=n)
     return out
 
 

@@ -136,7 +136,8 @@ def attention(trained: Generator, seed: int) -> dict[str, np.ndarray]:
     @jax.jit
     def look(state: State, z: Array, c: Array) -> tuple[Array, dict[str, Array]]:
         variables = gan.variables_of(options, state)
-        scales, _, endpoints = gan.generate(trained.nets.g, variables, z, c, gan.tau_of(options, state.step), False)
+        tau = gan.sampling_tau(options, state.step)
+        scales, _, endpoints = gan.generate(trained.nets.g, variables, z, c, tau, False)
         return generator.to_uint8(0.5 * (scales[-1][..., 0] + 1)), endpoints
 
     film, endpoints = look(trained.state, z, c)

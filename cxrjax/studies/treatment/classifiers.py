@@ -33,7 +33,7 @@ def score(label: np.ndarray, probability: np.ndarray, patients: np.ndarray, posi
             lambda w: {"right": weighted.mean(right, w), "auroc": weighted.auroc(weighted.curve(*pair, w))}, patients
         )
         accuracy = bootstrap.percentiles(float(right.mean()), drawn["right"])
-        auroc = bootstrap.percentiles(classification.auroc(*pair), drawn["auroc"])
+        auroc = bootstrap.area(classification.auroc(*pair), drawn["auroc"])
     else:
         accuracy = bootstrap.wilson(int(right.sum()), len(right))
         auroc = bootstrap.Interval(*classification.delong_interval(*pair))

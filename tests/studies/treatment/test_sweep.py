@@ -228,15 +228,23 @@ def test_the_difference_ignores_a_shift_common_to_both_logits():
 
 
 @pytest.mark.parametrize("target", ["difference", "class"])
-def test_cam_and_gradcam_agree_up_to_the_bias_and_the_area(target: str):
-    # Without bias, Grad-CAM of a pool and one linear layer is ReLU(CAM) / area.
+def test_cam_is_the_decks_sum_without_bias_and_relu(target: str):
     one = judge(3)
     bias = one.variables["net"]["params"]["head"]["classes"]["bias"]
-    variables = jax.tree.map(lambda x: np.zeros_like(x) if x is bias else x, one.variables)
+    variables = jax.tree.map(lambda x: x + np.float32([0.7, -2.0]) if x is bias else x, one.variables)
     one, image = one._replace(variables=variables), jnp.asarray(films())
     plain, grad = (np.asarray(classifier.heat(one, source, target, image)) for source in ("cam", "gradcam"))
-    np.testing.assert_allclose(grad * plain[0].size, plain, atol=1e-5)
-    assert plain.max() > 0
+    _, endpoints = one.net.apply(variables["net"], classifier.seen(one, image), train=False)
+    kernel = variables["net"]["params"]["head"]["classes"]["kernel"]
+    by_class = np.einsum("bhwc,ck->bhwk", endpoints["features"], kernel)
+    by_hand = by_class[..., one.disease] - (by_class[..., one.normal] if target == "difference" else 0)
+    np.testing.assert_allclose(plain, by_hand, atol=1e-5)
+    if target == "difference":
+        other = classifier.heat(one._replace(classes=one.classes[::-1]), "cam", target, image)
+        np.testing.assert_allclose(other, -plain, atol=1e-6)
+    assert np.abs(plain).max() > 0.01
+    # Grad-CAM of a mean and one linear layer is ReLU(CAM) / area, whatever the bias.
+    np.testing.assert_allclose(grad * plain[0].size, np.maximum(plain, 0), atol=1e-5)
 
 
 def test_cam_behind_hidden_layers_is_refused():
