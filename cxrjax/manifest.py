@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 _PACKAGES = (
     "cxrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "clu",

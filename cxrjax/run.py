@@ -13,13 +13,12 @@ from filelock import FileLock, Timeout
 from jax.sharding import Mesh
 
 from cxrjax import data, manifest, phases, report
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.studies import STUDIES
 from cxrjax.tasks import ddpm
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-from cxrjax.types import UserError
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: the same command goes on
 

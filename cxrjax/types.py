@@ -1,4 +1,4 @@
-"""The types that every room shares: `Batch`, `State`, `Task`, and the error meant for people."""
+"""The types that every room shares: `Batch`, `State`, `Task`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import numpy as np
-
-from cxrjax.errors import UserError as UserError
 
 Array = jax.Array
 Key = jax.Array

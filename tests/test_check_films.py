@@ -12,7 +12,7 @@ import pytest
 from cxrjax import data, defaults, phases
 from cxrjax.data import pipeline, preparation
 from cxrjax.data.sources.base import Record, Source
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 COLUMNS = ("Effusion", "Mass")
 NET = {"name": "resnet_tiny", "blocks": (1, 1), "widths": (4, 8)}

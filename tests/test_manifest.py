@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import manifest
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 CHOICES = {"study.stride": ((1, 40, ...), "ours"), "data.size": ((64, 256), "the deck")}
 

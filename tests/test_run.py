@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from cxrjax import run
+from cxrjax.errors import UserError
 from cxrjax.phases import start
-from cxrjax.types import State, UserError
+from cxrjax.types import State
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def groups(labels: np.ndarray, positions: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 # The largest detectors give about 20 million pixels; a header that promises far more is a bomb or no film.

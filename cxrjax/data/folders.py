@@ -11,8 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from cxrjax.data import decode, splits
-from cxrjax.errors import did_you_mean
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 # What the decoder reads, by the names that Pillow knows it under.
 SUFFIXES = tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in decode.FORMATS))

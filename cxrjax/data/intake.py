@@ -14,7 +14,7 @@ import numpy as np
 from cxrjax.data import decode, stream, twins
 from cxrjax.data.labels import NORMAL
 from cxrjax.data.sources.base import Record, Source
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 class Options(NamedTuple):

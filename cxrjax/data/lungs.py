@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 SMALLEST = 32  # pixels a side
 _SIDE = 64  # of the film that outlines are fitted to: it holds all of a lung's outline and little of its vessels

@@ -12,8 +12,8 @@ from cxrjax.data import balancing, builder, transforms, truth
 from cxrjax.data import labels as labels_lib
 from cxrjax.data.labels import FINDINGS
 from cxrjax.data.preparation import Prepared
-from cxrjax.errors import did_you_mean
-from cxrjax.types import Batch, UserError
+from cxrjax.errors import UserError, did_you_mean
+from cxrjax.types import Batch
 
 # Films read ahead of the training step, in batches; grain's own default of 500 batches fills the memory.
 READ_AHEAD = 4

@@ -26,7 +26,7 @@ from cxrjax.data.intake import Intake, Options, wrong_count
 from cxrjax.data.prepared import Prepared
 from cxrjax.data.sources import SOURCES
 from cxrjax.data.sources.base import Record, Source, choice
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrjax.data.sources.base import Box, Record
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 ORDER = ("train", "val", "test")
 # How spreadsheets and statistics programs write that there is nothing.

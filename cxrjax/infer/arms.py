@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cxrjax.errors import did_you_mean
+from cxrjax.errors import UserError, did_you_mean
 from cxrjax.infer import classifier
 from cxrjax.ops import guidance
 from cxrjax.tasks import ddpm
-from cxrjax.types import UserError
 
 DIFFUSIONS = ("ddpm", "latent_ddpm")
 SOURCES = (*classifier.SOURCES, "anomaly")

@@ -10,11 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
 from cxrjax.tasks import autoencoder
 from cxrjax.train import mesh as meshes
-from cxrjax.types import PyTree, State, UserError
+from cxrjax.types import PyTree, State
 
 BATCH = 64
 

@@ -13,13 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax import models
-from cxrjax.errors import did_you_mean
+from cxrjax.errors import UserError, did_you_mean
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
 from cxrjax.ops import cam
 from cxrjax.tasks import autoencoder, classify, latent
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, Arrays, PyTree, State, UserError
+from cxrjax.types import Array, Arrays, PyTree, State
 
 TASKS = ("classify", "latent_classify")
 SOURCES = ("gradcam", "cam", "fcn_map", "latent_gradcam")

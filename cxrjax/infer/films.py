@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from cxrjax.data import decode
+from cxrjax.errors import UserError
 from cxrjax.ops import enhance
-from cxrjax.types import UserError
 
 Films = np.ndarray | str | Path | Sequence[str | Path]
 EXPECTED = "expected paths of film files, or an array (n, h, w) of uint8, or of floats in [0, 1]"

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cxrjax.errors import did_you_mean, lookup
+from cxrjax.errors import UserError, did_you_mean, lookup
 from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, masks, treat
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
@@ -22,7 +22,7 @@ from cxrjax.ops import guidance
 from cxrjax.tasks import TASKS, ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import Batch, Results, State, UserError
+from cxrjax.types import Batch, Results, State
 
 # Keys of a phase that say how it is trained, and not how its network is fed or read.
 TRAINED_BY = frozenset((

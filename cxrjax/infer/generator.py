@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.infer.batches import in_batches
 from cxrjax.ops.conditions import NORMAL
 from cxrjax.tasks import gan
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, Batch, State, UserError
+from cxrjax.types import Array, Batch, State
 
 TITLES = {"cgan": "proposed", "cdcgan": "cdcgan"}
 UNTRAINED = "untrained"

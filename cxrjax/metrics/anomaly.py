@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import bootstrap, entries, weighted
-from cxrjax.types import UserError
 
 _BINS = 512  # of the lesions' pixels, and as many of the others: resamples share these bins, so that none is sorted
 Leaf = dict[str, float | int | str | None]

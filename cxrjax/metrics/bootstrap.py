@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import weighted
 from cxrjax.metrics.classification import Interval, _columns, on_logits
-from cxrjax.types import UserError
 
 _BATCH = 64  # draws held in memory at a time
 _CELLS = 2**20  # film weights held in memory at a time

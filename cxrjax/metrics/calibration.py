@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
+from cxrjax.errors import UserError
 from cxrjax.metrics.weighted import ratio
-from cxrjax.types import UserError
 
 BINS = 15
 LIMITS = (0.05, 20.0)  # of a temperature: beyond them separable films would drive it to 0, reversed ones to infinity

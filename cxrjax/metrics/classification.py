@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 from sklearn import metrics as sk
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 class Interval(NamedTuple):

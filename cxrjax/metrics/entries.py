@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import bootstrap, calibration, classification, weighted
 from cxrjax.metrics.classification import Interval
-from cxrjax.types import Results, UserError
+from cxrjax.types import Results
 
 Name = tuple[str, ...]
 Figures = Callable[[np.ndarray], dict[Name, np.ndarray]]

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cxrjax.errors import UserError
 from cxrjax.metrics.classification import Interval
-from cxrjax.types import UserError
 
 _CELLS = 2**21  # numbers a batch of halves may hold
 

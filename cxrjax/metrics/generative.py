@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
+from cxrjax.errors import UserError
 from cxrjax.metrics.classification import Interval
 from cxrjax.metrics.frechet import _checked
-from cxrjax.types import UserError
 
 
 class _Kernel(NamedTuple):

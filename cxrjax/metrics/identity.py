@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def cosine(a: ArrayLike, b: ArrayLike) -> np.ndarray:

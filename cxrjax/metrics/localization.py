@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 class Overlap(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import calibration, entries, thresholds, triage
 from cxrjax.metrics.entries import Results
-from cxrjax.types import UserError
 
 Validation = Sequence[np.ndarray]  # (label, logits) or (label, logits, probability), each (m, k)
 Kind = Literal["softmax", "sigmoid"]

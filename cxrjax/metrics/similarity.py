@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from skimage.metrics import structural_similarity
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 _WINDOW = 7  # pixels a side of the uniform SSIM window, scikit-image's default
 

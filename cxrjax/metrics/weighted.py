@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cxrjax.errors import UserError
 from cxrjax.metrics.classification import _known
-from cxrjax.types import UserError
 
 
 class Curve(NamedTuple):

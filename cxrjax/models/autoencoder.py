@@ -14,10 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cxrjax.errors import UserError
 from cxrjax.models.unet import fold, unfold
 from cxrjax.nn.conv import TORCH_UNIFORM, conv, double
 from cxrjax.nn.norm import group_norm
-from cxrjax.types import UserError
 
 Array = jax.Array
 LOGVAR = (-30.0, 20.0)  # its bounds

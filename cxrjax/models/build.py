@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from cxrjax.errors import UserError
 from cxrjax.models import autoencoder, cgan, dcgan, densenet, inception, resnet, unet, vgg
 from cxrjax.models.autoencoder import Autoencoder, PatchDiscriminator
 from cxrjax.models.classifier import Classifier, ConvHead, Head
 from cxrjax.models.inception import AuxHead
 from cxrjax.models.lstm import LstmHead
-from cxrjax.types import UserError
 
 __all__ = [
     "AUTOENCODERS",

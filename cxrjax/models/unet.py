@@ -9,12 +9,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cxrjax.errors import UserError
 from cxrjax.nn.attention import AttentionBlock
 from cxrjax.nn.conv import TORCH_UNIFORM, ZEROS, conv, double, halve
 from cxrjax.nn.embedding import TimeEmbedding
 from cxrjax.nn.norm import group_norm
 from cxrjax.ops import timemap
-from cxrjax.types import UserError
 
 Array = jax.Array
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 Array = jax.Array
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cxrjax.errors import UserError
 from cxrjax.ops import simplex
-from cxrjax.types import UserError
 
 # (key, t () int, shape (h, w, c)) -> (h, w, c) float32.
 Draw = Callable[[jax.Array, jax.Array, tuple[int, ...]], jax.Array]

@@ -12,7 +12,8 @@ from functools import partial
 import jax
 import numpy as np
 
-from cxrjax.types import Array, Key, PyTree, UserError
+from cxrjax.errors import UserError
+from cxrjax.types import Array, Key, PyTree
 
 MOST_INPUTS = 256
 

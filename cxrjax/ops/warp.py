@@ -19,7 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cxrjax.types import Array, Key, UserError
+from cxrjax.errors import UserError
+from cxrjax.types import Array, Key
 
 KINDS = ("elastic", "grid", "optical", "rotate", "scale", "flip")
 ELASTIC, GRID, OPTICAL, ROTATE, SCALE, FLIP = range(len(KINDS))

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.phases import members
 from cxrjax.phases.members import Member
-from cxrjax.types import Batch, UserError
+from cxrjax.types import Batch
 
 
 class Bound(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from cxrjax.data import Prepared
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.tasks import cells as cells_lib
@@ -27,7 +27,7 @@ from cxrjax.tasks.cells import Cell
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import State, Task, UserError
+from cxrjax.types import State, Task
 
 Row = dict[str, Any]
 STRATEGIES = ("auto", "together", "in_turn")

@@ -10,8 +10,9 @@ import numpy as np
 
 from cxrjax import data
 from cxrjax.data import splits
+from cxrjax.errors import UserError
 from cxrjax.infer.finished import member_names
-from cxrjax.types import Batch, Key, UserError
+from cxrjax.types import Batch, Key
 
 
 class Member(NamedTuple):

@@ -12,7 +12,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from cxrjax import data
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
 from cxrjax.phases import grid, members, start
@@ -22,7 +22,7 @@ from cxrjax.phases.members import Member
 from cxrjax.tasks import TASKS
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, State, Task, UserError
+from cxrjax.types import Batch, State, Task
 
 
 def check(config: Any, mesh: Mesh) -> None:

@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any
 
 from cxrjax import weights
+from cxrjax.errors import UserError
 from cxrjax.infer.finished import member_names
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import autoencoder, classify
 from cxrjax.train import optim
-from cxrjax.types import State, UserError
+from cxrjax.types import State
 
 
 def bring(config: Any, earlier: State, fresh: State) -> State:

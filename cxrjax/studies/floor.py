@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.metrics import classification
 from cxrjax.phases import Context
-from cxrjax.types import UserError
 
 PENALTIES = (0.0001, 0.001, 0.01, 0.1)
 FOLDS = 5

@@ -18,11 +18,12 @@ import numpy as np
 import optax
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.ops import adversarial
 from cxrjax.ops.losses import weighted_mean
 from cxrjax.tasks import classify
 from cxrjax.train import optim
-from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
+from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
 LOSS = adversarial.ADVERSARIAL["least_squares"]
 UNIT = 1e-6  # under the root of a position's squared length, so that a position of zeros has a gradient

@@ -16,12 +16,12 @@ import numpy as np
 import optax
 
 from cxrjax import models
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.metrics import classification
 from cxrjax.ops import cam, enhance, inputs, losses, warp
 from cxrjax.ops.inputs import normalize as normalize  # a judge of other tasks' films is shown them likewise
 from cxrjax.train import optim
-from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
+from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
 AUXILIARY_WEIGHT = 0.4  # of Inception's second head (Szegedy et al. 2016)
 

@@ -17,11 +17,11 @@ import numpy as np
 import optax
 
 from cxrjax import models
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.ops import diffusion, losses, simplex, timemap
 from cxrjax.ops import noise as noises
 from cxrjax.train import optim
-from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
+from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
 TIMES = ("scalar", "map")
 

@@ -14,11 +14,11 @@ import numpy as np
 import optax
 
 from cxrjax import models
-from cxrjax.errors import lookup
+from cxrjax.errors import UserError, lookup
 from cxrjax.nn.conv import halve
 from cxrjax.ops import adversarial, conditions, ms_ssim
 from cxrjax.train import optim
-from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task, UserError
+from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
 RATIO_MODES = ("one_d_per_batch", "all_d_per_batch")
 TAU_STEP = 0.1  # of the schedule (section 2 of the paper)

@@ -15,9 +15,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.ops.losses import weighted_mean
 from cxrjax.tasks import autoencoder, classify
-from cxrjax.types import Array, Batch, Key, PyTree, Scalars, State, Task, UserError
+from cxrjax.types import Array, Batch, Key, PyTree, Scalars, State, Task
 
 CODEC, STATS = "autoencoder", "latent"  # what is added to a state's `frozen` and `stats`
 

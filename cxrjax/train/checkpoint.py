@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cxrjax.errors import UserError
 from cxrjax.train.checkpoint_folder import Damaged, Folder, NewestAndBest, agree
 from cxrjax.train.digest import kind_of, named_leaves, stored_form
-from cxrjax.types import State, UserError
+from cxrjax.types import State
 
 log = logging.getLogger(__name__)
 

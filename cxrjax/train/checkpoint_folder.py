@@ -25,8 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from cxrjax.errors import UserError
 from cxrjax.train.digest import digest_of, is_key
-from cxrjax.types import UserError
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,12 @@ from clu import metrics
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cxrjax.errors import UserError
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.train import optim
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import Batch, Key, Rows, State, Task, UserError
+from cxrjax.types import Batch, Key, Rows, State, Task
 
 
 class Stream(Protocol):

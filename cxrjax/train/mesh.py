@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cxrjax.errors import UserError
 from cxrjax.train.optim import path_of
-from cxrjax.types import Batch, PyTree, UserError
+from cxrjax.types import Batch, PyTree
 
 
 def make(num_devices: int = 0) -> Mesh:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cxrjax.types import PyTree, Scalars, State, UserError
+from cxrjax.errors import UserError
+from cxrjax.types import PyTree, Scalars, State
 
 
 def schedule(config: Any, steps: int) -> optax.Schedule:

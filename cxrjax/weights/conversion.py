@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import flax.traverse_util as tree
 import numpy as np
 
-from cxrjax.types import PyTree, State, UserError
+from cxrjax.errors import UserError
+from cxrjax.types import PyTree, State
 from cxrjax.weights import read
 from cxrjax.weights.rules import CLASS_LAYERS, HEADS, UNREAD, family_of, flattened, to_flax
 

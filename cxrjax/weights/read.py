@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 from cxrjax.weights.rules import FAMILIES
 
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")

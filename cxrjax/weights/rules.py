@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 # Tensors that no forward pass of a network reads, by the last part of their name.
 UNREAD: dict[str, str] = {

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from cxrjax import manifest, phases
+from cxrjax.errors import UserError
 from cxrjax.studies import STUDIES
 from cxrjax.tasks import TASKS
 from cxrjax.train import mesh as meshes
-from cxrjax.types import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 

@@ -12,7 +12,7 @@ import pytest
 
 from cxrjax.data import balancing, pipeline
 from cxrjax.data.preparation import materialize
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 @pytest.fixture

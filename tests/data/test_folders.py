@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cxrjax.data import decode, folders
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 CLASSES = {"NORMAL": "", "PNEUMONIA": "Pneumonia"}
 

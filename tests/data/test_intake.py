@@ -9,7 +9,7 @@ from PIL import Image
 from cxrjax.data import folders, pipeline
 from cxrjax.data.preparation import materialize
 from cxrjax.data.sources.base import Record, digest
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def _on_disk(fake, folder, films: dict[str, np.ndarray]):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxrjax.data.labels import select
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 COLUMNS = ("Effusion", "Mass")
 NAN = np.nan

@@ -10,7 +10,7 @@ from skimage.filters import threshold_otsu
 from cxrjax.data.decode import decode
 from cxrjax.data.lungs import lungs
 from cxrjax.data.phantom import render
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 FILMS = 6
 

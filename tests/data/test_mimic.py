@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import SOURCES, mimic_cxr
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 HEADER = ["subject_id", "study_id", *mimic_cxr.MAPPED, "Lung Opacity", "No Finding"]
 UNMAPPED = [name for name in CHESTXRAY14 if name not in mimic_cxr.MAPPED.values()]

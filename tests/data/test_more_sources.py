@@ -14,7 +14,7 @@ from PIL import Image
 from cxrjax.data import prepare
 from cxrjax.data.labels import select
 from cxrjax.data.sources import SOURCES
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 CLASSES = ("COVID-19", "Normal", "Pneumonia", "Tuberculosis")
 TREE = {

@@ -14,7 +14,7 @@ from PIL import Image
 from cxrjax.data import pipeline, prepare
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import SOURCES, nih_lists
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 FINDINGS = {
     "00000001_000.png": "Cardiomegaly|Emphysema",

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax.data.sources import SOURCES
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def source(root, **options):

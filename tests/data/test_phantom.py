@@ -6,7 +6,7 @@ import pytest
 
 from cxrjax.data.labels import FINDINGS
 from cxrjax.data.phantom import Phantom, render
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 SIZE = 64
 COMBINATIONS = (

@@ -10,7 +10,7 @@ import pytest
 
 from cxrjax.data import pipeline
 from cxrjax.data.labels import select
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 CLASSES = ("Normal", "Effusion", "Mass")
 AUGMENT = ("flip", "crop", "rotate")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from cxrjax.data import Prepared, builder, pipeline
 from cxrjax.data.preparation import materialize, prepare
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def test_index_and_films_are_what_was_given(fake, tmp_path):

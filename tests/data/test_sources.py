@@ -13,7 +13,7 @@ from cxrjax.data import pipeline, truth
 from cxrjax.data.labels import FINDINGS, select
 from cxrjax.data.preparation import prepare
 from cxrjax.data.sources import SOURCES
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def config(tmp_path, **options) -> ConfigDict:

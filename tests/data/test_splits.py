@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxrjax.data.splits import carve, check_disjoint, folds, joined, patient_id
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def test_overlap_names_the_patients():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cxrjax.data.sources import tables
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 COLUMNS = ("path", "label")
 

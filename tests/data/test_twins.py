@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxrjax.data import twins
 from cxrjax.data.preparation import materialize
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def _smooth(seed: int, size: int = 64) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.infer import arms
 from cxrjax.studies.treatment import solvers, study
 from cxrjax.tasks import TASKS
-from cxrjax.types import UserError
 
 PATH = Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"
 

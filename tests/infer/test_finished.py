@@ -15,11 +15,12 @@ from PIL import Image
 
 import cxrjax
 from cxrjax import defaults, manifest
+from cxrjax.errors import UserError
 from cxrjax.infer import classifier as classifiers
 from cxrjax.infer.finished import Run
 from cxrjax.tasks import TASKS, classify
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import Batch, State, UserError
+from cxrjax.types import Batch, State
 
 SIZE = 16
 RESNET = {"name": "resnet_tiny", "blocks": (1, 1), "widths": (4, 8)}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cxrjax import defaults, run
+from cxrjax.errors import UserError
 from cxrjax.infer import finished
-from cxrjax.types import UserError
 
 NET = {"name": "resnet_tiny", "blocks": (1,), "widths": (4,)}
 

@@ -111,7 +111,7 @@ def test_run_is_called_with_what_was_checked(
 def test_user_error_is_one_line_and_exit_2(
     here: Path, main: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cxrjax.types import UserError
+    from cxrjax.errors import UserError
 
     def run(config, **kwargs):
         raise UserError("films/a.png is torn;\n  remove it")

@@ -9,8 +9,8 @@ import pytest
 from skimage.metrics import structural_similarity
 from sklearn import metrics as sk
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import anomaly, bootstrap, localization, similarity
-from cxrjax.types import UserError
 
 # One film of ten pixels: TP 2, FN 4, FP 1, TN 3, all different, so that no two rates coincide.
 TRUTH = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 0], bool).reshape(1, 2, 5)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import bootstrap, entries
 from cxrjax.metrics.classification import auroc
-from cxrjax.types import UserError
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (606, 624), (3, 7)])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import special
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import calibration
-from cxrjax.types import UserError
 
 
 def simulated(seed: int, n: int = 20000, k: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import bootstrap, thresholds, triage, weighted
 from cxrjax.metrics import classification as c
-from cxrjax.types import UserError
 
 
 def binormal(rng: np.random.Generator, m: int, n: int, gap: float) -> tuple[np.ndarray, np.ndarray]:

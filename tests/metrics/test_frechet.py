@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import frechet, generative
-from cxrjax.types import UserError
 
 
 def normal(rng, n, d, shift=0.0, scale=1.0):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import identity
-from cxrjax.types import UserError
 
 FILMS = np.random.default_rng(0).uniform(0, 1, (6, 8, 8))
 

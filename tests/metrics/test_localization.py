@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import localization
-from cxrjax.types import UserError
 
 
 def square(x: int, y: int, side: int, size: int = 16) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 from scipy import special
 from sklearn import metrics as sk
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import bootstrap, calibration, scoring, thresholds
-from cxrjax.types import UserError
 
 LEAF = {"value", "low", "high", "n", "unit"}
 FOUR = ("COVID19", "NORMAL", "PNEUMONIA", "TUBERCULOSIS")

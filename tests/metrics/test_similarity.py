@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import similarity
-from cxrjax.types import UserError
 
 
 def films(seed: int, n: int = 3, side: int = 16) -> np.ndarray:

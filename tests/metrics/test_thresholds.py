@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import thresholds
 from cxrjax.metrics.classification import confusion
-from cxrjax.types import UserError
 
 ROWS, DIAGONAL, COLUMNS = (106, 234, 390, 41), (74, 101, 384, 41), (75, 113, 518, 65)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import bootstrap, classification, triage, weighted
-from cxrjax.types import UserError
 
 
 def films(seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

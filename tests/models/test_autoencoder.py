@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cxrjax import models
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 SMALL: dict[str, Any] = {"channels": (8, 16), "latent": 2, "groups": 4, "d_features": 4, "d_layers": 1}
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

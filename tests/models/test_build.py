@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cxrjax import models
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 @pytest.mark.parametrize(

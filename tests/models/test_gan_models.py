@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.models import cgan, dcgan
-from cxrjax.types import UserError
 
 NOISE, CLASSES = 92, 8
 TINY = {"sizes": (16, 32), "features": 8, "residuals": 1, "d_features": 4}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.models.inception import AuxHead, BasicConv2d
 from cxrjax.nn.conv import mean3
-from cxrjax.types import UserError
 
 
 def _shapes(name: str, size: int, channels: int, **options: Any) -> tuple[Any, Any]:

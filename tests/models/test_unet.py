@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.models.unet import ResBlock, fold, unfold
 from cxrjax.nn.attention import AttentionBlock, attend
 from cxrjax.nn.conv import double, halve
 from cxrjax.nn.embedding import timestep_embedding
-from cxrjax.types import UserError
 
 OPTIONS: dict[str, Any] = {"base": 8, "mults": (1, 2), "groups": 4, "attention": (4,)}
 

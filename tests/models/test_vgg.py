@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.nn.conv import adaptive_mean, max_halve
-from cxrjax.types import UserError
 
 
 def _normal(*shape: int, seed: int = 0) -> np.ndarray:

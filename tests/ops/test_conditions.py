@@ -6,8 +6,8 @@ import pytest
 
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import nih_lists
+from cxrjax.errors import UserError
 from cxrjax.ops import conditions
-from cxrjax.types import UserError
 
 CLASSES = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.ops import enhance, monogenic, transmission
-from cxrjax.types import UserError
 
 SHAPE = (3, 25, 25)  # one shape and type, so that few programs are compiled
 

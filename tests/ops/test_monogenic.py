@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.ops import monogenic
-from cxrjax.types import UserError
 
 KOVESI = {"nscale": 5, "minWaveLength": 3, "mult": 2.1, "sigmaOnf": 0.55}
 PLAIN = monogenic.DEFAULT._replace(boundary="plain")

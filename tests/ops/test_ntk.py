@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.ops import ntk
-from cxrjax.types import UserError
 
 X = np.random.default_rng(0).normal(size=(10, 5)).astype(np.float32)
 

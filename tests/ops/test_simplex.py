@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.ops import simplex
-from cxrjax.types import UserError
 
 opensimplex = pytest.importorskip("opensimplex")
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.ops import noise, timemap
-from cxrjax.types import UserError
 
 
 def test_blobs_are_empty_here_full_there_and_soft_between():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cxrjax.errors import UserError
 from cxrjax.ops import transmission
-from cxrjax.types import UserError
 
 PORT = transmission.Options(filters="port9", lam=0.1, beta_max=16.0, weight=3.0)  # of the published code
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from cxrjax.errors import UserError
 from cxrjax.ops import warp
-from cxrjax.types import UserError
 
 SIDE = 30  # grid cells of 6 pixels
 MANY = 1500

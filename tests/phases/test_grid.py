@@ -18,13 +18,14 @@ from cxrjax import defaults
 from cxrjax.data import pipeline
 from cxrjax.data.preparation import materialize
 from cxrjax.data.sources.base import Record, Source
+from cxrjax.errors import UserError
 from cxrjax.phases import Context, grid
 from cxrjax.phases.bind import bind
 from cxrjax.tasks import cells as cells_lib
 from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, UserError
+from cxrjax.types import Batch
 
 CLASSES = ("Normal", "Sick")
 SLOW = pytest.mark.slow  # of each pair of ways one is tried always

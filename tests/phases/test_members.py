@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from cxrjax import data, phases
+from cxrjax.errors import UserError
 from cxrjax.phases import members
 from cxrjax.phases import phase as phase_module
 from cxrjax.tasks import TASKS
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-from cxrjax.types import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -13,13 +13,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from cxrjax import data, defaults, phases, weights
+from cxrjax.errors import UserError
 from cxrjax.phases import members, start
 from cxrjax.phases import phase as phase_module
 from cxrjax.phases.bind import bind
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.types import UserError
 
 NET = {"name": "resnet_tiny", "blocks": (1, 1), "widths": (4, 8)}
 

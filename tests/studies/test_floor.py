@@ -9,9 +9,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import classification
 from cxrjax.studies import floor
-from cxrjax.types import UserError
 
 
 def rows(n: int, seed: int, k: int = 3, pixels: int = 30) -> tuple[np.ndarray, np.ndarray]:

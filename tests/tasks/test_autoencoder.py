@@ -11,9 +11,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults
+from cxrjax.errors import UserError
 from cxrjax.tasks import autoencoder, classify
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, UserError
+from cxrjax.types import Batch
 
 # Compiled without LLVM's optimizer, which would take longer than these programs run.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -8,10 +8,11 @@ import optax
 import pytest
 
 from cxrjax import defaults, models
+from cxrjax.errors import UserError
 from cxrjax.ops import inputs, losses
 from cxrjax.tasks import classify
 from cxrjax.train import optim
-from cxrjax.types import Batch, UserError
+from cxrjax.types import Batch
 
 NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16))
 TX = optax.adam(3e-3)

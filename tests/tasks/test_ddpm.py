@@ -8,11 +8,12 @@ import optax
 import pytest
 
 from cxrjax import defaults, models
+from cxrjax.errors import UserError
 from cxrjax.ops import diffusion
 from cxrjax.tasks import ddpm
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, UserError
+from cxrjax.types import Batch
 
 NET = models.build("unet_tiny", base=8, mults=(1, 2), groups=4, patch=2, updown="plain")
 TX = optax.adam(2e-3)

@@ -11,9 +11,10 @@ import optax
 import pytest
 
 from cxrjax import defaults, models
+from cxrjax.errors import UserError
 from cxrjax.ops import ms_ssim
 from cxrjax.tasks import TASKS, gan
-from cxrjax.types import Batch, UserError
+from cxrjax.types import Batch
 
 # Compiled without LLVM's optimizer, which would take longer than these programs run.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

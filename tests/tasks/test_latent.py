@@ -10,10 +10,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
+from cxrjax.errors import UserError
 from cxrjax.tasks import TASKS, autoencoder, latent
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import Batch, State, Task, UserError
+from cxrjax.types import Batch, State, Task
 
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 NET = {"name": "autoencoder_tiny", "channels": (8, 8), "latent": 2, "groups": 4}

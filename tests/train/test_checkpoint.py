@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cxrjax.errors import UserError
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import State, UserError
+from cxrjax.types import State
 
 # Orbax leaves a coroutine behind when a read fails, and Python says so when it is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

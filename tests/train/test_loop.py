@@ -12,11 +12,12 @@ import optax
 import pytest
 
 from cxrjax import models
+from cxrjax.errors import UserError
 from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Batch, State, Task, UserError
+from cxrjax.types import Batch, State, Task
 
 NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), dropout=0.2)
 TX = optax.adam(3e-3)

@@ -9,8 +9,8 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from cxrjax.errors import UserError
 from cxrjax.train import optim
-from cxrjax.types import UserError
 
 
 def config(**changes) -> ConfigDict:

@@ -15,7 +15,8 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from cxrjax import weights
-from cxrjax.types import State, UserError
+from cxrjax.errors import UserError
+from cxrjax.types import State
 
 CLASSES = ("a", "b", "c", "d", "e")  # of the fixtures' five rows
 NAMES = ("densenet", "densenet_xrv", "resnet_basic", "resnet_bottleneck", "vgg", "inception")

@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from cxrjax import models, weights
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 torch = pytest.importorskip("torch")
 tv = pytest.importorskip("torchvision")

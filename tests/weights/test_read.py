@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from cxrjax import weights
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def test_half_precision_is_widened_and_integers_are_not(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cxrjax.data.phantom import anatomy as body
 from cxrjax.data.phantom.findings import SIGNS
 from cxrjax.data.phantom.layers import Layers, blurred, build
 from cxrjax.data.phantom.scene import NONE, SAME, Amount, Effect, Scene
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 VISIBLE = 3  # gray levels
 FINEST = 128  # smaller films are rendered at least this large and averaged down

@@ -8,7 +8,7 @@ from typing import Any
 
 from cxrjax.data.sources import covid3, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
 from cxrjax.data.sources.base import Source
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 
 def _told(source: Callable[[Any], Source]) -> Callable[[Any], Source]:

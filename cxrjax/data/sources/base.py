@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxrjax.errors import did_you_mean
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 Box = tuple[str, float, float, float, float]
 

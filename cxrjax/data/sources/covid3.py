@@ -12,8 +12,7 @@ import numpy as np
 from cxrjax.data import folders, splits
 from cxrjax.data.sources import tables
 from cxrjax.data.sources.base import Record, Source, content, digest, existing
-from cxrjax.errors import did_you_mean
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 COLUMNS = ("Pneumonia", "COVID-19")
 NAMES = {

@@ -14,7 +14,7 @@ import numpy as np
 from cxrjax.data import folders, splits
 from cxrjax.data.sources import kermany, tables
 from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 LABEL_VERSION = "kaggle4-1"
 COLUMNS = ("COVID-19", "Pneumonia", "Tuberculosis")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cxrjax.data import folders, splits
 from cxrjax.data.sources.base import Record, Source, digest, existing
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 LABEL_VERSION = "kermany-2018-v2"
 COLUMNS = ("Pneumonia", "Bacteria", "Virus")

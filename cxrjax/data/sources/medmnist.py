@@ -15,7 +15,7 @@ import numpy as np
 from cxrjax.data import splits
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources.base import Record, Source, digest, existing
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 LABEL_VERSION = "medmnist-v2"
 COLUMNS = {"pneumoniamnist": ("Pneumonia",), "chestmnist": CHESTXRAY14}

@@ -14,7 +14,7 @@ from cxrjax.data import folders, splits
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import tables
 from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 # The seven findings that both label sets know; the other seven of ChestX-ray14 are unknown on these films.
 MAPPED = {

@@ -15,8 +15,7 @@ from cxrjax.data import folders, splits
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import nih_lists, tables
 from cxrjax.data.sources.base import Box, Record, Source, choice, content, digest, existing
-from cxrjax.errors import did_you_mean
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 SPLITS = ("nih_official", "arnoweng", "s0_faithful", "carved", "none")
 WHAT = "the ChestX-ray14 folder with images/ and Data_Entry_2017.csv in it"

@@ -10,7 +10,7 @@ import numpy as np
 
 from cxrjax.data.labels import CHESTXRAY14
 from cxrjax.data.sources import tables
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 # The lists of github.com/arnoweng/CheXNet, which most reports on these 14 findings use: sha256 of the sorted names, a
 # newline after each, and the number of films with each finding in the order of CHESTXRAY14.

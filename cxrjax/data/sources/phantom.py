@@ -15,7 +15,7 @@ import numpy as np
 from cxrjax.data import phantom, splits, truth
 from cxrjax.data.labels import FINDINGS
 from cxrjax.data.sources.base import Record, Source, digest
-from cxrjax.types import UserError
+from cxrjax.errors import UserError
 
 LABEL_VERSION = "phantom-1"
 

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cxrjax.errors import did_you_mean
-from cxrjax.types import UserError
+from cxrjax.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 

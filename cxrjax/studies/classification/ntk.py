@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cxrjax.errors import UserError
 from cxrjax.ops import losses, ntk
-from cxrjax.types import Array, PyTree, UserError
+from cxrjax.types import Array, PyTree
 
 WIDTHS = (256, 512, 1024, 2048, 4096)
 

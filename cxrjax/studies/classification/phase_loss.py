@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import classification, entries
 from cxrjax.ops import losses
 from cxrjax.phases import Context
 from cxrjax.studies import tables
 from cxrjax.studies.classification import comparison
-from cxrjax.types import Arrays, Results, UserError
+from cxrjax.types import Arrays, Results
 
 NOTE = (
     "Mean over seeds with a t interval; the seeds are the units, the films are the same. The two losses are one "

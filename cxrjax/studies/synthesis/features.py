@@ -7,11 +7,12 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
+from cxrjax.errors import UserError
 from cxrjax.infer import classifier, finished
 from cxrjax.infer.batches import in_batches
 from cxrjax.infer.classifier import Classifier
 from cxrjax.phases import Context
-from cxrjax.types import Arrays, UserError
+from cxrjax.types import Arrays
 
 # Probabilities of the findings (the paper's), their logits, and the pooled last map.
 LAYERS = ("prob", "logit", "pool")

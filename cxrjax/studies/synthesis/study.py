@@ -9,6 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.infer import finished, generator
 from cxrjax.infer.classifier import Classifier
 from cxrjax.metrics import scoring
@@ -17,7 +18,7 @@ from cxrjax.phases import Context
 from cxrjax.studies.arrays import write_arrays
 from cxrjax.studies.synthesis import fdd, features, shown, tables, use
 from cxrjax.tasks import gan
-from cxrjax.types import Results, UserError
+from cxrjax.types import Results
 
 STEPS = 7  # films from one finding to the next
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.infer import classifier, generator
 from cxrjax.infer.batches import in_batches
 from cxrjax.infer.generator import Generator
@@ -20,7 +21,7 @@ from cxrjax.phases import Context
 from cxrjax.studies.arrays import exists, read_arrays, write_arrays
 from cxrjax.tasks import classify
 from cxrjax.train import loop
-from cxrjax.types import Batch, Results, State, UserError
+from cxrjax.types import Batch, Results, State
 
 ClassOf = Callable[[Any, np.ndarray], np.ndarray]
 ARMS = {

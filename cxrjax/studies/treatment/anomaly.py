@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.infer import arms, classifier
 from cxrjax.metrics import anomaly, entries
 from cxrjax.metrics import localization as boxes_of
@@ -20,7 +21,7 @@ from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.tables import Table, table
 from cxrjax.studies.treatment import classifiers, sweep
 from cxrjax.studies.treatment import study as studies
-from cxrjax.types import Results, UserError
+from cxrjax.types import Results
 
 MEASURES = (
     ("pixel_auroc", "pixel AUROC"), ("pixel_average_precision", "pixel AUPRC"), ("dice", "Dice"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from cxrjax.errors import UserError
 from cxrjax.infer import arms, finished
 from cxrjax.phases import Context
 from cxrjax.studies.tables import Table, table
 from cxrjax.studies.treatment import sweep as sweeps
 from cxrjax.studies.treatment.measures import PIXEL
 from cxrjax.tasks import ddpm
-from cxrjax.types import UserError
 
 
 def check(config: Any) -> None:

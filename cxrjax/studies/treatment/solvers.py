@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cxrjax.errors import UserError
 from cxrjax.infer import arms
 from cxrjax.metrics import entries, similarity
 from cxrjax.ops import guidance
@@ -15,7 +16,7 @@ from cxrjax.studies.tables import Table, table
 from cxrjax.studies.treatment import sweep
 from cxrjax.studies.treatment.measures import UNITS
 from cxrjax.tasks import ddpm
-from cxrjax.types import Results, UserError
+from cxrjax.types import Results
 
 REFERENCE = "ancestral"
 QUADRATIC = "_quadratic"

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from cxrjax import data
+from cxrjax.errors import UserError
 from cxrjax.infer import arms, classifier, diffusion, masks, treat
 from cxrjax.infer.batches import in_batches
 from cxrjax.infer.finished import ROLES
@@ -17,7 +18,7 @@ from cxrjax.metrics import entries, similarity
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.treatment import classifiers, measures, pixels, ranking, realism, solvers, sweep
-from cxrjax.types import Results, UserError
+from cxrjax.types import Results
 
 
 def check(config: Any) -> None:

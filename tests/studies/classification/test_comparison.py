@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cxrjax import data, defaults, run
+from cxrjax.errors import UserError
 from cxrjax.phases import members
 from cxrjax.studies import STUDIES, arrays
 from cxrjax.studies.classification import comparison, predictions
-from cxrjax.types import UserError
 
 CLASSES = ("Cardiomegaly", "Effusion", "Hernia")
 

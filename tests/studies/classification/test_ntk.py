@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.studies.classification import ntk
-from cxrjax.types import UserError
 
 RNG = np.random.default_rng(0)
 CLASS = np.arange(24) % 2

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cxrjax import data, manifest, phases
+from cxrjax.errors import UserError
 from cxrjax.infer import finished, generator
 from cxrjax.phases import members, start
 from cxrjax.report.synthesis import contact
@@ -25,7 +26,6 @@ from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
-from cxrjax.types import UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 

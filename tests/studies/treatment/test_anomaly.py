@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from cxrjax.errors import UserError
 from cxrjax.metrics import entries
 from cxrjax.studies.treatment import anomaly
-from cxrjax.types import UserError
 
 
 def leaf(value: float) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults
+from cxrjax.errors import UserError
 from cxrjax.infer import finished
 from cxrjax.studies.treatment import pixels
-from cxrjax.types import UserError
 
 
 def test_a_pixel_run_of_other_films_is_refused_by_key(tmp_path: Path, monkeypatch):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cxrjax.errors import UserError
 from cxrjax.studies.treatment import study
-from cxrjax.types import UserError
 
 LABEL = np.eye(2, dtype=np.float32)[np.random.default_rng(0).permutation([0] * 12 + [1] * 8)]
 PATIENTS = np.asarray([f"p{i}" for i in range(20)])

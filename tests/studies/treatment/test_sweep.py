@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
+from cxrjax.errors import UserError
 from cxrjax.infer import arms, batches, classifier, treat
 from cxrjax.infer import diffusion as systems
 from cxrjax.ops import cam, diffusion, guidance, noise
@@ -21,7 +22,6 @@ from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.train import optim
-from cxrjax.types import UserError
 
 MODES = ("uniform", "time_gated", "time_gated_hard", "mask_blend")
 LAMBDAS = (20, 60)
