@@ -56,7 +56,7 @@ def _tensors(given: str | Path) -> dict[str, np.ndarray]:
         except (SafetensorError, OSError, ValueError, TypeError) as e:
             raise UserError(f"not a readable safetensors file ({e}); copy or convert it again") from e
         except (KeyError, AttributeError) as e:  # of a dtype that numpy has not, such as F8_E4M3
-            raise UserError(f"holds tensors of a type that is not read here ({e}); save them as float32") from e
+            raise UserError(f"holds numbers of a type that cannot be read ({e}); save them as float32") from e
     elif suffix in TORCH_SUFFIXES:
         state = _load_torch(path)
     else:

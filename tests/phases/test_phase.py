@@ -20,6 +20,7 @@ from cxrjax.phases.bind import bind
 from cxrjax.tasks import TASKS
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
+from cxrjax.types import Batch
 
 NET = {"name": "resnet_tiny", "blocks": (1, 1), "widths": (4, 8)}
 
@@ -132,12 +133,12 @@ def test_weights_go_on_between_phases_of_which_either_keeps_an_average(config, k
             net = {"name": "autoencoder_tiny", "channels": (8, 8), "groups": 4, "latent": 2, "patch": 1}
             phase = defaults.autoencoder(net, rate, rate, 1, 8, perceptual=0.0, ema=ema)
         task = TASKS[kind](phase, ("Mass", "Pneumonia"))
-        shapes = jax.eval_shape(task.init, jax.random.key(0), phases.example_batch(config, 1))
+        shapes = jax.eval_shape(task.init, jax.random.key(0), Batch.blank(1, 16, 2))
         rng = np.random.default_rng(seed)
         return jax.tree.map(lambda x: rng.uniform(size=x.shape).astype(x.dtype), shapes)
 
     earlier, fresh = state(before, 1), state(after, 2)
-    brought = phases.bring({}, earlier, fresh)
+    brought = start.bring({}, earlier, fresh)
     assert jax.tree.structure(brought) == jax.tree.structure(fresh)
     assert same((brought.params, brought.stats), (earlier.params, earlier.stats))
     for name, average in brought.ema.items():
