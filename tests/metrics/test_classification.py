@@ -130,8 +130,8 @@ def test_sensitivity_at_specificity_keeps_its_promise():
     [
         ([1, 0], [0.1], "one length"),
         ([1, -1], [0.1, 0.2], "none of 1, 0, NaN"),
-        ([1, 0], [0.1, np.nan], "1 scores are not finite"),
-        ([1, 0], [np.inf, -np.inf], "2 scores are not finite"),
+        ([1, 0], [0.1, np.nan], "1 scores are NaN or infinite"),
+        ([1, 0], [np.inf, -np.inf], "2 scores are NaN or infinite"),
     ],
 )
 def test_bad_input_is_told(labels, scores, message):
