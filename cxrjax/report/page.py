@@ -7,24 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from PIL import Image
-
-from cxrjax.report import figures, summary, templates
-from cxrjax.report import tables as papers
+from cxrjax.report import faces, figures, summary, tables, templates
 from cxrjax.report.draw.png import NOTICE
-from cxrjax.report.draw.style import color_of
-from cxrjax.report.read.workdir import Run, is_number, read_run
-from cxrjax.report.synthesis import films
-from cxrjax.report.treatment import strips
-from cxrjax.report.treatment.strips import DIFFERENCE_SPAN, data_uri
+from cxrjax.report.face import CAUTION, Face
+from cxrjax.report.read.workdir import Run, is_number
 
 
 def write(workdir: Path) -> Path:
-    """Writes `figures/*.png`, the shown films as `films/*.png`, and `report.html` into a finished run's workdir.
+    """Writes `figures/*.png`, the files that the study's face adds, and `report.html` into a finished run's workdir.
 
     The page holds everything inline and loads nothing: it opens from a disk without a network. What the run does not
-    have is left out. Where a GAN left films for a blinded reading, that is a page of its own, `blinded.html`.
+    have is left out.
 
     Returns:
       The path of `report.html`.
@@ -32,68 +25,39 @@ def write(workdir: Path) -> Path:
     Raises:
       UserError: no manifest.json, or a file that cannot be read.
     """
-    run = read_run(Path(workdir))
-    drawn = figures.save_all(run, run.workdir / "figures")
-    strips.export(run, run.workdir / "films")
-    reading = films.write_blinded(run)
+    face, run = faces.read(Path(workdir))
     page = run.workdir / "report.html"
-    page.write_text(_render(run, drawn, reading), encoding="utf-8")
+    page.write_text(_render(face, run), encoding="utf-8")
     return page
 
 
-def _render(run: Run, drawn: dict[str, Path], reading: Path | None) -> str:
+def _render(face: Face, run: Run) -> str:
     environment = templates.environment()
     environment.filters.update(
-        number=summary.number,
-        value=summary.value,
-        interval=summary.interval,
-        pretty=summary.pretty,
-        plain=plain,
-        exact=exact,
+        number=summary.number, value=summary.value, interval=summary.interval, plain=plain, exact=exact
     )
-    built, tables = strips.build(run), papers.tables(run)
-    treated, residuals = bool(run.treated), "anomaly" in drawn
-    made = any(figures.FIGURES[name].generated for name in drawn if name not in ("strips", "anomaly"))
-    return environment.get_template("page.html.j2").render(
+    listed = tables.tables(run)
+    pictures = figures.save_all(run, face, run.workdir / "figures")
+    generated = any(picture.plot.generated for picture in pictures)
+    return environment.get_template(face.template).render(
+        **{"colors": {}, **face.beside(run)},
         run=run,
-        manifest=run.manifest,
         notice=NOTICE,
-        treated=treated,
-        made=made,
-        residuals=residuals,
-        synthetic=treated or made or residuals,
-        reading=reading.name if reading else None,
+        generated=generated,
+        notices=face.notices if generated else (CAUTION,),
+        films_shown=generated or any(picture.plot.films for picture in pictures),
         warnings=[*map(str, _listed(run.manifest.get("warnings"))), *run.notes],
-        headline=papers.headline(run) or summary.headline(run),
-        tables=tables,
-        key_numbers=summary.key_numbers(run),
-        equal_rates=[] if tables else summary.equal_rates(run),  # a ranking among the tables says it better
-        groups=summary.grouped(run),
-        strips=built,
-        colors={mode: color_of(mode, run.modes()) for mode in run.modes()},
-        judges=run.judges(),
-        span=DIFFERENCE_SPAN,
-        figures={name: data_uri(path.read_bytes()) for name, path in drawn.items()},
-        widths={name: _shown_width(path, figures.FIGURES[name].dpi) for name, path in drawn.items()},
-        first_figures=figures.FIRST,
-        result_figures=figures.RESULTS,
-        captions={name: plot.caption for name, plot in figures.FIGURES.items()},
-        titles={name: plot.title for name, plot in figures.FIGURES.items()},
-        films_shown=built is not None or made or any(name in drawn for name in ("maps", "enh", "anomaly")),
+        headline=tables.headline(run) or face.headline(run),
+        tables=listed,
+        key_numbers=summary.key_numbers(run) + face.key_numbers(run),
+        groups=summary.grouped(run, face.drawn),
+        pictures=pictures,
         choices=choices(run.manifest.get("choices")),
         facts=facts(run.manifest),
-        config=flat(run.manifest.get("config") or {}),
+        config=flat(run.config),
         rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        css=Markup((templates.HERE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((templates.HERE / "page.js").read_text(encoding="utf-8")),
     )
-
-
-def _shown_width(path: Path, dpi: int) -> int:
-    """The width on the page, in CSS pixels, at which a figure's text is as large as the page's small print."""
-    with Image.open(path) as picture:
-        return round(105 * picture.width / dpi)
 
 
 def plain(value: Any) -> str:

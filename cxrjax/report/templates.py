@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
-HERE = Path(__file__).parent
+_HERE = Path(__file__).parent
 
 
 def environment() -> jinja2.Environment:
-    """A fresh environment over this folder's templates."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+    """A fresh environment over this folder's templates; those of a study are named with its folder."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals["file"] = _file
+    return found
+
+
+def _file(name: str) -> Markup:
+    """A style sheet or script of this folder, to stand in a page as it is."""
+    return Markup((_HERE / name).read_text(encoding="utf-8"))

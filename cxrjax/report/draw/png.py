@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def encode_png(pixels: np.ndarray | Image.Image, synthetic: bool, **text: str) -
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True, pnginfo=info)
     return buffer.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def save_synthetic_png(path: Path | str, image: np.ndarray, **text: str) -> Path:

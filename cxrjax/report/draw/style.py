@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cxrjax.report.read.classification import FLOOR
-from cxrjax.report.read.workdir import PIXEL, Leaf, is_number
+from cxrjax.report.read.treatment import PIXEL
+from cxrjax.report.read.workdir import Entry, is_number
 
 # Okabe & Ito (2008), readable with every common color blindness; the baseline is gray.
 COLORS = {
@@ -82,27 +83,27 @@ def color_of(mode: str, modes: Sequence[str]) -> str:
     return arm_look(mode, modes).color
 
 
-def band(axes: Axes, x: list[float], leaves: list[Leaf], look: ArmLook, label: str) -> None:
+def band(axes: Axes, x: list[float], entries: list[Entry], look: ArmLook, label: str) -> None:
     """A line through values, with a band where both ends of the interval are known."""
-    low = [leaf.low if is_number(leaf.low) and is_number(leaf.high) else np.nan for leaf in leaves]
-    high = [leaf.high if is_number(leaf.low) and is_number(leaf.high) else np.nan for leaf in leaves]
+    low = [entry.low if is_number(entry.low) and is_number(entry.high) else np.nan for entry in entries]
+    high = [entry.high if is_number(entry.low) and is_number(entry.high) else np.nan for entry in entries]
     axes.fill_between(x, np.array(low, float), np.array(high, float), color=look.color, alpha=0.13, linewidth=0)
     options: Any = {"color": look.color, "linestyle": look.line, "marker": look.marker, "label": label}
     if look.line in _HOLLOW:
         options["markerfacecolor"] = "white"
-    axes.plot(x, [leaf.value for leaf in leaves], **options)
+    axes.plot(x, [entry.value for entry in entries], **options)
 
 
-def spans(axes: Axes, leaves: Sequence[Leaf | None], looks: Sequence[ArmLook]) -> None:
+def spans(axes: Axes, entries: Sequence[Entry | None], looks: Sequence[ArmLook]) -> None:
     """A dot a row for each value, with its interval as a bar where both ends are known."""
-    for place, (leaf, look) in enumerate(zip(leaves, looks, strict=True)):
-        if leaf is None or not is_number(leaf.value):
+    for place, (entry, look) in enumerate(zip(entries, looks, strict=True)):
+        if entry is None or not is_number(entry.value):
             continue
-        if is_number(leaf.low) and is_number(leaf.high):
-            ends = [float(leaf.low or 0.0), float(leaf.high or 0.0)]
+        if is_number(entry.low) and is_number(entry.high):
+            ends = [float(entry.low or 0.0), float(entry.high or 0.0)]
             axes.plot(ends, [place, place], color=look.color, linewidth=2.2, alpha=0.55)
         inside = "white" if look.line in _HOLLOW else look.color
-        axes.plot([leaf.value], [place], "o", color=look.color, markerfacecolor=inside, markersize=5.5)
+        axes.plot([entry.value], [place], "o", color=look.color, markerfacecolor=inside, markersize=5.5)
 
 
 def legend(axes: Axes) -> None:
@@ -115,9 +116,9 @@ def legend_beside(axes: Axes) -> None:
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.02), handlelength=3.2)
 
 
-def is_wide(leaves: Sequence[Leaf]) -> bool:
+def is_wide(entries: Sequence[Entry]) -> bool:
     """Whether positive values differ so much that only a logarithmic axis shows the small ones apart."""
-    found = [float(leaf.value) for leaf in leaves if leaf.value > 0]
+    found = [float(entry.value) for entry in entries if entry.value > 0]
     return bool(found) and max(found) > 10 * min(found)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cxrjax.errors import UserError
-from cxrjax.report.read.files import load_checked
+from cxrjax.report.read.files import load_checked, read_lines
+from cxrjax.report.read.workdir import Run
 
 _MEMBER = re.compile(r"(?P<system>.+)_\d{1,2}")
 FLOOR = "logreg32"
@@ -84,6 +85,33 @@ class Channels:
     label: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class Classification(Run):
+    """A finished study of classifiers; `grid` holds the rows of a grid search."""
+
+    systems: list[System] = field(default_factory=list)
+    maps: Maps | None = None
+    channels: Channels | None = None
+    grid: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read(run: Run) -> Classification:
+    """The predictions, maps, phase channels and grid search of a workdir; what a run lacks is empty.
+
+    Raises:
+      UserError: a file that cannot be read, or arrays that disagree.
+    """
+    workdir, searched = run.workdir, run.results.get("grid")
+    phase = searched.get("phase") if isinstance(searched, dict) else None
+    return run.extended(
+        Classification,
+        systems=titled(read_systems(workdir / "predictions", run.notes), run.study),
+        maps=read_maps(workdir / "maps.npz"),
+        channels=read_channels(workdir / "enh.npz"),
+        grid=read_lines(workdir / str(phase or "grid") / "rows.jsonl"),
+    )
+
+
 def system_of(name: str, names: set[str]) -> str:
     """The system that a phase belongs to: `fcn` for `fcn_3` where there is a `fcn_0` too, else the name itself."""
     match = _MEMBER.fullmatch(name)
@@ -123,10 +151,9 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
     return sorted(systems, key=lambda system: system.name.startswith(FLOOR))
 
 
-def titled(systems: list[System], config: Any) -> list[System]:
+def titled(systems: list[System], study: dict[str, Any]) -> list[System]:
     """The systems under the names that their config's `study.systems` gives them, where it does and they differ."""
-    study = config.get("study") if isinstance(config, dict) else None
-    titles = study.get("systems") if isinstance(study, dict) else None
+    titles = study.get("systems")
     if not isinstance(titles, dict):
         return systems
     named = [replace(system, name=str(titles.get(system.name, system.name))) for system in systems]

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from cxrjax.errors import UserError
 from cxrjax.report import templates
-from cxrjax.report.draw.png import NOTICE, gray_to_uint8
-from cxrjax.report.treatment.strips import data_uri
+from cxrjax.report.draw.png import NOTICE, data_uri, gray_to_uint8
 
 _SLACK = 1e-3  # by how much a resampled gray value may leave [0, 1]
 
@@ -24,13 +22,13 @@ _SLACK = 1e-3  # by how much a resampled gray value may leave [0, 1]
 def write(
     path: Path,
     real: np.ndarray,
-    made: np.ndarray,
+    generated: np.ndarray,
     *,
     title: str,
     real_names: Sequence[str],
-    made_names: Sequence[str],
+    generated_names: Sequence[str],
     finding_real: Sequence[str],
-    finding_made: Sequence[str],
+    finding_generated: Sequence[str],
     seed: int = 0,
 ) -> Path:
     """Writes one HTML file on which a reader marks each film as real or generated, and then sees the key and the score.
@@ -42,12 +40,12 @@ def write(
     Args:
       path: where to write; its folder is made.
       real: (n, h, w) float in [0, 1], films of patients.
-      made: (m, h, w) float in [0, 1], generated films, of the same height and width.
+      generated: (m, h, w) float in [0, 1], of the same height and width.
       title: the page's heading, shown before the reading: it must not name the films.
       real_names: n names for the key.
-      made_names: m names for the key.
+      generated_names: m names for the key.
       finding_real: n texts, what each film is labeled with; may be empty.
-      finding_made: m texts, what each film was asked to show; may be empty.
+      finding_generated: m texts, what each film was asked to show; may be empty.
       seed: of the films' order.
 
     Returns:
@@ -57,18 +55,18 @@ def write(
       UserError: an empty set, another shape, gray values that are not finite floats in [0, 1], or names or findings
         that are not one a film.
     """
-    films = {"real": _checked("real", real), "generated": _checked("made", made)}
+    films = {"real": _checked("real", real), "generated": _checked("generated", generated)}
     if films["real"].shape[1:] != films["generated"].shape[1:]:
         raise UserError(
-            f"blinded page: real films are {films['real'].shape[1:]} and made ones {films['generated'].shape[1:]}; "
+            f"blinded page: real films are {films['real'].shape[1:]}, generated ones {films['generated'].shape[1:]}; "
             "their size would give them away: resize them to one"
         )
     key = _entries("real", len(real), real_names, finding_real)
-    key += _entries("made", len(made), made_names, finding_made)
+    key += _entries("generated", len(generated), generated_names, finding_generated)
     order = np.random.default_rng(seed).permutation(len(key))
     pngs = [_encode(film) for film in np.concatenate(list(films.values()))[order]]
     hidden = json.dumps([key[i] for i in order], ensure_ascii=False).encode()
-    page = _render(title, pngs, hidden, len(made) / len(key))
+    page = _render(title, pngs, hidden, len(generated) / len(key))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -97,9 +95,8 @@ def _entries(which: str, count: int, names: Sequence[str], findings: Sequence[st
     for what, given in (("names", names), ("findings", findings)):
         if len(given) != count:
             raise UserError(f"blinded page: {len(given)} {what} for {count} films of {which}; give one a film")
-    truth = "real" if which == "real" else "generated"
     return [
-        {"truth": truth, "name": str(name), "finding": str(finding)}
+        {"truth": which, "name": str(name), "finding": str(finding)}
         for name, finding in zip(names, findings, strict=True)
     ]
 
@@ -112,19 +109,16 @@ def _encode(pixels: np.ndarray) -> bytes:
 
 
 def _render(title: str, pngs: list[bytes], key: bytes, share: float) -> str:
-    environment = templates.environment()
-
-    def text(*names: str) -> Markup:
-        return Markup("".join((templates.HERE / name).read_text(encoding="utf-8") for name in names))
-
     digest = hashlib.sha256(key + b"".join(pngs)).hexdigest()[:16]
-    return environment.get_template("blinded.html.j2").render(
-        title=title,
-        films=[data_uri(png) for png in pngs],
-        share="About half" if 0.4 <= share <= 0.6 else "Some",
-        notice=NOTICE,
-        about={"id": digest, "title": title, "notice": NOTICE},
-        key=base64.b64encode(key).decode("ascii"),
-        css=text("page.css", "blinded.css"),
-        js=text("blinded.js"),
+    return (
+        templates.environment()
+        .get_template("synthesis/blinded.html.j2")
+        .render(
+            title=title,
+            films=[data_uri(png) for png in pngs],
+            share="About half" if 0.4 <= share <= 0.6 else "Some",
+            notice=NOTICE,
+            about={"id": digest, "title": title, "notice": NOTICE},
+            key=base64.b64encode(key).decode("ascii"),
+        )
     )

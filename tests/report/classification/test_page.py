@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from cxrjax.errors import UserError
-from cxrjax.report import figures, write
-from cxrjax.report.read.workdir import read_run
+from cxrjax.report import faces, figures, write
 
 DRAWN = ("seeds", "roc", "precision_recall", "confusion", "reliability", "maps", "enh")
 DRAWN += ("grid", "grid_curves", "ntk", "losses")
@@ -96,10 +95,11 @@ def test_what_a_run_lacks_is_absent_and_the_rest_is_there(
 ) -> None:
     workdir = fakes.study(tmp_path / "run", films=40, size=8)
     (workdir / missing).rename(tmp_path / "away")
-    run = read_run(workdir)
-    assert [figures.FIGURES[name].draw(run) for name in absent] == [None] * len(absent)
+    face, run = faces.read(workdir)
+    plots = {**face.figures, **figures.OF_EVERY_RUN}
+    assert [plots[name].draw(run) for name in absent] == [None] * len(absent)
     other = "grid_curves" if "grid_curves" not in absent else "ntk"
-    assert figures.FIGURES[other].draw(run) is not None
+    assert plots[other].draw(run) is not None
 
 
 def test_a_study_of_tables_alone_embeds_no_films_and_says_nothing_of_them(tmp_path: Path) -> None:
@@ -112,20 +112,12 @@ def test_a_study_of_tables_alone_embeds_no_films_and_says_nothing_of_them(tmp_pa
     assert "<img" not in page
 
 
-def test_a_treatment_run_with_predictions_keeps_the_treatments_figures(fakes: SimpleNamespace, tmp_path: Path) -> None:
-    workdir = fakes.run(tmp_path, n=8, size=16, lambdas=(100,))
-    fakes.predictions(workdir, "classifier", range(20), ("normal", "disease"), 2.0)
-    run = read_run(workdir)
-    assert run.systems == []
-    assert run.films is not None
-
-
 def test_maps_and_channels_of_wrong_shape_are_told(fakes: SimpleNamespace, tmp_path: Path) -> None:
     workdir = fakes.study(tmp_path, films=12, size=8)
     zeros = np.zeros((2, 8, 8))
     np.savez(workdir / "enh.npz", image=zeros, enh=np.zeros((2, 8, 8, 2)), label=np.array(["a", "b"]))
     with pytest.raises(UserError, match=r"enh\.npz: enh has shape \(2, 8, 8, 2\)"):
-        read_run(workdir)
+        faces.read(workdir)
     np.savez(workdir / "maps.npz", image=zeros, map=zeros)
     with pytest.raises(UserError, match=r"maps\.npz: array\(s\) finding, key, score, truth missing"):
-        read_run(workdir)
+        faces.read(workdir)

@@ -16,7 +16,7 @@ from PIL import Image
 from cxrjax.errors import UserError
 from cxrjax.report.synthesis import blinded
 
-REAL, MADE, SIDE = 9, 8, 24
+REAL, GENERATED, SIDE = 9, 8, 24
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +24,19 @@ def films() -> tuple[np.ndarray, np.ndarray]:
     """Noisy real films and smooth generated ones, `(n, h, w)`: compressed, the generated would be far shorter."""
     rng = np.random.default_rng(3)
     ramp = np.linspace(0.0, 1.0, SIDE)
-    smooth = np.stack([np.outer(ramp, np.roll(ramp, k)) for k in range(MADE)])
+    smooth = np.stack([np.outer(ramp, np.roll(ramp, k)) for k in range(GENERATED)])
     return rng.random((REAL, SIDE, SIDE)), smooth.astype(np.float32)
 
 
 def arguments(films: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     return {
         "real": films[0],
-        "made": films[1],
+        "generated": films[1],
         "title": "Reading <1>",
         "real_names": [f"patient-{i}" for i in range(REAL)],
-        "made_names": [f"sample-{i}" for i in range(MADE)],
+        "generated_names": [f"sample-{i}" for i in range(GENERATED)],
         "finding_real": ["Ödema"] * REAL,
-        "finding_made": ["Cardiomegaly"] * (MADE - 1) + [""],
+        "finding_generated": ["Cardiomegaly"] * (GENERATED - 1) + [""],
     }
 
 
@@ -70,7 +70,7 @@ def chunks(png: bytes) -> list[bytes]:
 
 def test_page_loads_nothing_from_outside(page: str) -> None:
     targets = re.findall(r"""(?:src|href|action|poster|srcset|data)\s*=\s*["']([^"']*)""", page)
-    assert len(targets) == REAL + MADE
+    assert len(targets) == REAL + GENERATED
     assert {target.split(",")[0] for target in targets} == {"data:image/png;base64"}
     assert "default-src 'none'; img-src data:" in page
     assert not re.search(r"https?:|//[a-z]+\.|@import|<link|<iframe|url\(|fetch\(|XMLHttpRequest|import\(", page)
@@ -80,14 +80,14 @@ def test_decoded_key_tells_the_truth_of_each_shown_film(page: str, films: tuple[
     given = arguments(films)
     key = json.loads(b64decode(key_text(page)))
     shown = pixels(page)
-    assert len(key) == len(shown) == REAL + MADE
-    assert {entry["name"] for entry in key} == {*given["real_names"], *given["made_names"]}
+    assert len(key) == len(shown) == REAL + GENERATED
+    assert {entry["name"] for entry in key} == {*given["real_names"], *given["generated_names"]}
     for entry, film in zip(key, shown, strict=True):
-        which = "real" if entry["truth"] == "real" else "made"
+        which = entry["truth"]
         index = given[f"{which}_names"].index(entry["name"])
         np.testing.assert_array_equal(film, np.round(given[which][index] * 255.0))
         assert entry["finding"] == given[f"finding_{which}"][index]
-    assert [entry["truth"] for entry in key].count("generated") == MADE
+    assert [entry["truth"] for entry in key].count("generated") == GENERATED
 
 
 def test_order_is_shuffled_by_the_seed(films: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_order_is_shuffled_by_the_seed(films: tuple[np.ndarray, np.ndarray], tmp
     given = arguments(films)
     first, again, other = order(1), order(1), order(2)
     assert first == again != other
-    assert given["real_names"] + given["made_names"] not in (first, other)
+    assert given["real_names"] + given["generated_names"] not in (first, other)
     assert first[:REAL] != sorted(first[:REAL])
     assert len({name.split("-")[0] for name in first[:REAL]}) == 2  # the kinds are mixed
 
@@ -110,7 +110,7 @@ def test_nothing_but_the_pixels_tells_films_apart(page: str) -> None:
     assert len({len(png) for png in pictures}) == 1
     tags = re.findall(r"<img[^>]*>", page)
     bare = {re.sub(r'src="[^"]*"|Film \d+', "", tag) for tag in tags}
-    assert len(tags) == REAL + MADE
+    assert len(tags) == REAL + GENERATED
     assert len(bare) == 1
 
 
@@ -134,7 +134,7 @@ def test_page_says_that_films_are_synthetic(page: str) -> None:
 
 
 def test_uneven_sets_are_not_called_half(films: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
-    few = arguments(films) | {"made": films[1][:2], "made_names": ["a", "b"], "finding_made": ["", ""]}
+    few = arguments(films) | {"generated": films[1][:2], "generated_names": ["a", "b"], "finding_generated": ["", ""]}
     page = blinded.write(tmp_path / "few.html", **few).read_text(encoding="utf-8")
     assert "About half" not in page
     assert "Some of the films on this page are" in page
@@ -144,19 +144,19 @@ def test_uneven_sets_are_not_called_half(films: tuple[np.ndarray, np.ndarray], t
     ("change", "message"),
     [
         ({"real": np.zeros((0, SIDE, SIDE))}, "real holds no film"),
-        ({"made": np.zeros((0, SIDE, SIDE))}, "made holds no film"),
-        ({"made": np.zeros((MADE, SIDE, SIDE, 1))}, "expected gray films"),
+        ({"generated": np.zeros((0, SIDE, SIDE))}, "generated holds no film"),
+        ({"generated": np.zeros((GENERATED, SIDE, SIDE, 1))}, "expected gray films"),
         ({"real": np.zeros((SIDE, SIDE))}, "expected gray films"),
-        ({"made": np.zeros((MADE, 0, SIDE))}, "expected gray films"),
-        ({"made": np.zeros((MADE, SIDE, SIDE + 1))}, "give them away"),
-        ({"made": np.full((MADE, SIDE, SIDE), np.nan)}, "NaN or infinite"),
+        ({"generated": np.zeros((GENERATED, 0, SIDE))}, "expected gray films"),
+        ({"generated": np.zeros((GENERATED, SIDE, SIDE + 1))}, "give them away"),
+        ({"generated": np.full((GENERATED, SIDE, SIDE), np.nan)}, "NaN or infinite"),
         ({"real": np.full((REAL, SIDE, SIDE), np.inf)}, "NaN or infinite"),
         ({"real": np.zeros((REAL, SIDE, SIDE), np.uint8)}, "dtype uint8"),
-        ({"made": np.full((MADE, SIDE, SIDE), -1.0)}, "rescale first"),
+        ({"generated": np.full((GENERATED, SIDE, SIDE), -1.0)}, "rescale first"),
         ({"real_names": ["a"]}, "1 names for 9 films of real"),
-        ({"made_names": ["a"] * (MADE + 1)}, "9 names for 8 films of made"),
+        ({"generated_names": ["a"] * (GENERATED + 1)}, "9 names for 8 films of generated"),
         ({"finding_real": []}, "0 findings for 9 films of real"),
-        ({"finding_made": ["a"]}, "1 findings for 8 films of made"),
+        ({"finding_generated": ["a"]}, "1 findings for 8 films of generated"),
     ],
 )
 def test_wrong_input_is_refused(
