@@ -64,6 +64,12 @@ def test_every_result_is_on_the_page_with_all_its_digits(page: str, run_dir: Pat
     assert shown["logreg32.test.auroc"] == (DASH, DASH)
 
 
+def test_every_table_scrolls_in_a_box_of_its_own(page: str) -> None:
+    tables = re.findall(r"(\S[^\n]*)<table", page) + re.findall(r"(\S[^\n]*)\n\s*<table", page)
+    assert len(tables) == page.count("<table") > 5
+    assert all(before.endswith('<div class="scroll">') for before in tables)
+
+
 def test_script_reads_the_probabilities_of_the_shown_films(page: str, run_dir: Path) -> None:
     live = json.loads(re.search(r'id="live">(.*?)</script>', page)[1])
     with np.load(run_dir / "progress" / "films.npz") as films:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import stats
 
-from cxrjax.report.draw.style import SYSTEM_COLORS, across, cut, legend, panels, spread, thinned
+from cxrjax.report.draw.style import SYSTEM_COLORS, across, cut, legend, log_scale, panels, thinned
 from cxrjax.report.read.classification import Classification
 from cxrjax.report.read.workdir import is_number
 
@@ -134,15 +134,14 @@ def ntk(run: Classification) -> Figure | None:
     figure, every = panels(len(drawn), 2, 4.0, 2.7)
     for (name, pair), axes in zip(drawn.items(), every, strict=True):
         x, y = pair.T
-        axes.loglog(x, y, "-o", color=SYSTEM_COLORS[0], label="measured")
+        axes.plot(x, y, "-o", color=SYSTEM_COLORS[0], label="measured")
         if name in ("change", "arc_cosine_error"):
-            axes.loglog(x, y[0] * (x / x[0]) ** -0.5, ":", color="#9aa0a6", label="width$^{-1/2}$")
+            axes.plot(x, y[0] * (x / x[0]) ** -0.5, ":", color="#9aa0a6", label="width$^{-1/2}$")
         axes.set_title(titles[name])
         axes.set_xlabel("width")
-        axes.set_xticks(x, [f"{w:g}" for w in x], fontsize=8)
-        levels = y[spread(len(y), 4)]
-        axes.set_yticks(levels, [f"{v:.3g}" for v in levels], fontsize=8)
-        axes.minorticks_off()
+        log_scale(axes, "x", at=x)
+        log_scale(axes, "y")
+        axes.tick_params(labelsize=8)
         if len(axes.lines) > 1:
             legend(axes)
     return figure

@@ -11,6 +11,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import Locator, MaxNLocator, NullLocator
 
 from cxrjax.report.read.classification import FLOOR
 from cxrjax.report.read.treatment import PIXEL
@@ -34,6 +35,7 @@ SYSTEM_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#8c6d1f", "#56b4e9
 Look = tuple[str, Literal["-", "--", ":"]]  # color, line style
 FLOOR_LOOK: Look = ("#6b7280", "--")
 MOST_POINTS = 200  # of a drawn curve
+_MOST_TICKS = 8  # that have room on a logarithmic axis
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -120,6 +122,41 @@ def is_wide(entries: Sequence[Entry]) -> bool:
     """Whether positive values differ so much that only a logarithmic axis shows the small ones apart."""
     found = [float(entry.value) for entry in entries if entry.value > 0]
     return bool(found) and max(found) > 10 * min(found)
+
+
+class _LogTicks(Locator):
+    """Ticks of a logarithmic axis that stand apart: of `at` where that is given, else as many round numbers as do."""
+
+    def __init__(self, at: Sequence[float] = ()) -> None:
+        self._at = sorted(at)
+
+    def __call__(self) -> Any:
+        return self.tick_values(*self.axis.get_view_interval())  # type: ignore[union-attr]
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        powers = 10.0 ** np.arange(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
+        apart = math.log(vmax / vmin) / _MOST_TICKS
+        for steps in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+            found = self._at or np.outer(powers, steps).ravel().tolist()
+            ticks = [tick for tick in found if vmin <= tick <= vmax]
+            if len(ticks) < 2:  # a short stretch between round numbers
+                return MaxNLocator(4).tick_values(vmin, vmax)
+            if np.diff(np.log(ticks)).min() > apart:
+                return ticks
+        kept = ticks[:1]
+        for tick in ticks[1:]:
+            if math.log(tick / kept[-1]) > apart:
+                kept.append(tick)
+        return kept
+
+
+def log_scale(axes: Axes, side: Literal["x", "y"], at: Sequence[float] = ()) -> None:
+    """Makes an axis logarithmic, its labels plain numbers that do not overlap, of `at` where that is given."""
+    axes.set(**{f"{side}scale": "log"})
+    axis = getattr(axes, f"{side}axis")
+    axis.set_major_locator(_LogTicks(at))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:

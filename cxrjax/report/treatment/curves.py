@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxrjax.report.draw.canvas import Sheet
-from cxrjax.report.draw.style import arm_look, band, color_of, is_wide, legend, legend_beside, spread
+from cxrjax.report.draw.style import arm_look, band, color_of, is_wide, legend, legend_beside, log_scale, spread
 from cxrjax.report.read.treatment import Treatment
 from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
@@ -61,7 +61,7 @@ def curves(run: Treatment, panels: list[Panel], label: str, shared: bool = False
                     band(axes, x, entries, arm_look(mode, run.modes), mode)
             axes.set(**(panel.limits or {}))
             if panel.log_where_wide and is_wide([entry for some in points.values() for _, entry in some]):
-                axes.set_yscale("log")
+                log_scale(axes, "y")
         row[0].set_ylabel(label)
         if many:
             legend_beside(row[len(kept) - 1])

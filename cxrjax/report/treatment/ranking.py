@@ -9,7 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cxrjax.report.draw.canvas import INK, LESION, SOFT, Sheet
-from cxrjax.report.draw.style import SYSTEM_COLORS, ArmLook, across, arm_look, band, is_wide, legend_beside, spans
+from cxrjax.report.draw.style import (
+    SYSTEM_COLORS,
+    ArmLook,
+    across,
+    arm_look,
+    band,
+    is_wide,
+    legend_beside,
+    log_scale,
+    spans,
+)
 from cxrjax.report.read.treatment import PIXEL, Treatment
 from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
@@ -53,7 +63,7 @@ def ranking(run: Treatment) -> Figure | None:
             axes.axvline(0, color="#202124", linewidth=1, linestyle=":")
         else:
             if is_wide([entry for entry in entries if entry is not None]):
-                axes.set_xscale("log")
+                log_scale(axes, "x")
             else:
                 axes.set_xlim(left=0)
             for place, entry in enumerate(entries):
@@ -124,10 +134,7 @@ def solvers(run: Treatment) -> Figure | None:
             points = _points(run, name, measure, aside)
             look = ArmLook(SYSTEM_COLORS[place % len(SYSTEM_COLORS)], "-", "os^vDPX"[place % 7])
             band(axes, [x for x, _ in points], [entry for _, entry in points], look, name)
-        axes.set_xscale("log")
-        ticks = sorted({x for name in names for x, _ in _points(run, name, measure, aside)})
-        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        axes.set_xticks([], minor=True)
+        log_scale(axes, "x", at=[*{x for name in names for x, _ in _points(run, name, measure, aside)}])
         axes.set_xlabel("network evaluations")
         axes.set_title(_SOLVER_MEASURES[measure])
         if measure == "normal_rate":
