@@ -46,13 +46,13 @@ def _render(face: Face, run: Run) -> str:
         generated=generated,
         notices=face.notices if generated else (CAUTION,),
         films_shown=generated or any(picture.plot.films for picture in pictures),
-        warnings=[*map(str, _listed(run.manifest.get("warnings"))), *run.notes],
-        headline=tables.headline(run) or face.headline(run),
+        warnings=[*(run.manifest.get("warnings") or ()), *run.notes],
+        headline=run.results.get("headline") or face.headline(run),
         tables=listed,
         key_numbers=summary.key_numbers(run) + face.key_numbers(run),
         groups=summary.grouped(run, face.drawn),
         pictures=pictures,
-        choices=choices(run.manifest.get("choices")),
+        choices=choices(run.manifest.get("choices") or {}),
         facts=facts(run.manifest),
         config=flat(run.config),
         rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
@@ -85,31 +85,21 @@ def flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return [item for key, below in tree.items() for item in flat(below, f"{prefix}.{key}" if prefix else str(key))]
 
 
-def choices(tree: Any) -> list[tuple[str, str, str, str]]:
+def choices(tree: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     """The choices that the papers left open, as rows (key, value, alternatives, source)."""
-    rows = []
-    for key, choice in tree.items() if isinstance(tree, dict) else []:
-        if isinstance(choice, dict):
-            others = choice.get("alternatives")
-            text = ", ".join(plain(item) for item in others) if isinstance(others, (list, tuple)) else plain(others)
-            rows.append((str(key), plain(choice.get("value")), text or summary.DASH, plain(choice.get("source"))))
-        else:
-            rows.append((str(key), plain(choice), summary.DASH, summary.DASH))
-    return rows
+
+    def others(one: dict[str, Any]) -> str:
+        return ", ".join(map(plain, one["alternatives"] or ())) or summary.DASH
+
+    return [(key, plain(one["value"]), others(one), plain(one["source"])) for key, one in tree.items()]
 
 
 def facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """What one needs to run it again, as rows: command, commit, devices, versions, data."""
     rows = [(key, plain(manifest[key])) for key in ("command", "started", "finished", "commit") if manifest.get(key)]
     if manifest.get("devices"):
-        rows.append(("devices", ", ".join(plain(device) for device in _listed(manifest["devices"]))))
-    if isinstance(manifest.get("versions"), dict):
+        rows.append(("devices", ", ".join(manifest["devices"])))
+    if manifest.get("versions"):
         rows.append(("versions", ", ".join(f"{name} {plain(v)}" for name, v in manifest["versions"].items())))
     rows += [(f"data: {key}", plain(value)) for key, value in flat(manifest.get("data") or {})]
     return rows
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -102,9 +102,3 @@ def _cell(cell: Any, judged: bool, unit: str) -> Cell:
     if isinstance(cell, bool):
         return Cell("yes" if cell else "no")
     return Cell(str(cell) if cell not in (None, "") else DASH)
-
-
-def headline(run: Run) -> str:
-    """The study's own sentence, or nothing."""
-    sentence = run.results.get("headline")
-    return sentence if isinstance(sentence, str) else ""

@@ -38,15 +38,10 @@ def test_embedded_pictures_are_the_figures_and_decode(page: str, run_dir: Path) 
         Image.open(io.BytesIO(b64decode(uri))).verify()
 
 
-def test_page_names_modes_warnings_choices_and_the_notice(fakes: SimpleNamespace, page: str) -> None:
-    for mode in fakes.modes:
-        assert re.search(rf'<th class="treated" data-mode="{mode}"', page)
+def test_page_shows_modes_warnings_and_choices_as_text(fakes: SimpleNamespace, page: str) -> None:
+    assert re.findall(r'<th class="treated" data-mode="(\w+)"', page) == list(fakes.modes)
     assert html.escape(fakes.warning, quote=True).replace("&#x27;", "&#39;") in page
-    assert "not a prognosis" in page
-    assert "Not for diagnosis" in page
-    assert "ETRI deck, p. 9" in page
     assert "noise_matrix, mask_blend" in page
-    assert "phantom study" in page
 
 
 def test_every_result_is_on_the_page_with_all_its_digits(page: str, run_dir: Path) -> None:

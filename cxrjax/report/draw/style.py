@@ -125,7 +125,7 @@ def is_wide(entries: Sequence[Entry]) -> bool:
 
 
 class _LogTicks(Locator):
-    """Ticks of a logarithmic axis that stand apart: of `at` where that is given, else as many round numbers as do."""
+    """Ticks of a logarithmic axis that stand apart: of `at`, where given, else round numbers, the roundest first."""
 
     def __init__(self, at: Sequence[float] = ()) -> None:
         self._at = sorted(at)
@@ -134,20 +134,13 @@ class _LogTicks(Locator):
         return self.tick_values(*self.axis.get_view_interval())  # type: ignore[union-attr]
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        powers = 10.0 ** np.arange(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
+        powers = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
         apart = math.log(vmax / vmin) / _MOST_TICKS
-        for steps in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-            found = self._at or np.outer(powers, steps).ravel().tolist()
-            ticks = [tick for tick in found if vmin <= tick <= vmax]
-            if len(ticks) < 2:  # a short stretch between round numbers
-                return MaxNLocator(4).tick_values(vmin, vmax)
-            if np.diff(np.log(ticks)).min() > apart:
-                return ticks
-        kept = ticks[:1]
-        for tick in ticks[1:]:
-            if math.log(tick / kept[-1]) > apart:
+        kept: list[float] = []
+        for tick in self._at or [step * 10.0**power for step in (1, 2, 5, 3, 7, 4, 6, 8, 9) for power in powers]:
+            if vmin <= tick <= vmax and all(abs(math.log(tick / other)) > apart for other in kept):
                 kept.append(tick)
-        return kept
+        return sorted(kept) if len(kept) > 1 else MaxNLocator(4).tick_values(vmin, vmax)
 
 
 def log_scale(axes: Axes, side: Literal["x", "y"], at: Sequence[float] = ()) -> None:

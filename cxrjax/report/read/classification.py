@@ -130,18 +130,11 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
     names = {path.stem for path in paths}
     found: dict[str, list[tuple[Member, tuple[str, ...]]]] = {}
     for path in paths:
-        arrays = load_checked(path, {"label": 2, "probability": 2, "key": 1})
+        arrays = load_checked(path, {"label": "n k", "probability": "n k", "key": "n", "classes?": "k"})
         if arrays is None:
             continue
         label, probability = arrays["label"].astype(np.float64), arrays["probability"].astype(np.float64)
         classes = tuple(map(str, arrays.get("classes", np.arange(label.shape[1]))))
-        if probability.shape != label.shape or len(classes) != label.shape[1]:
-            raise UserError(
-                f"{path}: label {label.shape}, probability {probability.shape} and {len(classes)} classes disagree; "
-                "run the study again"
-            )
-        if not len(label):
-            continue
         if not np.isfinite(probability).all():
             notes.append(f"predictions/{path.name} holds probabilities that are not numbers; no figure shows them.")
             continue
@@ -179,23 +172,18 @@ def _system(name: str, entries: list[tuple[Member, tuple[str, ...]]], folder: Pa
 
 def read_maps(path: Path) -> Maps | None:
     """`maps.npz`. Raises UserError where arrays are missing or disagree."""
-    axes = {"image": 3, "map": 3, "truth": 3, "finding": 1, "key": 1, "score": 1}
-    arrays = load_checked(path, axes)
-    if arrays is None or not len(arrays["image"]):
+    films = dict.fromkeys(("image", "map", "truth"), "n h w")
+    arrays = load_checked(path, films | dict.fromkeys(("finding", "key", "score"), "n"))
+    if arrays is None:
         return None
     image, maps, truth = (arrays[name].astype(np.float64) for name in ("image", "map", "truth"))
-    if image.shape != maps.shape or image.shape != truth.shape:
-        raise UserError(f"{path}: image {image.shape}, map {maps.shape} and truth {truth.shape} differ in shape")
     finding, key = arrays["finding"].astype(str), arrays["key"].astype(str)
     return Maps(image, maps, truth > 0.5, finding, key, arrays["score"].astype(np.float64))
 
 
 def read_channels(path: Path) -> Channels | None:
     """`enh.npz`. Raises UserError where arrays are missing or disagree."""
-    arrays = load_checked(path, {"image": 3, "enh": 4, "label": 1})
-    if arrays is None or not len(arrays["image"]):
+    arrays = load_checked(path, {"image": "n h w", "enh": "n h w 3", "label": "n"})
+    if arrays is None:
         return None
-    image, enh = arrays["image"].astype(np.float64), arrays["enh"].astype(np.float64)
-    if enh.shape != (*image.shape, 3):
-        raise UserError(f"{path}: enh has shape {enh.shape}, expected {(*image.shape, 3)}, three channels a film")
-    return Channels(image, enh, arrays["label"].astype(str))
+    return Channels(arrays["image"].astype(float), arrays["enh"].astype(float), arrays["label"].astype(str))

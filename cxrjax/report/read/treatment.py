@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from cxrjax.errors import UserError
-from cxrjax.report.read.files import load, load_checked
+from cxrjax.report.read.files import check, load, load_checked
 from cxrjax.report.read.workdir import Entry, Run, is_number
 
 MODE_ORDER = ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend")
 JUDGE_ORDER = ("independent", "cam_network")
 PIXEL = "pixel_"  # before the name of an arm that another run's diffusion walked, in pixel space
 _TREATED_FILE = re.compile(r"(?P<mode>.+)_(?P<lam>\d{4,})\.npz")
+_NORMAL = "normal_probability_"  # before the name of a judge
 _RANKED = "Arms ranked at normal rate "  # how the title of a ranking begins; the rate follows
 
 
@@ -161,31 +162,23 @@ def _finite(image: np.ndarray, name: str, path: Path) -> None:
         )
 
 
+def _shape(films: Films) -> str:
+    return " ".join(map(str, films.image.shape))
+
+
 def _probabilities(arrays: dict[str, np.ndarray], n: int, path: Path) -> dict[str, np.ndarray]:
-    prefix = "normal_probability_"
-    found = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-    for judge, value in found.items():
-        if value.shape != (n,):
-            raise UserError(f"{path}: {prefix}{judge} has shape {value.shape}, expected ({n},), one for each film")
-    return found
+    found = {key: value for key, value in arrays.items() if key.startswith(_NORMAL)}
+    check(path, found, dict.fromkeys(found, str(n)))
+    return {key.removeprefix(_NORMAL): value for key, value in found.items()}
 
 
 def _read_films(path: Path) -> Films | None:
-    if not path.is_file():
+    films = dict.fromkeys(("image", "cam", "twin?", "lesion?"), "n h w")
+    arrays = load_checked(path, films | dict.fromkeys(("key", "disease", "severity"), "n"))
+    if arrays is None:
         return None
-    arrays = load(path)
-    missing = {"key", "disease", "severity", "image", "cam"} - set(arrays)
-    if missing:
-        raise UserError(f"{path}: array(s) {', '.join(sorted(missing))} missing; run the study again")
-    shape = arrays["image"].shape
-    if len(shape) != 3:
-        raise UserError(f"{path}: image has shape {shape}, expected (n, h, w)")
     _finite(arrays["image"], "image", path)
     _finite(arrays["cam"], "cam", path)
-    for name in ("key", "disease", "severity", "cam", "twin", "lesion"):
-        expected = shape if name in ("cam", "twin", "lesion") else shape[:1]
-        if name in arrays and arrays[name].shape != expected:
-            raise UserError(f"{path}: {name} has shape {arrays[name].shape}, expected {expected}")
     return Films(
         key=arrays["key"],
         disease=arrays["disease"].astype(bool),
@@ -194,7 +187,7 @@ def _read_films(path: Path) -> Films | None:
         cam=arrays["cam"],
         twin=arrays.get("twin"),
         lesion=arrays.get("lesion"),
-        probability=_probabilities(arrays, shape[0], path),
+        probability=_probabilities(arrays, len(arrays["key"]), path),
     )
 
 
@@ -205,9 +198,7 @@ def _read_treated(folder: Path, films: Films) -> dict[str, dict[int, Treated]]:
         if match is None:
             continue
         arrays = load(path)
-        if "image" not in arrays or arrays["image"].shape != films.image.shape:
-            found = arrays["image"].shape if "image" in arrays else "none"
-            raise UserError(f"{path}: image has shape {found}, films.npz has {films.image.shape}; run the study again")
+        check(path, arrays, {"image": _shape(films)})
         _finite(arrays["image"], "image", path)
         probability = _probabilities(arrays, len(films.key), path)
         treated.setdefault(match["mode"], {})[int(match["lam"])] = Treated(arrays["image"], probability)
@@ -219,26 +210,19 @@ def _read_masks(folder: Path, films: Films) -> dict[str, np.ndarray]:
     masks: dict[str, np.ndarray] = {}
     for name in ("masks.npz", PIXEL + "masks.npz"):
         path = folder / name
-        for arm, mask in (load(path) if path.is_file() else {}).items():
-            if mask.shape != films.image.shape:
-                raise UserError(
-                    f"{path}: {arm} has shape {mask.shape}, films.npz has {films.image.shape}; run the study again"
-                )
+        found = load(path) if path.is_file() else {}
+        check(path, found, dict.fromkeys(found, _shape(films)))
+        for arm, mask in found.items():
             _finite(mask, arm, path)
             masks[arm] = next((known for known in masks.values() if np.array_equal(known, mask)), mask)
     return masks
 
 
 def _read_residuals(path: Path) -> Residuals | None:
-    arrays = load_checked(path, {"image": 3, "truth": 3, "key": 1})
-    if arrays is None or not len(arrays["image"]):
+    axes = {"image": "n h w", "truth": "n h w", "key": "n", "names": "k", "scores": "k n h w"}
+    if (arrays := load_checked(path, axes)) is None:
         return None
-    scored = load_checked(path, {"names": 1, "scores": 4}) or {}
-    image, truth, scores = arrays["image"], arrays["truth"], scored["scores"]
-    if truth.shape != image.shape or scores.shape[1:] != image.shape:
-        raise UserError(
-            f"{path}: image {image.shape}, truth {truth.shape} and scores {scores.shape} disagree; run the study again"
-        )
-    for name, score in zip(scored["names"], scores, strict=True):
+    for name, score in zip(arrays["names"], arrays["scores"], strict=True):
         _finite(score, str(name), path)
-    return Residuals(image, truth > 0.5, arrays["key"].astype(str), scored["names"].astype(str), scores)
+    names, key = arrays["names"].astype(str), arrays["key"].astype(str)
+    return Residuals(arrays["image"], arrays["truth"] > 0.5, key, names, arrays["scores"])

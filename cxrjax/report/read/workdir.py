@@ -51,14 +51,12 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The config, empty where the manifest has none."""
-        found = self.manifest.get("config")
-        return found if isinstance(found, dict) else {}
+        return self.manifest.get("config") or {}
 
     @property
     def study(self) -> dict[str, Any]:
         """`study` of the config, empty where it has none."""
-        found = self.config.get("study")
-        return found if isinstance(found, dict) else {}
+        return self.config.get("study") or {}
 
     @property
     def name(self) -> str:

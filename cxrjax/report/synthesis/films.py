@@ -35,57 +35,38 @@ def _path(run: Run, name: str) -> Path:
     return run.workdir / "synthesis" / f"{name}.npz"
 
 
-def _read(run: Run, name: str, *groups: dict[str, int]) -> Arrays | None:
-    """The arrays of `synthesis/NAME.npz`, those of each group by name, with their axes and of one length.
+def _read(run: Run, name: str, axes: dict[str, str]) -> Arrays | None:
+    """The arrays of `synthesis/NAME.npz` with their axes; None where there is no file, or nothing in its first array.
 
-    None where there is no file, or nothing in its first array. Raises UserError where the file is not as expected.
+    Raises:
+      UserError: an array is missing, disagrees with another, or should hold films and does not.
     """
-    path, arrays = _path(run, name), None
-    for axes in groups:
-        arrays = load_checked(path, axes)
-        if arrays is None or not len(arrays[next(iter(groups[0]))]):
-            return None
-        for key, count in axes.items():
-            if count > 2 and not key.endswith(_NO_FILMS):
-                _check_film(path, key, arrays[key])
+    path = _path(run, name)
+    if (arrays := load_checked(path, axes)) is None:
+        return None
+    for key in axes:
+        array, film = arrays[key], not key.endswith(_NO_FILMS)
+        if array.ndim > 2 and (not array.size or (film and array.dtype != np.uint8)):
+            kind = "films of dtype uint8" if film else "values"
+            raise UserError(f"{path}: {key} is {array.dtype} {array.shape}, expected {kind}; run the study again")
     return arrays
-
-
-def _check_film(path: Path, name: str, film: np.ndarray) -> None:
-    if film.dtype != np.uint8:
-        raise UserError(f"{path}: {name} has dtype {film.dtype}, expected uint8; run the study again")
-    if not film.size:
-        raise UserError(f"{path}: {name} has shape {film.shape} and holds no film; run the study again")
-
-
-def _alike(path: Path, arrays: Arrays, one: str, two: str, axes: int | None = None) -> None:
-    """Raises UserError where two arrays differ in their shape, or in its first axes."""
-    a, b = arrays[one].shape[:axes], arrays[two].shape[:axes]
-    if a != b:
-        shapes = f"{one} {arrays[one].shape} and {two} {arrays[two].shape}"
-        raise UserError(f"{path}: {shapes} disagree; run the study again")
 
 
 def _generator(run: Run) -> str:
     """What the run's own generator is called."""
-    name: Any = run.manifest.get("config")
-    for key in ("gan", "net", "name"):
-        name = name.get(key) if isinstance(name, dict) else None
-    return "cDCGAN" if name == BASELINE else "Proposed"
+    return "cDCGAN" if run.config["gan"]["net"]["name"] == BASELINE else "Proposed"
 
 
 def films_by_finding(run: Run) -> Figure | None:
     """A row a finding, Normal first: real films, those of a baseline where there is one, and of the run's own GAN."""
-    name, path = "shown", _path(run, "shown")
-    arrays = _read(run, name, {"finding": 1, **{key: 4 for kind in ("real", "made") for key in (kind, f"{kind}_map")}})
+    groups = {"real": "Real films", "made": f"{_generator(run)}, synthetic"}
+    arrays = _read(run, "shown", {"finding": "r"})
     if arrays is None:
         return None
-    groups = {"real": "Real films", "made": f"{_generator(run)}, synthetic"}
     if "baseline" in arrays:
-        _read(run, name, {"finding": 1, "baseline": 4, "baseline_map": 4})
         groups = {"real": groups["real"], "baseline": "cDCGAN baseline, synthetic", "made": groups["made"]}
-    for kind in groups:
-        _alike(path, arrays, kind, f"{kind}_map")
+    axes = {key: f"r m_{kind} h w" for kind in groups for key in (kind, f"{kind}_map")}
+    _read(run, "shown", {"finding": "r", **axes})
     chosen = {kind: spread(arrays[kind].shape[1], 3 if len(groups) > 2 else 4) for kind in groups}
     side, rows = min(_SIDE, _WIDEST / sum(map(len, chosen.values()))), arrays["finding"][:_MOST_ROWS]
     wide = {kind: max(len(some) * (side + _GAP) - _GAP, 1.9) for kind, some in chosen.items()}  # 1.9 for the title
@@ -116,16 +97,13 @@ def _enlarged(film: np.ndarray, side: int) -> np.ndarray:
 
 def scales(run: Run) -> Figure | None:
     """A row a finding: the same noise at every scale, one or two of it, all enlarged to one size."""
-    found = _read(run, "scales", {"finding": 1})
+    found = _read(run, "scales", {"finding": "r"})
     if found is None:
         return None
     sizes = sorted(int(key[5:]) for key in found if key.startswith("made_") and key[5:].isdecimal())
-    path = _path(run, "scales")
     if not sizes:
-        raise UserError(f"{path}: no array made_SIZE; run the study again")
-    arrays = _read(run, "scales", {"finding": 1, **{f"made_{size}": 4 for size in sizes}}) or {}
-    for size in sizes[1:]:
-        _alike(path, arrays, f"made_{sizes[0]}", f"made_{size}", axes=2)
+        raise UserError(f"{_path(run, 'scales')}: no array made_SIZE; run the study again")
+    arrays = _read(run, "scales", {"finding": "r", **{f"made_{size}": f"r m h{size} w{size}" for size in sizes}}) or {}
     latents = spread(arrays[f"made_{sizes[0]}"].shape[1], 2 if 2 * len(sizes) <= _MOST_TILES else 1)
     largest = max(max(arrays[f"made_{size}"].shape[2:]) for size in sizes)
     tiles = len(sizes) * len(latents)
@@ -147,7 +125,7 @@ def scales(run: Run) -> Figure | None:
 
 def interpolation(run: Run) -> Figure | None:
     """A row a pair: one noise, the condition moving from the finding on the left to that on the right."""
-    arrays = _read(run, "interpolation", {"films": 4, "start": 1, "end": 1})
+    arrays = _read(run, "interpolation", {"films": "r s h w", "start": "r", "end": "r"})
     if arrays is None:
         return None
     films = arrays["films"][:_MOST_ROWS]
@@ -166,13 +144,9 @@ def interpolation(run: Run) -> Figure | None:
 
 def attention_maps(run: Run) -> Figure | None:
     """A row a generated film: the film with its points, and beside it where the generator attends from each of them."""
-    arrays = _read(run, "attention", {"film": 3, "finding": 1, "point": 3, "map": 4})
+    arrays = _read(run, "attention", {"film": "n h w", "finding": "n", "point": "n p 2", "map": "n p a b"})
     if arrays is None:
         return None
-    path = _path(run, "attention")
-    _alike(path, arrays, "point", "map", axes=2)
-    if arrays["point"].shape[2] != 2 or not arrays["map"].size:
-        raise UserError(f"{path}: point {arrays['point'].shape} and map {arrays['map'].shape} do not hold points")
     points = range(min(arrays["point"].shape[1], _MOST_POINTS))
     side, under = min(1.45, _WIDEST / (1 + len(points))), 0.22
     films = spread(len(arrays["film"]), 8)
@@ -201,11 +175,10 @@ def attention_maps(run: Run) -> Figure | None:
 
 def neighbors(run: Run) -> Figure | None:
     """Generated films nearest to a training film, above it, and the distances of all beside those of held-out films."""
-    pairs = {"made": 3, "nearest": 3, "distance": 1}
-    arrays = _read(run, "neighbors", pairs, {"made_distance": 1}, {"held_out_distance": 1})
+    pairs = {"made": "n h w", "nearest": "n h w", "distance": "n"}
+    arrays = _read(run, "neighbors", {**pairs, "made_distance": "a", "held_out_distance": "b"})
     if arrays is None:
         return None
-    _alike(_path(run, "neighbors"), arrays, "made", "nearest")
     chosen = np.argsort(arrays["distance"], kind="stable")[:_MOST_TILES]
     width, below = 8.8, 2.75
     side, top = min(_SIDE, (width - 0.9) / len(chosen) - _GAP), _TOP + 0.22
@@ -246,22 +219,17 @@ def write_blinded(run: Run) -> Path | None:
     """Writes `blinded.html` into the workdir, of the films of `synthesis/blinded.npz`; None where there are none.
 
     Raises:
-      UserError: the file cannot be read, or a reading cannot be made of its films.
+      UserError: the file cannot be read, or its films differ in size, which would give them away.
     """
-    path = _path(run, "blinded")
-    arrays = _read(run, "blinded", *({kind: 3, f"{kind}_name": 1, f"{kind}_finding": 1} for kind in ("real", "made")))
+    axes = {"real": "n h w", "real_name": "n", "real_finding": "n"}
+    axes |= {"made": "m h w", "made_name": "m", "made_finding": "m"}
+    arrays = _read(run, "blinded", axes)
     if arrays is None:
         return None
-    try:
-        return blinded.write(
-            run.workdir / "blinded.html",
-            arrays["real"] / 255.0,
-            arrays["made"] / 255.0,
-            title=run.name,
-            real_names=arrays["real_name"].tolist(),
-            generated_names=arrays["made_name"].tolist(),
-            finding_real=arrays["real_finding"].tolist(),
-            finding_generated=arrays["made_finding"].tolist(),
-        )
-    except UserError as error:
-        raise UserError(f"{path}: {error}; run the study again") from error
+    key = [
+        {"truth": truth, "name": str(name), "finding": str(finding)}
+        for truth, kind in (("real", "real"), ("generated", "made"))
+        for name, finding in zip(arrays[f"{kind}_name"], arrays[f"{kind}_finding"], strict=True)
+    ]
+    films = np.concatenate([arrays["real"], arrays["made"]])
+    return blinded.write(run.workdir / "blinded.html", films, key, title=run.name)

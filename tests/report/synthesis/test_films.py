@@ -121,13 +121,10 @@ def _legend(workdir: Path, name: str, axes: int) -> list[str]:
     return [text.get_text() for text in figure.axes[axes].get_legend().get_texts()]
 
 
-def test_page_embeds_every_figure(gan_page: str, gan_dir: Path) -> None:
+def test_every_figure_is_a_file_and_is_on_the_page(gan_page: str, gan_dir: Path) -> None:
     drawn = {*FILMS, "adversarial", "losses"}
     assert {path.stem for path in (gan_dir / "figures").iterdir()} == drawn
-    for name in drawn:
-        section = gan_page.split(f'id="figure-{name}"')[1].split("</figure>")[0]
-        embedded = b64decode(re.search(r"base64,([^\"]+)", section)[1])
-        assert embedded == (gan_dir / "figures" / f"{name}.png").read_bytes()
+    assert set(re.findall(r'id="figure-(\w+)"', gan_page)) == drawn
 
 
 def test_only_figures_of_generated_films_carry_the_mark(gan_dir: Path) -> None:
@@ -262,20 +259,20 @@ def _fewer(array: np.ndarray) -> np.ndarray:
         ("shown", "made_map", None, "made_map missing"),
         ("shown", "baseline", _fewer, "baseline has shape"),
         ("shown", "baseline_map", None, "baseline_map missing"),
-        ("shown", "real_map", _narrower, "real .* and real_map .* disagree"),
-        ("shown", "made", lambda films: films / 255.0, "made has dtype float64, expected uint8"),
+        ("shown", "real_map", _narrower, r"real_map has shape \(3, 5, 32, 31\), expected axes .* w = 32"),
+        ("shown", "made", lambda films: films / 255.0, "made is float64 .* expected films of dtype uint8"),
         ("scales", "made_32", _fewer, "made_32 has shape"),
-        ("scales", "made_32", lambda films: films[:, :1], "made_16 .* and made_32 .* disagree"),
+        ("scales", "made_32", lambda films: films[:, :1], "made_32 has shape .* expected axes"),
         ("scales", "made_16 made_32 made_64", None, "no array made_SIZE"),
         ("interpolation", "end", _fewer, "end has shape"),
-        ("interpolation", "films", lambda films: films[:, :0], "holds no film"),
-        ("attention", "point", lambda point: point[:, :2], "point .* and map .* disagree"),
-        ("attention", "point", _narrower, "do not hold points"),
-        ("neighbors", "nearest", _narrower, "made .* and nearest .* disagree"),
+        ("interpolation", "films", lambda films: films[:, :0], "expected films"),
+        ("attention", "point", lambda point: point[:, :2], "map has shape .* p = 2"),
+        ("attention", "point", _narrower, "point has shape"),
+        ("neighbors", "nearest", _narrower, "nearest has shape"),
         ("neighbors", "held_out_distance", None, "held_out_distance missing"),
         ("blinded", "real_name", None, "real_name missing"),
         ("blinded", "made_finding", _fewer, "made_finding has shape"),
-        ("blinded", "made", _narrower, "give them away"),
+        ("blinded", "made", _narrower, r"made has shape \(4, 16, 15\)"),
     ],
 )
 def test_an_inconsistent_file_is_told_by_name(
