@@ -9,8 +9,8 @@ from typing import Any
 
 from cxrjax.report import faces, figures, summary, tables, templates
 from cxrjax.report.draw.png import NOTICE
-from cxrjax.report.face import CAUTION, Face
-from cxrjax.report.read.workdir import Run, is_number
+from cxrjax.report.face import CAUTION
+from cxrjax.report.read.workdir import is_number
 
 
 def write(workdir: Path) -> Path:
@@ -26,12 +26,6 @@ def write(workdir: Path) -> Path:
       UserError: no manifest.json, or a file that cannot be read.
     """
     face, run = faces.read(Path(workdir))
-    page = run.workdir / "report.html"
-    page.write_text(_render(face, run), encoding="utf-8")
-    return page
-
-
-def _render(face: Face, run: Run) -> str:
     environment = templates.environment()
     environment.filters.update(
         number=summary.number, value=summary.value, interval=summary.interval, plain=plain, exact=exact
@@ -39,7 +33,7 @@ def _render(face: Face, run: Run) -> str:
     listed = tables.tables(run)
     pictures = figures.save_all(run, face, run.workdir / "figures")
     generated = any(picture.plot.generated for picture in pictures)
-    return environment.get_template(face.template).render(
+    text = environment.get_template(face.template).render(
         **{"colors": {}, **face.beside(run)},
         run=run,
         notice=NOTICE,
@@ -58,6 +52,9 @@ def _render(face: Face, run: Run) -> str:
         rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+    page = run.workdir / "report.html"
+    page.write_text(text, encoding="utf-8")
+    return page
 
 
 def plain(value: Any) -> str:

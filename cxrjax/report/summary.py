@@ -81,20 +81,17 @@ def verdict(difference: Entry) -> str:
 
 def key_numbers(run: Run) -> list[tuple[str, Entry]]:
     """The scores of a run's classifiers, with their names."""
-    rows = []
     first = ("classifier", "judge")
-    scored = [name for name in run.children() if "test" in run.children(name) or "val" in run.children(name)]
-    for model in (*first, *(name for name in scored if name not in (*first, "logreg32")), "logreg32"):
-        for split in ("test", "val"):
-            for measure in ("auroc", "accuracy"):
-                entry = run.entry(model, split, measure)
-                if entry is not None:
-                    rows.append((f"{pretty(model)}: {split} {pretty(measure)}", entry))
+    scored = [name for name in run.children() if {"test", "val"} & set(run.children(name))]
+    names = {
+        (model, split, measure): f"{pretty(model)}: {split} {pretty(measure)}"
+        for model in (*first, *(name for name in scored if name not in (*first, "logreg32")), "logreg32")
+        for split in ("test", "val")
+        for measure in ("auroc", "accuracy")
+    }
     for measure in run.children("classifier", "minus_logreg32"):
-        entry = run.entry("classifier", "minus_logreg32", measure)
-        if entry is not None:
-            rows.append((f"Classifier minus logistic regression: {pretty(measure)}", entry))
-    return rows
+        names["classifier", "minus_logreg32", measure] = f"Classifier minus logistic regression: {pretty(measure)}"
+    return [(name, entry) for path, name in names.items() if (entry := run.entry(*path)) is not None]
 
 
 def grouped(run: Run, drawn: tuple[str, ...] = ()) -> dict[str, dict[str, list[Entry]]]:

@@ -19,10 +19,6 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals["file"] = _file
+    # A style sheet or script of this folder, to stand in a page as it is.
+    found.globals["file"] = lambda name: Markup((_HERE / name).read_text(encoding="utf-8"))
     return found
-
-
-def _file(name: str) -> Markup:
-    """A style sheet or script of this folder, to stand in a page as it is."""
-    return Markup((_HERE / name).read_text(encoding="utf-8"))

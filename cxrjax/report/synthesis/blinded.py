@@ -36,7 +36,17 @@ def write(path: Path, films: np.ndarray, key: list[dict[str, str]], title: str, 
     pngs = [_encode(film) for film in films[order]]
     hidden = json.dumps([key[i] for i in order], ensure_ascii=False).encode()
     share = sum(entry["truth"] == "generated" for entry in key) / len(key)
-    path.write_text(_render(title, pngs, hidden, share), encoding="utf-8")
+    digest = hashlib.sha256(hidden + b"".join(pngs)).hexdigest()[:16]
+    template = templates.environment().get_template("synthesis/blinded.html.j2")
+    page = template.render(
+        title=title,
+        films=[data_uri(png) for png in pngs],
+        share="About half" if 0.4 <= share <= 0.6 else "Some",
+        notice=NOTICE,
+        about={"id": digest, "title": title, "notice": NOTICE},
+        key=base64.b64encode(hidden).decode("ascii"),
+    )
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -45,19 +55,3 @@ def _encode(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=0)
     return buffer.getvalue()
-
-
-def _render(title: str, pngs: list[bytes], key: bytes, share: float) -> str:
-    digest = hashlib.sha256(key + b"".join(pngs)).hexdigest()[:16]
-    return (
-        templates.environment()
-        .get_template("synthesis/blinded.html.j2")
-        .render(
-            title=title,
-            films=[data_uri(png) for png in pngs],
-            share="About half" if 0.4 <= share <= 0.6 else "Some",
-            notice=NOTICE,
-            about={"id": digest, "title": title, "notice": NOTICE},
-            key=base64.b64encode(key).decode("ascii"),
-        )
-    )

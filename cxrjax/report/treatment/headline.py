@@ -12,21 +12,16 @@ from cxrjax.report.treatment import arms
 
 def key_numbers(run: Treatment) -> list[tuple[str, Entry]]:
     """How the diseased films look before treatment."""
-    rows = []
-    for judge in run.judges:
-        entry = run.entry("progress", "untreated", "normal_rate", judge)
-        if entry is not None:
-            rows.append((f"Diseased films called normal before treatment ({pretty(judge)})", entry))
-    empty = run.entry("progress", "untreated", "empty_mask")
-    if empty is not None:
-        rows.append(("Diseased films whose class activation map is empty", empty))
-    return rows
+    words = "Diseased films called normal before treatment"
+    names: dict[tuple[str, ...], str] = {("normal_rate", judge): f"{words} ({pretty(judge)})" for judge in run.judges}
+    names["empty_mask",] = "Diseased films whose class activation map is empty"
+    found = [(name, run.entry("progress", "untreated", *path)) for path, name in names.items()]
+    return [(name, entry) for name, entry in found if entry is not None]
 
 
 def headline(run: Treatment) -> str:
     """The main finding in a sentence or two; which finding is fixed beforehand, not picked for looking well."""
-    sentences = [text for text in (_classifier_sentence(run), _ranking_sentence(run)) if text]
-    return " ".join(sentences)
+    return " ".join(filter(None, (_classifier_sentence(run), _ranking_sentence(run))))
 
 
 def _classifier_sentence(run: Treatment) -> str:

@@ -13,6 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
 from cxrjax.report.draw.png import data_uri, encode_png, gray_to_uint8, save_synthetic_png
+from cxrjax.report.draw.style import spread
 from cxrjax.report.read.treatment import Films, Treatment
 from cxrjax.report.read.workdir import is_number
 from cxrjax.report.treatment import arms
@@ -71,15 +72,8 @@ def choose_films(films: Films, diseased: int, controls: int) -> list[int]:
     The spread is by rank: a choice by hand would show the best.
     """
     order = np.lexsort((np.arange(len(films.key)), films.severity))  # NaN sorts last
-    sick = [int(i) for i in order if films.disease[i]]
-    well = [int(i) for i in order if not films.disease[i]]
-    return _spread(sick, diseased) + _spread(well, controls)
-
-
-def _spread(items: list[int], count: int) -> list[int]:
-    if len(items) <= count:
-        return items
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]
+    sick, well = order[films.disease[order]].tolist(), order[~films.disease[order]].tolist()
+    return [sick[i] for i in spread(len(sick), diseased)] + [well[i] for i in spread(len(well), controls)]
 
 
 @dataclass(frozen=True)
