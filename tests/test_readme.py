@@ -87,7 +87,7 @@ def test_the_readme_is_read_to_its_end() -> None:
     assert 100 <= len(READMES[0].read_text(encoding="utf-8").splitlines()) <= 140
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file(readme: Path) -> None:
     dead = []
     for path, anchor in links(readme):
