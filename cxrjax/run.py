@@ -125,6 +125,6 @@ def _run(
     manifest.write_json(workdir / "results.json", results)
     page = report.write(workdir)
     manifest.write_json(path, record | {"finished": True})
-    log.console.print(*report.tables(workdir), sep="\n")
+    log.console.print(*report.rich_tables(workdir), sep="\n")
     log.say(f"page: {page}")
     return 0

@@ -1,7 +1,6 @@
 """Figures and one self-contained HTML page from a finished run's workdir; needs no jax and no network."""
 
-from cxrjax.report.draw.png import save_synthetic_png
 from cxrjax.report.page import write
-from cxrjax.report.terminal import tables
+from cxrjax.report.terminal import rich_tables
 
-__all__ = ["save_synthetic_png", "tables", "write"]
+__all__ = ["rich_tables", "write"]

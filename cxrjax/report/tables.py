@@ -1,4 +1,4 @@
-"""The tables of a classification study: each system's figures beside those that its paper printed."""
+"""The tables of results.json, as the page and the terminal show them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cxrjax.errors import UserError
-from cxrjax.report.read.workdir import Leaf, Run, is_number
+from cxrjax.report.read.workdir import Run, entries_of, is_number
 from cxrjax.report.summary import DASH, UNITLESS, interval, number, value, verdict
 
 # How a column of a treatment's ranking ends that holds errors less the baseline's: below 0 is better.
@@ -15,7 +15,7 @@ _ERROR_DIFFERENCE = "minus uniform, paired"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Cell:
     """A cell in words: a value or text (a dash where there is none), its interval or nothing, and a verdict.
 
     `verdict` is "better" or "worse" where a paired difference of errors lies beyond its interval, else "".
@@ -38,7 +38,7 @@ class Table:
     corner: str
     columns: list[str]
     figures: list[bool]
-    rows: list[tuple[str, list[Entry]]]
+    rows: list[tuple[str, list[Cell]]]
 
 
 def tables(run: Run) -> list[Table]:
@@ -72,14 +72,14 @@ def _table(tree: Any, where: str) -> Table:
     figures = [any(_is_figure(cells[j]) for _, cells in rows) for j in range(len(columns))]
     units = [_unit([cells[j] for _, cells in rows]) for j in range(len(columns))]
     judged = [name.endswith(_ERROR_DIFFERENCE) for name in columns]
-    shown = [(name, [_entry(*about) for about in zip(cells, judged, units, strict=True)]) for name, cells in rows]
+    shown = [(name, [_cell(*about) for about in zip(cells, judged, units, strict=True)]) for name, cells in rows]
     told = [unit and unit not in name.split() for name, unit in zip(columns, units, strict=True)]
     columns = [f"{name} ({units[j]})" if told[j] else name for j, name in enumerate(columns)]
     return Table(str(tree.get("title") or ""), str(tree.get("note") or ""), corner, columns, figures, shown)
 
 
 def _unit(cells: list[Any]) -> str:
-    """The unit that all leaves of a column share, to be told once in its head; "" where there is none."""
+    """The unit that all entries of a column share, to be told once in its head; "" where there is none."""
     units = {str(cell.get("unit") or "") for cell in cells if isinstance(cell, dict)}
     return units.pop() if len(units) == 1 and units.isdisjoint({"", *UNITLESS}) else ""
 
@@ -90,23 +90,15 @@ def _is_figure(cell: Any) -> bool:
     return isinstance(cell, dict) or is_number(cell) or bool(printed)
 
 
-def _entry(cell: Any, judged: bool, unit: str) -> Entry:
+def _cell(cell: Any, judged: bool, unit: str) -> Cell:
     """`judged` gives a verdict, `unit` is told elsewhere."""
     if isinstance(cell, dict):
-        leaf = Leaf(
-            (), cell.get("value"), cell.get("low"), cell.get("high"), cell.get("n"), str(cell.get("unit") or "")
-        )
-        ends = interval(leaf)
-        said = verdict("mae", leaf) if judged else ""
-        return Entry(value(leaf, signed=judged, unit=not unit), "" if ends == DASH else ends, said)
+        entry = next(entries_of({"value": None, **cell}))
+        ends = interval(entry)
+        said = verdict(entry) if judged else ""
+        return Cell(value(entry, signed=judged, unit=not unit), "" if ends == DASH else ends, said)
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
-        return Entry(number(cell))
+        return Cell(number(cell))
     if isinstance(cell, bool):
-        return Entry("yes" if cell else "no")
-    return Entry(str(cell) if cell not in (None, "") else DASH)
-
-
-def headline(run: Run) -> str:
-    """The study's own sentence, or nothing."""
-    sentence = run.results.get("headline")
-    return sentence if isinstance(sentence, str) else ""
+        return Cell("yes" if cell else "no")
+    return Cell(str(cell) if cell not in (None, "") else DASH)

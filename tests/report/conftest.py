@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cxrjax.report import write
+from cxrjax.studies.treatment import ranking
 
 MODES = ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend")
 JUDGES = ("independent", "cam_network")
@@ -46,7 +47,12 @@ def fake_films(rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndar
 
 
 def make_run(
-    workdir: Path, n: int = 24, size: int = 32, lambdas: tuple[int, ...] = (100, 300, 500), films: bool = True
+    workdir: Path,
+    n: int = 24,
+    size: int = 32,
+    lambdas: tuple[int, ...] = (100, 300, 500),
+    films: bool = True,
+    study: str = "progress",
 ) -> Path:
     """A workdir as a finished run leaves it, with random but plausible arrays."""
     rng = np.random.default_rng(0)
@@ -76,7 +82,7 @@ def make_run(
     (workdir / "results.json").write_text(json.dumps(results))
     choice = {"value": "time_gated", "alternatives": ["noise_matrix", "mask_blend"], "source": "ETRI deck, p. 9"}
     manifest = {
-        "config": {"name": "phantom study", "seed": 0, "model": {"name": "densenet_tiny", "growth": 12}},
+        "config": {"name": "phantom study", "study": {"name": study}, "model": {"name": "densenet_tiny", "growth": 12}},
         "versions": {"jax": "0.10.2", "numpy": "2.4.6"},
         "commit": "0123abc",
         "devices": ["cpu:0"],
@@ -96,7 +102,7 @@ def _treat(workdir: Path, rng: np.random.Generator, results: dict, n: int, size:
     np.savez(workdir / "progress" / "films.npz", **films)
     untreated = {"normal_rate": {j: _leaf(0.06) for j in JUDGES}, "twin_error": _sides(0.12, 0.0)}
     progress: dict = {"untreated": untreated}
-    control: dict = {}
+    control: dict = {"untreated": {"normal_rate": {j: _leaf(0.97) for j in JUDGES}}}
     for m, mode in enumerate(MODES):
         progress[mode], control[mode] = {}, {}
         for lam in lambdas:
@@ -119,6 +125,7 @@ def _treat(workdir: Path, rng: np.random.Generator, results: dict, n: int, size:
                 "ssim": _sides(1 - 0.4 * reach, 1 - 6 * leak * reach),
                 "psnr": {"inside": _leaf(22.0, 1, unit="dB"), "outside": _leaf(31.0, 1, unit="dB")},
                 "twin_error": _sides(0.12 * (1 - reach) + 0.02, leak * reach),
+                "seconds_a_film": _leaf(0.5, unit="s"),
             }
             control[mode][str(lam)] = {
                 "normal_rate": {j: _leaf(0.95) for j in JUDGES},
@@ -140,6 +147,7 @@ def _treat(workdir: Path, rng: np.random.Generator, results: dict, n: int, size:
                     for measure in ("mae", "twin_error")
                 }
             results["equal_rate"][j][rate] = table
+    results["tables"] = ranking.tables(results, MODES, "independent", (0.5, 0.7), truth=True)
 
 
 def save_predictions(
@@ -181,7 +189,7 @@ def make_study(
     Everything but the manifest, the results and the predictions is in its own file, to be removed by a test.
     """
     rng = np.random.default_rng(0)
-    make_run(workdir, films=False)
+    make_run(workdir, films=False, study="comparison")
     for i in range(3):
         save_predictions(workdir, f"fcn_{i}", range(i, films, 3), classes, 2.5, exclusive)
         save_predictions(workdir, f"seeded_{i}", range(films), classes, 1.5, exclusive, seed=i)
@@ -265,8 +273,9 @@ def _cells() -> list[dict]:
 def fakes() -> SimpleNamespace:
     """Fabricated runs: of a treatment, of a study, and their parts.
 
-    `run(workdir, n, size, lambdas, films)`, `films(rng, n, size)`, `study(workdir, classes, exclusive, films, size)`,
-    `predictions(workdir, member, films, classes, skill, ...)`, and `modes` and `warning` of a treatment run.
+    `run(workdir, n, size, lambdas, films, study)`, `films(rng, n, size)`,
+    `study(workdir, classes, exclusive, films, size)`, `predictions(workdir, member, films, classes, skill, ...)`,
+    and `modes` and `warning` of a treatment run.
     """
     parts = {"films": fake_films, "study": make_study, "predictions": save_predictions}
     return SimpleNamespace(run=make_run, modes=MODES, warning=WARNING, **parts)

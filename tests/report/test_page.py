@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cxrjax.report import write
-from cxrjax.report.read.workdir import leaves_of
+from cxrjax.report.read.workdir import entries_of
 from cxrjax.report.summary import DASH
 
 
@@ -38,29 +38,31 @@ def test_embedded_pictures_are_the_figures_and_decode(page: str, run_dir: Path) 
         Image.open(io.BytesIO(b64decode(uri))).verify()
 
 
-def test_page_names_modes_warnings_choices_and_the_notice(fakes: SimpleNamespace, page: str) -> None:
-    for mode in fakes.modes:
-        assert re.search(rf'<th class="treated" data-mode="{mode}"', page)
+def test_page_shows_modes_warnings_and_choices_as_text(fakes: SimpleNamespace, page: str) -> None:
+    assert re.findall(r'<th class="treated" data-mode="(\w+)"', page) == list(fakes.modes)
     assert html.escape(fakes.warning, quote=True).replace("&#x27;", "&#39;") in page
-    assert "not a prognosis" in page
-    assert "Not for diagnosis" in page
-    assert "ETRI deck, p. 9" in page
     assert "noise_matrix, mask_blend" in page
-    assert "phantom study" in page
 
 
 def test_every_result_is_on_the_page_with_all_its_digits(page: str, run_dir: Path) -> None:
     rows = re.findall(r'<code>([^<]+)</code></td><td class="r" data-value="([^"]*)"[^>]*>([^<]*)<', page)
     shown = {path: (exact, text) for path, exact, text in rows}
-    leaves = list(leaves_of(json.loads((run_dir / "results.json").read_text())))
-    assert set(shown) == {".".join(leaf.path) for leaf in leaves}
-    for leaf in leaves:
-        exact, text = shown[".".join(leaf.path)]
-        if isinstance(leaf.value, float) and leaf.value == leaf.value:
-            assert float(exact) == leaf.value
-            assert float(text.replace("−", "-")) == pytest.approx(leaf.value, abs=5e-4)
+    results = json.loads((run_dir / "results.json").read_text())
+    entries = list(entries_of({name: tree for name, tree in results.items() if name != "tables"}))
+    assert set(shown) == {".".join(entry.path) for entry in entries}
+    for entry in entries:
+        exact, text = shown[".".join(entry.path)]
+        if isinstance(entry.value, float) and entry.value == entry.value:
+            assert float(exact) == entry.value
+            assert float(text.replace("−", "-")) == pytest.approx(entry.value, abs=5e-4)
     assert shown["surprise.nested.thing"][0] == "12.5"
     assert shown["logreg32.test.auroc"] == (DASH, DASH)
+
+
+def test_every_table_scrolls_in_a_box_of_its_own(page: str) -> None:
+    tables = re.findall(r"(\S[^\n]*)<table", page) + re.findall(r"(\S[^\n]*)\n\s*<table", page)
+    assert len(tables) == page.count("<table") > 5
+    assert all(before.endswith('<div class="scroll">') for before in tables)
 
 
 def test_script_reads_the_probabilities_of_the_shown_films(page: str, run_dir: Path) -> None:

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cxrjax.report.read.workdir import Leaf, read_run
-from cxrjax.report.summary import DASH, headline, interval, number, verdict
+from cxrjax.report.faces import read
+from cxrjax.report.read.workdir import Entry
+from cxrjax.report.summary import DASH, interval, number, verdict
+from cxrjax.report.treatment.headline import headline
 
 
 def _results(workdir: Path, change: dict) -> str:
@@ -18,7 +20,7 @@ def _results(workdir: Path, change: dict) -> str:
     results = json.loads(path.read_text())
     results["equal_rate"]["independent"]["0.5"]["noise_matrix"]["mae"]["outside"]["difference"] = change
     path.write_text(json.dumps(results))
-    return headline(read_run(workdir))
+    return headline(read(workdir)[1])
 
 
 def test_headline_follows_the_interval_not_the_wish(fakes: SimpleNamespace, tmp_path: Path) -> None:
@@ -28,15 +30,14 @@ def test_headline_follows_the_interval_not_the_wish(fakes: SimpleNamespace, tmp_
     assert "cannot be told apart" in _results(workdir, {"value": -0.03, "low": -0.07, "high": 0.01})
 
 
-def test_verdict_knows_which_way_is_better() -> None:
-    below, around = Leaf((), -0.2, -0.3, -0.1), Leaf((), -0.2, -0.5, 0.1)
-    assert verdict("mae", below) == "better"
-    assert verdict("ssim", below) == "worse"
-    assert verdict("mae", around) == verdict("mae", Leaf((), -0.2)) == verdict("mae", None) == ""
+def test_verdict_is_given_where_the_interval_leaves_out_zero() -> None:
+    assert verdict(Entry((), -0.2, -0.3, -0.1)) == "better"
+    assert verdict(Entry((), 0.2, 0.1, 0.3)) == "worse"
+    assert verdict(Entry((), -0.2, -0.5, 0.1)) == verdict(Entry((), -0.2)) == ""
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
 def test_missing_numbers_print_as_a_dash(missing: float | None) -> None:
     assert number(missing) == DASH
-    assert interval(Leaf(("a",), 1.0, missing, 2.0)) == DASH
-    assert interval(Leaf(("a",), 1.0, 0.5, 2.0)) == "[0.500, 2.000]"
+    assert interval(Entry(("a",), 1.0, missing, 2.0)) == DASH
+    assert interval(Entry(("a",), 1.0, 0.5, 2.0)) == "[0.500, 2.000]"

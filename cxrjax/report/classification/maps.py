@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxrjax.report.draw.style import across, cut, spread
-from cxrjax.report.read.workdir import Run
+from cxrjax.report.read.classification import Classification
 
 _MOST_MAPS, _ACROSS = 12, 6
 _MOST_ROWS = 6
@@ -26,7 +26,7 @@ def _show(axes: Axes, image: np.ndarray) -> None:
     axes.set_axis_off()
 
 
-def maps(run: Run) -> Figure | None:
+def maps(run: Classification) -> Figure | None:
     """Films above, and below each the map over it with the outline of the finding where that is known."""
     found = run.maps
     if found is None:
@@ -55,7 +55,7 @@ def maps(run: Run) -> Figure | None:
     return figure
 
 
-def channels(run: Run) -> Figure | None:
+def channels(run: Classification) -> Figure | None:
     """A film a row and class, then its three phase features, all in [0, 1]; two films a class where classes are few."""
     found = run.channels
     if found is None:

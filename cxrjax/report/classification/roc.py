@@ -10,8 +10,7 @@ from sklearn import metrics as sk
 
 from cxrjax.metrics import bootstrap, calibration
 from cxrjax.report.draw.style import across, cut, legend_below, looks, panels, thinned
-from cxrjax.report.read.classification import Member, System
-from cxrjax.report.read.workdir import Run
+from cxrjax.report.read.classification import Classification, Member, System
 
 MOST_PANELS = 16
 _MOST_CONFUSED = 16  # classes beyond which a confusion matrix cannot be read
@@ -21,12 +20,12 @@ MACRO = "macro average"
 Curve = tuple[np.ndarray, np.ndarray, float]
 
 
-def roc(run: Run) -> Figure | None:
+def roc(run: Classification) -> Figure | None:
     """Sensitivity against the false positive rate, a panel a class and one of their mean."""
     return _by_class(run, _roc_curve, ("1 − specificity", "sensitivity"), chance=True)
 
 
-def precision_recall(run: Run) -> Figure | None:
+def precision_recall(run: Classification) -> Figure | None:
     """Precision against recall, a panel a class and one of their mean; dotted, the share of films with the class."""
     return _by_class(run, _precision_curve, ("recall", "precision"), chance=False)
 
@@ -42,7 +41,7 @@ def _precision_curve(truth: np.ndarray, score: np.ndarray) -> Curve:
 
 
 def _by_class(
-    run: Run, curve: Callable[[np.ndarray, np.ndarray], Curve], axis: tuple[str, str], chance: bool
+    run: Classification, curve: Callable[[np.ndarray, np.ndarray], Curve], axis: tuple[str, str], chance: bool
 ) -> Figure | None:
     names = _panels(run.systems)
     if not names:
@@ -132,7 +131,7 @@ def _share(systems: list[System], name: str) -> float:
     return float(np.nanmean(label[:, system.classes.index(name)]))
 
 
-def reliability(run: Run) -> Figure | None:
+def reliability(run: Classification) -> Figure | None:
     """What came true against what was said, a panel a system, in the bins of the ECE with Wilson's intervals."""
     if not run.systems:
         return None
@@ -177,7 +176,7 @@ def _said(system: System) -> tuple[np.ndarray, np.ndarray]:
     return probability[known], label[known]
 
 
-def confusion(run: Run) -> Figure | None:
+def confusion(run: Classification) -> Figure | None:
     """True class by row, called class by column, a panel a system: counts, and the share of the row as the shade."""
     systems = [s for s in run.systems if s.exclusive and len(s.classes) <= _MOST_CONFUSED]
     if not systems:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import stats
 
-from cxrjax.report.draw.style import SYSTEM_COLORS, across, cut, legend, panels, spread, thinned
-from cxrjax.report.read.workdir import Run, is_number
+from cxrjax.report.draw.style import SYSTEM_COLORS, across, cut, legend, log_scale, panels, thinned
+from cxrjax.report.read.classification import Classification
+from cxrjax.report.read.workdir import is_number
 
 _BEST = 6  # cells whose curves are drawn
 Cells = dict[tuple[str, str, float], dict[str, Any]]
@@ -38,7 +39,7 @@ def _diverged(row: dict[str, Any], measure: str) -> bool:
     return bool(row.get("diverged")) or not is_number(row.get(measure))
 
 
-def grid(run: Run) -> Figure | None:
+def grid(run: Classification) -> Figure | None:
     """Learning rate by optimizer and momentum, a panel a depth; hatched where the training diverged."""
     cells = _cells(run.grid)
     if not cells:
@@ -87,7 +88,7 @@ def _cell(
               linespacing=0.95)  # fmt: skip
 
 
-def grid_curves(run: Run) -> Figure | None:
+def grid_curves(run: Classification) -> Figure | None:
     """The epoch axis: what the best cells of the search reached at each step."""
     measure = _measure(run.grid)
     rows = [(key, row) for key, row in _cells(run.grid).items() if not _diverged(row, measure)]
@@ -111,7 +112,7 @@ def _points(row: dict[str, Any]) -> list[tuple[float, float]]:
     return [(point[0], point[1]) for point in curve if len(point) == 2 and all(map(is_number, point))]
 
 
-def ntk(run: Run) -> Figure | None:
+def ntk(run: Classification) -> Figure | None:
     """What the tangent kernel does as the network widens, each on two logarithmic axes."""
     tree = run.results.get("ntk")
     if not isinstance(tree, dict) or not tree.get("width"):
@@ -133,21 +134,20 @@ def ntk(run: Run) -> Figure | None:
     figure, every = panels(len(drawn), 2, 4.0, 2.7)
     for (name, pair), axes in zip(drawn.items(), every, strict=True):
         x, y = pair.T
-        axes.loglog(x, y, "-o", color=SYSTEM_COLORS[0], label="measured")
+        axes.plot(x, y, "-o", color=SYSTEM_COLORS[0], label="measured")
         if name in ("change", "arc_cosine_error"):
-            axes.loglog(x, y[0] * (x / x[0]) ** -0.5, ":", color="#9aa0a6", label="width$^{-1/2}$")
+            axes.plot(x, y[0] * (x / x[0]) ** -0.5, ":", color="#9aa0a6", label="width$^{-1/2}$")
         axes.set_title(titles[name])
         axes.set_xlabel("width")
-        axes.set_xticks(x, [f"{w:g}" for w in x], fontsize=8)
-        levels = y[spread(len(y), 4)]
-        axes.set_yticks(levels, [f"{v:.3g}" for v in levels], fontsize=8)
-        axes.minorticks_off()
+        log_scale(axes, "x", at=x)
+        log_scale(axes, "y")
+        axes.tick_params(labelsize=8)
         if len(axes.lines) > 1:
             legend(axes)
     return figure
 
 
-def seeds(run: Run) -> Figure | None:
+def seeds(run: Classification) -> Figure | None:
     """Every seed's figure by arm, with the arm's mean and its 95 % t interval over seeds."""
     tree = run.results.get("seeds")
     found = {str(name): one for name, one in tree.items() if _groups(one)} if isinstance(tree, dict) else {}

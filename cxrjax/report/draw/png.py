@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -35,23 +36,24 @@ def encode_png(pixels: np.ndarray | Image.Image, synthetic: bool, **text: str) -
     return buffer.getvalue()
 
 
-def save_synthetic_png(path: Path | str, image: np.ndarray, **text: str) -> Path:
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def save_synthetic_png(path: Path, image: np.ndarray, **text: str) -> Path:
     """Writes a generated film as an 8-bit gray PNG whose text chunks say that it is synthetic.
 
     Args:
       path: where to write; its folder is made.
-      image: (h, w) or (h, w, 1) float in [0, 1]; values outside are clipped.
+      image: (h, w) float in [0, 1]; values outside are clipped.
       **text: further text chunks, e.g. `mode="uniform"`.
 
     Raises:
       ValueError: another shape, or NaN or infinite values.
     """
-    image = np.asarray(image)
-    if image.ndim == 3 and image.shape[-1] == 1:
-        image = image[..., 0]
     if image.ndim != 2:
-        raise ValueError(f"one gray film has shape (h, w) or (h, w, 1), not {image.shape}")
-    path = Path(path)
+        raise ValueError(f"one gray film has shape (h, w), not {image.shape}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(gray_to_uint8(image), synthetic=True, **text))
     return path

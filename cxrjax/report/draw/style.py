@@ -11,9 +11,11 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import Locator, MaxNLocator, NullLocator
 
 from cxrjax.report.read.classification import FLOOR
-from cxrjax.report.read.workdir import PIXEL, Leaf, is_number
+from cxrjax.report.read.treatment import PIXEL
+from cxrjax.report.read.workdir import Entry, is_number
 
 # Okabe & Ito (2008), readable with every common color blindness; the baseline is gray.
 COLORS = {
@@ -33,6 +35,7 @@ SYSTEM_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#8c6d1f", "#56b4e9
 Look = tuple[str, Literal["-", "--", ":"]]  # color, line style
 FLOOR_LOOK: Look = ("#6b7280", "--")
 MOST_POINTS = 200  # of a drawn curve
+_MOST_TICKS = 8  # that have room on a logarithmic axis
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -82,27 +85,27 @@ def color_of(mode: str, modes: Sequence[str]) -> str:
     return arm_look(mode, modes).color
 
 
-def band(axes: Axes, x: list[float], leaves: list[Leaf], look: ArmLook, label: str) -> None:
+def band(axes: Axes, x: list[float], entries: list[Entry], look: ArmLook, label: str) -> None:
     """A line through values, with a band where both ends of the interval are known."""
-    low = [leaf.low if is_number(leaf.low) and is_number(leaf.high) else np.nan for leaf in leaves]
-    high = [leaf.high if is_number(leaf.low) and is_number(leaf.high) else np.nan for leaf in leaves]
+    low = [entry.low if is_number(entry.low) and is_number(entry.high) else np.nan for entry in entries]
+    high = [entry.high if is_number(entry.low) and is_number(entry.high) else np.nan for entry in entries]
     axes.fill_between(x, np.array(low, float), np.array(high, float), color=look.color, alpha=0.13, linewidth=0)
     options: Any = {"color": look.color, "linestyle": look.line, "marker": look.marker, "label": label}
     if look.line in _HOLLOW:
         options["markerfacecolor"] = "white"
-    axes.plot(x, [leaf.value for leaf in leaves], **options)
+    axes.plot(x, [entry.value for entry in entries], **options)
 
 
-def spans(axes: Axes, leaves: Sequence[Leaf | None], looks: Sequence[ArmLook]) -> None:
+def spans(axes: Axes, entries: Sequence[Entry | None], looks: Sequence[ArmLook]) -> None:
     """A dot a row for each value, with its interval as a bar where both ends are known."""
-    for place, (leaf, look) in enumerate(zip(leaves, looks, strict=True)):
-        if leaf is None or not is_number(leaf.value):
+    for place, (entry, look) in enumerate(zip(entries, looks, strict=True)):
+        if entry is None or not is_number(entry.value):
             continue
-        if is_number(leaf.low) and is_number(leaf.high):
-            ends = [float(leaf.low or 0.0), float(leaf.high or 0.0)]
+        if is_number(entry.low) and is_number(entry.high):
+            ends = [float(entry.low or 0.0), float(entry.high or 0.0)]
             axes.plot(ends, [place, place], color=look.color, linewidth=2.2, alpha=0.55)
         inside = "white" if look.line in _HOLLOW else look.color
-        axes.plot([leaf.value], [place], "o", color=look.color, markerfacecolor=inside, markersize=5.5)
+        axes.plot([entry.value], [place], "o", color=look.color, markerfacecolor=inside, markersize=5.5)
 
 
 def legend(axes: Axes) -> None:
@@ -115,10 +118,38 @@ def legend_beside(axes: Axes) -> None:
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.02), handlelength=3.2)
 
 
-def is_wide(leaves: Sequence[Leaf]) -> bool:
+def is_wide(entries: Sequence[Entry]) -> bool:
     """Whether positive values differ so much that only a logarithmic axis shows the small ones apart."""
-    found = [float(leaf.value) for leaf in leaves if leaf.value > 0]
+    found = [float(entry.value) for entry in entries if entry.value > 0]
     return bool(found) and max(found) > 10 * min(found)
+
+
+class _LogTicks(Locator):
+    """Ticks of a logarithmic axis that stand apart: of `at`, where given, else round numbers, the roundest first."""
+
+    def __init__(self, at: Sequence[float] = ()) -> None:
+        self._at = sorted(at)
+
+    def __call__(self) -> Any:
+        return self.tick_values(*self.axis.get_view_interval())  # type: ignore[union-attr]
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        powers = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
+        apart = math.log(vmax / vmin) / _MOST_TICKS
+        kept: list[float] = []
+        for tick in self._at or [step * 10.0**power for step in (1, 2, 5, 3, 7, 4, 6, 8, 9) for power in powers]:
+            if vmin <= tick <= vmax and all(abs(math.log(tick / other)) > apart for other in kept):
+                kept.append(tick)
+        return sorted(kept) if len(kept) > 1 else MaxNLocator(4).tick_values(vmin, vmax)
+
+
+def log_scale(axes: Axes, side: Literal["x", "y"], at: Sequence[float] = ()) -> None:
+    """Makes an axis logarithmic, its labels plain numbers that do not overlap, of `at` where that is given."""
+    axes.set(**{f"{side}scale": "log"})
+    axis = getattr(axes, f"{side}axis")
+    axis.set_major_locator(_LogTicks(at))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:

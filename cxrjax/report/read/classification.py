@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cxrjax.errors import UserError
-from cxrjax.report.read.files import load_checked
+from cxrjax.report.read.files import load_checked, read_lines
+from cxrjax.report.read.workdir import Run
 
 _MEMBER = re.compile(r"(?P<system>.+)_\d{1,2}")
 FLOOR = "logreg32"
@@ -84,6 +85,33 @@ class Channels:
     label: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class Classification(Run):
+    """A finished study of classifiers; `grid` holds the rows of a grid search."""
+
+    systems: list[System] = field(default_factory=list)
+    maps: Maps | None = None
+    channels: Channels | None = None
+    grid: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read(run: Run) -> Classification:
+    """The predictions, maps, phase channels and grid search of a workdir; what a run lacks is empty.
+
+    Raises:
+      UserError: a file that cannot be read, or arrays that disagree.
+    """
+    workdir, searched = run.workdir, run.results.get("grid")
+    phase = searched.get("phase") if isinstance(searched, dict) else None
+    return run.extended(
+        Classification,
+        systems=titled(read_systems(workdir / "predictions", run.notes), run.study),
+        maps=read_maps(workdir / "maps.npz"),
+        channels=read_channels(workdir / "enh.npz"),
+        grid=read_lines(workdir / str(phase or "grid") / "rows.jsonl"),
+    )
+
+
 def system_of(name: str, names: set[str]) -> str:
     """The system that a phase belongs to: `fcn` for `fcn_3` where there is a `fcn_0` too, else the name itself."""
     match = _MEMBER.fullmatch(name)
@@ -102,18 +130,11 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
     names = {path.stem for path in paths}
     found: dict[str, list[tuple[Member, tuple[str, ...]]]] = {}
     for path in paths:
-        arrays = load_checked(path, {"label": 2, "probability": 2, "key": 1})
+        arrays = load_checked(path, {"label": "n k", "probability": "n k", "key": "n", "classes?": "k"})
         if arrays is None:
             continue
         label, probability = arrays["label"].astype(np.float64), arrays["probability"].astype(np.float64)
         classes = tuple(map(str, arrays.get("classes", np.arange(label.shape[1]))))
-        if probability.shape != label.shape or len(classes) != label.shape[1]:
-            raise UserError(
-                f"{path}: label {label.shape}, probability {probability.shape} and {len(classes)} classes disagree; "
-                "run the study again"
-            )
-        if not len(label):
-            continue
         if not np.isfinite(probability).all():
             notes.append(f"predictions/{path.name} holds probabilities that are not numbers; no figure shows them.")
             continue
@@ -123,10 +144,9 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
     return sorted(systems, key=lambda system: system.name.startswith(FLOOR))
 
 
-def titled(systems: list[System], config: Any) -> list[System]:
+def titled(systems: list[System], study: dict[str, Any]) -> list[System]:
     """The systems under the names that their config's `study.systems` gives them, where it does and they differ."""
-    study = config.get("study") if isinstance(config, dict) else None
-    titles = study.get("systems") if isinstance(study, dict) else None
+    titles = study.get("systems")
     if not isinstance(titles, dict):
         return systems
     named = [replace(system, name=str(titles.get(system.name, system.name))) for system in systems]
@@ -152,23 +172,18 @@ def _system(name: str, entries: list[tuple[Member, tuple[str, ...]]], folder: Pa
 
 def read_maps(path: Path) -> Maps | None:
     """`maps.npz`. Raises UserError where arrays are missing or disagree."""
-    axes = {"image": 3, "map": 3, "truth": 3, "finding": 1, "key": 1, "score": 1}
-    arrays = load_checked(path, axes)
-    if arrays is None or not len(arrays["image"]):
+    films = dict.fromkeys(("image", "map", "truth"), "n h w")
+    arrays = load_checked(path, films | dict.fromkeys(("finding", "key", "score"), "n"))
+    if arrays is None:
         return None
     image, maps, truth = (arrays[name].astype(np.float64) for name in ("image", "map", "truth"))
-    if image.shape != maps.shape or image.shape != truth.shape:
-        raise UserError(f"{path}: image {image.shape}, map {maps.shape} and truth {truth.shape} differ in shape")
     finding, key = arrays["finding"].astype(str), arrays["key"].astype(str)
     return Maps(image, maps, truth > 0.5, finding, key, arrays["score"].astype(np.float64))
 
 
 def read_channels(path: Path) -> Channels | None:
     """`enh.npz`. Raises UserError where arrays are missing or disagree."""
-    arrays = load_checked(path, {"image": 3, "enh": 4, "label": 1})
-    if arrays is None or not len(arrays["image"]):
+    arrays = load_checked(path, {"image": "n h w", "enh": "n h w 3", "label": "n"})
+    if arrays is None:
         return None
-    image, enh = arrays["image"].astype(np.float64), arrays["enh"].astype(np.float64)
-    if enh.shape != (*image.shape, 3):
-        raise UserError(f"{path}: enh has shape {enh.shape}, expected {(*image.shape, 3)}, three channels a film")
-    return Channels(image, enh, arrays["label"].astype(str))
+    return Channels(arrays["image"].astype(float), arrays["enh"].astype(float), arrays["label"].astype(str))

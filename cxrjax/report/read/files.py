@@ -51,24 +51,36 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: cannot be read as .npz ({error}); run the study again") from error
 
 
-def load_checked(path: Path, expected: dict[str, int]) -> dict[str, np.ndarray] | None:
-    """The arrays of an `.npz` file by name, each of so many axes and all of one length; None where there is no file.
+def check(path: Path, arrays: dict[str, np.ndarray], axes: dict[str, str]) -> None:
+    """Arrays by name have the axes named, as in `{"image": "n h w", "point": "n 2"}`; a name means one length in all.
 
     Raises:
-      UserError: an array is missing, has another number of axes, or another length than the first.
+      UserError: an array is missing (unless its name ends in "?"), or has another shape.
     """
+    missing = sorted(name for name in axes if not name.endswith("?") and name not in arrays)
+    if missing:
+        raise UserError(f"{path}: array(s) {', '.join(missing)} missing; run the study again")
+    length: dict[str, int] = {}
+    for name, words in axes.items():
+        if (array := arrays.get(name.removesuffix("?"))) is None:
+            continue
+        names = words.split()
+        if array.ndim == len(names):
+            for axis, size in zip(names, array.shape, strict=True):
+                length.setdefault(axis, int(axis) if axis.isdecimal() else size)
+        if array.shape != tuple(map(length.get, names)):
+            known = ", ".join(f"{axis} = {length[axis]}" for axis in names if axis in length and not axis.isdecimal())
+            where = f" where {known}, as in the arrays before it" if known else ""
+            raise UserError(
+                f"{path}: {name.removesuffix('?')} has shape {array.shape}, expected axes ({', '.join(names)}){where}; "
+                "run the study again"
+            )
+
+
+def load_checked(path: Path, axes: dict[str, str]) -> dict[str, np.ndarray] | None:
+    """The arrays of an `.npz` file, seen to by `check`; None where there is no file, or nothing in its first array."""
     if not path.is_file():
         return None
     arrays = load(path)
-    missing = sorted(set(expected) - set(arrays))
-    if missing:
-        raise UserError(f"{path}: array(s) {', '.join(missing)} missing; run the study again")
-    first = next(iter(expected))
-    for name, axes in expected.items():
-        shape = arrays[name].shape
-        if len(shape) != axes or shape[0] != len(arrays[first]):
-            length = len(arrays[first])
-            raise UserError(
-                f"{path}: {name} has shape {shape}, expected {axes} axes, the first of {length} like {first}"
-            )
-    return arrays
+    check(path, arrays, axes)
+    return arrays if len(arrays[next(iter(axes))]) else None

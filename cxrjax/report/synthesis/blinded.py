@@ -6,33 +6,16 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
-from cxrjax.errors import UserError
 from cxrjax.report import templates
-from cxrjax.report.draw.png import NOTICE, gray_to_uint8
-from cxrjax.report.treatment.strips import data_uri
-
-_SLACK = 1e-3  # by how much a resampled gray value may leave [0, 1]
+from cxrjax.report.draw.png import NOTICE, data_uri
 
 
-def write(
-    path: Path,
-    real: np.ndarray,
-    made: np.ndarray,
-    *,
-    title: str,
-    real_names: Sequence[str],
-    made_names: Sequence[str],
-    finding_real: Sequence[str],
-    finding_made: Sequence[str],
-    seed: int = 0,
-) -> Path:
+def write(path: Path, films: np.ndarray, key: list[dict[str, str]], title: str, seed: int = 0) -> Path:
     """Writes one HTML file on which a reader marks each film as real or generated, and then sees the key and the score.
 
     The page loads nothing and opens from a disk. Its PNGs are uncompressed, all of one length, and carry no mark of
@@ -40,68 +23,31 @@ def write(
     base64: hidden from the eye, not from who decodes it.
 
     Args:
-      path: where to write; its folder is made.
-      real: (n, h, w) float in [0, 1], films of patients.
-      made: (m, h, w) float in [0, 1], generated films, of the same height and width.
+      path: where to write.
+      films: (n, h, w) uint8.
+      key: of each film its `truth`, "real" or "generated", its `name`, and its `finding`, which may be empty.
       title: the page's heading, shown before the reading: it must not name the films.
-      real_names: n names for the key.
-      made_names: m names for the key.
-      finding_real: n texts, what each film is labeled with; may be empty.
-      finding_made: m texts, what each film was asked to show; may be empty.
       seed: of the films' order.
 
     Returns:
       `path`.
-
-    Raises:
-      UserError: an empty set, another shape, gray values that are not finite floats in [0, 1], or names or findings
-        that are not one a film.
     """
-    films = {"real": _checked("real", real), "generated": _checked("made", made)}
-    if films["real"].shape[1:] != films["generated"].shape[1:]:
-        raise UserError(
-            f"blinded page: real films are {films['real'].shape[1:]} and made ones {films['generated'].shape[1:]}; "
-            "their size would give them away: resize them to one"
-        )
-    key = _entries("real", len(real), real_names, finding_real)
-    key += _entries("made", len(made), made_names, finding_made)
     order = np.random.default_rng(seed).permutation(len(key))
-    pngs = [_encode(film) for film in np.concatenate(list(films.values()))[order]]
+    pngs = [_encode(film) for film in films[order]]
     hidden = json.dumps([key[i] for i in order], ensure_ascii=False).encode()
-    page = _render(title, pngs, hidden, len(made) / len(key))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    share = sum(entry["truth"] == "generated" for entry in key) / len(key)
+    digest = hashlib.sha256(hidden + b"".join(pngs)).hexdigest()[:16]
+    template = templates.environment().get_template("synthesis/blinded.html.j2")
+    page = template.render(
+        title=title,
+        films=[data_uri(png) for png in pngs],
+        share="About half" if 0.4 <= share <= 0.6 else "Some",
+        notice=NOTICE,
+        about={"id": digest, "title": title, "notice": NOTICE},
+        key=base64.b64encode(hidden).decode("ascii"),
+    )
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def _checked(which: str, films: np.ndarray) -> np.ndarray:
-    """The films as uint8 `(n, h, w)`."""
-    films = np.asarray(films)
-    if films.ndim != 3 or 0 in films.shape[1:]:
-        raise UserError(f"blinded page: {which} has shape {films.shape}; expected gray films (n, h, w)")
-    if not len(films):
-        raise UserError(f"blinded page: {which} holds no film; a reading needs at least one real and one generated")
-    if films.dtype.kind != "f":
-        raise UserError(f"blinded page: {which} has dtype {films.dtype}; expected float in [0, 1]: divide by 255 first")
-    if not np.isfinite(films).all():
-        raise UserError(f"blinded page: {which} holds NaN or infinite gray values; leave those films out")
-    low, high = float(films.min()), float(films.max())
-    if low < -_SLACK or high > 1.0 + _SLACK:
-        raise UserError(f"blinded page: {which} has gray values in [{low:g}, {high:g}]; expected [0, 1]: rescale first")
-    return gray_to_uint8(films)
-
-
-def _entries(which: str, count: int, names: Sequence[str], findings: Sequence[str]) -> list[dict[str, str]]:
-    """One set's part of the key, a film each."""
-    for what, given in (("names", names), ("findings", findings)):
-        if len(given) != count:
-            raise UserError(f"blinded page: {len(given)} {what} for {count} films of {which}; give one a film")
-    truth = "real" if which == "real" else "generated"
-    return [
-        {"truth": truth, "name": str(name), "finding": str(finding)}
-        for name, finding in zip(names, findings, strict=True)
-    ]
 
 
 def _encode(pixels: np.ndarray) -> bytes:
@@ -109,22 +55,3 @@ def _encode(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=0)
     return buffer.getvalue()
-
-
-def _render(title: str, pngs: list[bytes], key: bytes, share: float) -> str:
-    environment = templates.environment()
-
-    def text(*names: str) -> Markup:
-        return Markup("".join((templates.HERE / name).read_text(encoding="utf-8") for name in names))
-
-    digest = hashlib.sha256(key + b"".join(pngs)).hexdigest()[:16]
-    return environment.get_template("blinded.html.j2").render(
-        title=title,
-        films=[data_uri(png) for png in pngs],
-        share="About half" if 0.4 <= share <= 0.6 else "Some",
-        notice=NOTICE,
-        about={"id": digest, "title": title, "notice": NOTICE},
-        key=base64.b64encode(key).decode("ascii"),
-        css=text("page.css", "blinded.css"),
-        js=text("blinded.js"),
-    )

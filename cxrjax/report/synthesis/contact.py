@@ -1,4 +1,4 @@
-"""Made films as files: one PNG each, and a contact sheet of all of them, every file marked as synthetic."""
+"""Generated films as files: one PNG each, and a contact sheet of all of them, every file marked as synthetic."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from cxrjax.report.draw.canvas import LESION, SOFT, Sheet
 from cxrjax.report.draw.style import ArmLook, arm_look, cut, spans, spread
-from cxrjax.report.read.workdir import Run, in_order, is_number
+from cxrjax.report.read.treatment import Anomaly, in_order
+from cxrjax.report.read.workdir import is_number
 
 NOTICE = "Residuals of synthetic films: what a model generated, less the patient's own; not for diagnosis"
 _MEASURES = {"pixel_auroc": "pixel AUROC", "pixel_average_precision": "pixel AUPRC"}
@@ -19,13 +20,13 @@ def _arm(name: str) -> str:
     return name.partition(", lambda ")[0].removeprefix("map of ")
 
 
-def _look(run: Run, name: str) -> ArmLook:
+def _look(run: Anomaly, name: str) -> ArmLook:
     listed = tuple(map(str, run.study.get("modes") or ()))
     every = in_order({_arm(row) for row in (*run.children("anomaly"), name)}, listed)
     return arm_look(_arm(name), every)
 
 
-def anomaly(run: Run) -> Figure | None:
+def anomaly(run: Anomaly) -> Figure | None:
     """Films, evenly taken, with the lesion's outline, and beside each the residual of every arm at its best lambda."""
     found = run.residuals
     if found is None:
@@ -50,19 +51,21 @@ def anomaly(run: Run) -> Figure | None:
     return sheet.figure
 
 
-def anomaly_scores(run: Run) -> Figure | None:
+def anomaly_scores(run: Anomaly) -> Figure | None:
     """Every residual and map against the true lesions: a dot with its interval, for each measure a panel."""
     rows = run.children("anomaly")
-    found = {key: [run.leaf("anomaly", row, key) for row in rows] for key in _MEASURES}
-    kept = {key: leaves for key, leaves in found.items() if any(leaf and is_number(leaf.value) for leaf in leaves)}
+    found = {key: [run.entry("anomaly", row, key) for row in rows] for key in _MEASURES}
+    kept = {
+        key: entries for key, entries in found.items() if any(entry and is_number(entry.value) for entry in entries)
+    }
     if not kept:
         return None
     figure = Figure(figsize=(2.4 + 3.3 * len(kept), 0.8 + 0.24 * len(rows)))
     grid = figure.subplots(1, len(kept), squeeze=False, sharey=True)[0]
     looks = [_look(run, row) for row in rows]
-    for (key, leaves), axes in zip(kept.items(), grid, strict=True):
-        spans(axes, leaves, looks)
-        share = run.leaf("lesion_share")
+    for (key, entries), axes in zip(kept.items(), grid, strict=True):
+        spans(axes, entries, looks)
+        share = run.entry("lesion_share")
         guess = 0.5 if key == "pixel_auroc" else share.value if share is not None and is_number(share.value) else None
         if guess is not None:
             axes.axvline(guess, color="#202124", linewidth=1, linestyle=":")

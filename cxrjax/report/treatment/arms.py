@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from cxrjax.report.read.workdir import MODE_ORDER, PIXEL, Leaf, Run, is_number
+from cxrjax.report.read.treatment import MODE_ORDER, PIXEL, Treatment
+from cxrjax.report.read.workdir import Entry, is_number
 
 BASELINE = "uniform"
 MOST_IN_A_PANEL = 8
@@ -13,62 +14,45 @@ AT_FIRST = 6  # arms whose films are shown before a reader asks for more
 _UNGUIDED = ("uniform", "mask_blend")  # samplers that no map guides; mask_blend pastes afterwards
 
 
-def mode_of(run: Run, arm: str) -> str:
+def mode_of(run: Treatment, arm: str) -> str:
     """The sampler's mode: that of `study.arms`, or the arm's own name less `_hard`."""
     given = (run.study.get("arms") or {}).get(arm.removeprefix(PIXEL))
     return str(given["mode"]) if given else arm.removeprefix(PIXEL).removesuffix("_hard")
 
 
-def guided(run: Run, arm: str) -> bool:
+def guided(run: Treatment, arm: str) -> bool:
     """Whether a classifier's map guides the sampling of this run's own diffusion in an arm."""
     given = (run.study.get("arms") or {}).get(arm) or {}
     source = given.get("source") or (run.study.get("guidance") or {}).get("source")
     return mode_of(run, arm) not in _UNGUIDED and source != "anomaly" and not arm.startswith(PIXEL)
 
 
-def first_rate(run: Run) -> str:
-    """The lowest normal rate at which arms were compared, as results.json writes it; "" where they were not."""
-    rates = [rate for judge in run.judges()[:1] for rate in run.children("equal_rate", judge)]
-    return min(rates, key=float, default="")
+def at_rate(run: Treatment, arm: str, measure: str, region: str, kind: str = "value") -> Entry | None:
+    """A measure of an arm where the first judge first calls the lowest compared share of films normal.
 
-
-def at_rate(run: Run, rate: str, arm: str, measure: str, region: str, kind: str = "value") -> Leaf | None:
-    """A measure of an arm where the first judge calls so many films normal, None where that is never reached.
-
-    `kind` is "value", or "difference" for the paired difference to the baseline.
+    `kind` is "value", or "difference" for the paired difference to the baseline. None where that is never reached.
     """
-    leaf = run.leaf("equal_rate", run.judges()[0], rate, arm, measure, region, kind) if run.judges() else None
-    return leaf if leaf is not None and is_number(leaf.value) else None
+    entry = run.entry("equal_rate", run.judges[0], run.ranking[0], arm, measure, region, kind) if run.judges else None
+    return entry if entry is not None and is_number(entry.value) else None
 
 
-def best_rate(run: Run, arm: str) -> tuple[int, Leaf] | None:
+def best_rate(run: Treatment, arm: str) -> tuple[int, Entry] | None:
     """The highest normal rate that an arm comes to under the first judge, and the lambda it comes at."""
-    curve = [point for judge in run.judges()[:1] for point in run.curve("progress", arm, "normal_rate", judge)]
+    curve = [point for judge in run.judges[:1] for point in run.curve("progress", arm, "normal_rate", judge)]
     return max(curve, key=lambda point: float(point[1].value), default=None)
 
 
-def ranked(run: Run, rate: str) -> list[str]:
-    """Arms by their change outside the mask at a normal rate, as `studies.ranking` orders them.
-
-    Those without an interval come after those that have one, and those that miss the rate last, by their highest rate.
-    """
-
-    def key(arm: str) -> tuple[int, float]:
-        change = at_rate(run, rate, arm, "mae", "outside")
-        if change is not None:
-            return int(not is_number(change.low)), float(change.value)
-        best = best_rate(run, arm)
-        return 2, -(float(best[1].value) if best else -math.inf)
-
-    return sorted(run.modes(), key=key)
+def ranked(run: Treatment) -> list[str]:
+    """Every arm, in the order of the study's ranking; those that it does not rank come last."""
+    return list(dict.fromkeys((*run.ranking[1], *run.modes)))
 
 
-def at_first(run: Run, available: list[str]) -> list[str]:
+def at_first(run: Treatment, available: list[str]) -> list[str]:
     """Of many arms those that a reader sees first: the known modes, then the best of the others in the ranking."""
     if len(available) <= AT_FIRST:
         return available
     some = [arm for arm in available if arm in MODE_ORDER][:AT_FIRST]
-    others = [arm for arm in ranked(run, first_rate(run)) if arm in available and arm not in some]
+    others = [arm for arm in ranked(run) if arm in available and arm not in some]
     some += others[: AT_FIRST - len(some)]
     return [arm for arm in available if arm in some]
 

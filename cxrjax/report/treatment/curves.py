@@ -11,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxrjax.report.draw.canvas import Sheet
-from cxrjax.report.draw.style import arm_look, band, color_of, is_wide, legend, legend_beside, spread
-from cxrjax.report.read.workdir import Leaf, Run, is_number
+from cxrjax.report.draw.style import arm_look, band, color_of, is_wide, legend, legend_beside, log_scale, spread
+from cxrjax.report.read.treatment import Treatment
+from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
 from cxrjax.report.treatment.strips import choose_films
 
 JUDGE_TITLES = {"independent": "independent judge", "cam_network": "CAM network"}
 LAMBDA_LABEL = "λ (diffusion steps of noise)"
-Points = list[tuple[float, Leaf]]
+Points = list[tuple[float, Entry]]
 _MOST_IN_A_LEGEND = 6  # that still fits into a panel
 _WHOLE: dict[str, Any] = {"xlim": (-0.02, 1.02)}  # of a rate
 
@@ -35,16 +36,16 @@ class Panel:
     log_where_wide: bool = False
 
 
-def curves(run: Run, panels: list[Panel], label: str, shared: bool = False) -> Figure | None:
+def curves(run: Treatment, panels: list[Panel], label: str, shared: bool = False) -> Figure | None:
     """A row of panels, one for each that an arm has points of; of many arms a row for each group of `arms.panels`.
 
     Columns share their axes, so that rows can be compared; `shared` shares the values along rows too.
     """
-    found = [{mode: panel.points(mode) for mode in run.modes()} for panel in panels]
+    found = [{mode: panel.points(mode) for mode in run.modes} for panel in panels]
     kept = [(panel, points) for panel, points in zip(panels, found, strict=True) if any(points.values())]
     if not kept:
         return None
-    groups = arms.panels([mode for mode in run.modes() if any(points[mode] for _, points in kept)])
+    groups = arms.panels([mode for mode in run.modes if any(points[mode] for _, points in kept)])
     columns, many = max(2, len(kept)), len(groups) > 1 or len(groups[0]) > _MOST_IN_A_LEGEND
     width, height = (4.0, 2.75) if many else (4.4, 3.4)
     figure = Figure(figsize=(width * columns + 1.6 * many, height * len(groups) + 0.3))
@@ -56,11 +57,11 @@ def curves(run: Run, panels: list[Panel], label: str, shared: bool = False) -> F
             panel.behind(axes)
             for mode in group:
                 if points[mode]:
-                    x, leaves = [p[0] for p in points[mode]], [p[1] for p in points[mode]]
-                    band(axes, x, leaves, arm_look(mode, run.modes()), mode)
+                    x, entries = [p[0] for p in points[mode]], [p[1] for p in points[mode]]
+                    band(axes, x, entries, arm_look(mode, run.modes), mode)
             axes.set(**(panel.limits or {}))
-            if panel.log_where_wide and is_wide([leaf for some in points.values() for _, leaf in some]):
-                axes.set_yscale("log")
+            if panel.log_where_wide and is_wide([entry for some in points.values() for _, entry in some]):
+                log_scale(axes, "y")
         row[0].set_ylabel(label)
         if many:
             legend_beside(row[len(kept) - 1])
@@ -73,62 +74,64 @@ def curves(run: Run, panels: list[Panel], label: str, shared: bool = False) -> F
     return figure
 
 
-def _by_lambda(run: Run, group: str, *measure: str) -> Callable[[str], Points]:
-    return lambda mode: [(float(lam), leaf) for lam, leaf in run.curve(group, mode, *measure)]
+def _by_lambda(run: Treatment, group: str, *measure: str) -> Callable[[str], Points]:
+    return lambda mode: [(float(lam), entry) for lam, entry in run.curve(group, mode, *measure)]
 
 
-def _by_rate(run: Run, *measure: str) -> Callable[[str], Points]:
+def _by_rate(run: Treatment, *measure: str) -> Callable[[str], Points]:
     """Points of a measure over the normal rate of the first judge at the same lambda."""
 
     def points(mode: str) -> Points:
-        rates = dict(run.curve("progress", mode, "normal_rate", *run.judges()[:1]))
-        return [(float(rates[lam].value), leaf) for lam, leaf in run.curve("progress", mode, *measure) if lam in rates]
+        rates = dict(run.curve("progress", mode, "normal_rate", *run.judges[:1]))
+        return [
+            (float(rates[lam].value), entry) for lam, entry in run.curve("progress", mode, *measure) if lam in rates
+        ]
 
     return points
 
 
-def _level(leaf: Leaf | None, label: str, line: str = ":") -> Callable[[Axes], None]:
-    """A horizontal line at a leaf's value, where it has one."""
+def _level(entry: Entry | None, label: str, line: str = ":") -> Callable[[Axes], None]:
+    """A horizontal line at a entry's value, where it has one."""
 
     def draw(axes: Axes) -> None:
-        if leaf is not None and is_number(leaf.value):
-            axes.axhline(leaf.value, color="#202124", linewidth=1, linestyle=line, label=label)
+        if entry is not None and is_number(entry.value):
+            axes.axhline(entry.value, color="#202124", linewidth=1, linestyle=line, label=label)
 
     return draw
 
 
-def _start(run: Run, *measure: str) -> Callable[[Axes], None]:
+def _start(run: Treatment, *measure: str) -> Callable[[Axes], None]:
     """A star where the untreated films lie."""
 
     def draw(axes: Axes) -> None:
-        untreated = run.leaf("progress", "untreated", *measure)
-        start = run.leaf("progress", "untreated", "normal_rate", *run.judges()[:1])
+        untreated = run.entry("progress", "untreated", *measure)
+        start = run.entry("progress", "untreated", "normal_rate", *run.judges[:1])
         if untreated is not None and start is not None and is_number(untreated.value) and is_number(start.value):
             axes.plot([start.value], [untreated.value], "k*", markersize=9, label="untreated")
 
     return draw
 
 
-def _rate_label(run: Run) -> str:
-    return "called normal by the " + "".join(JUDGE_TITLES.get(judge, judge) for judge in run.judges()[:1])
+def _rate_label(run: Treatment) -> str:
+    return "called normal by the " + "".join(JUDGE_TITLES.get(judge, judge) for judge in run.judges[:1])
 
 
-def rate(run: Run) -> Figure | None:
+def rate(run: Treatment) -> Figure | None:
     """The share of diseased films that a judge calls normal, against lambda, a panel for each judge."""
     panels = [
         Panel(
             JUDGE_TITLES.get(judge, judge) + (" (guided the treatment)" if judge == "cam_network" else ""),
             LAMBDA_LABEL,
             _by_lambda(run, "progress", "normal_rate", judge),
-            _level(run.leaf("progress", "untreated", "normal_rate", judge), "untreated"),
+            _level(run.entry("progress", "untreated", "normal_rate", judge), "untreated"),
             {"ylim": (-0.02, 1.02)},
         )
-        for judge in run.judges()
+        for judge in run.judges
     ]
     return curves(run, panels, "diseased films called normal", shared=True)
 
 
-def control(run: Run) -> Figure | None:
+def control(run: Treatment) -> Figure | None:
     """What the treatment does to healthy films: it should keep them normal and change them little."""
     panels = [
         Panel(
@@ -137,13 +140,13 @@ def control(run: Run) -> Figure | None:
             _by_lambda(run, "control", "normal_rate", judge),
             limits={"ylim": (-0.02, 1.02)},
         )
-        for judge in run.judges()
+        for judge in run.judges
     ]
     panels.append(Panel("mean change", LAMBDA_LABEL, _by_lambda(run, "control", "change")))
     return curves(run, panels, "healthy films")
 
 
-def tradeoff(run: Run) -> Figure | None:
+def tradeoff(run: Treatment) -> Figure | None:
     """What a higher normal rate costs in identity: change and similarity outside the CAM mask."""
     label, parts = _rate_label(run), {name: (name, "outside") for name in ("mae", "ssim")}
     panels = [
@@ -153,10 +156,10 @@ def tradeoff(run: Run) -> Figure | None:
             ("ssim", "SSIM outside the mask (higher is better)"),
         )
     ]
-    return curves(run, panels, "against the patient's own film") if run.judges() else None
+    return curves(run, panels, "against the patient's own film") if run.judges else None
 
 
-def twin_error(run: Run) -> Figure | None:
+def twin_error(run: Treatment) -> Figure | None:
     """On phantoms: the distance to the same patient's healthy film, inside and outside the true lesion."""
     panels = [
         Panel(
@@ -168,12 +171,12 @@ def twin_error(run: Run) -> Figure | None:
         )
         for where in ("inside", "outside")
     ]
-    return curves(run, panels, "error against the healthy twin") if run.judges() else None
+    return curves(run, panels, "error against the healthy twin") if run.judges else None
 
 
-def realism(run: Run) -> Figure | None:
+def realism(run: Treatment) -> Figure | None:
     """How far treated films lie from healthy ones in the judge's features: against lambda, and the normal rate."""
-    untreated, floor = run.leaf("progress", "untreated", "fdd"), run.leaf("realism", "floor")
+    untreated, floor = run.entry("progress", "untreated", "fdd"), run.entry("realism", "floor")
 
     def behind(axes: Axes) -> None:
         _level(untreated, "untreated")(axes)
@@ -186,7 +189,7 @@ def realism(run: Run) -> Figure | None:
     return curves(run, panels, "distance to healthy films (FDD)", shared=True)
 
 
-def cam(run: Run) -> Figure | None:
+def cam(run: Treatment) -> Figure | None:
     """Films with their class activation maps, and the true lesion's outline where it is known."""
     films = run.films
     if films is None:
@@ -207,7 +210,7 @@ def cam(run: Run) -> Figure | None:
     return figure
 
 
-def strips(run: Run) -> Figure | None:
+def strips(run: Treatment) -> Figure | None:
     """Few films, one row for each film and arm shown first, columns by rising lambda: the page's strips on paper."""
     films = run.films
     if films is None or not run.treated:
@@ -223,7 +226,7 @@ def strips(run: Run) -> Figure | None:
     for place, index in enumerate(chosen):
         for row, mode in enumerate(shown):
             y = top + place * height + row * (side + gap)
-            sheet.text(left - 0.1, y + side / 2, mode, ha="right", color=color_of(mode, run.modes()))
+            sheet.text(left - 0.1, y + side / 2, mode, ha="right", color=color_of(mode, run.modes))
             sheet.film(films.image[index], left, y, side, vmax=1)
             for column, lam in enumerate(lambdas, start=1):
                 if lam in run.treated[mode]:

@@ -9,8 +9,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cxrjax.report.draw.canvas import INK, LESION, SOFT, Sheet
-from cxrjax.report.draw.style import SYSTEM_COLORS, ArmLook, across, arm_look, band, is_wide, legend_beside, spans
-from cxrjax.report.read.workdir import PIXEL, Leaf, Run, is_number
+from cxrjax.report.draw.style import (
+    SYSTEM_COLORS,
+    ArmLook,
+    across,
+    arm_look,
+    band,
+    is_wide,
+    legend_beside,
+    log_scale,
+    spans,
+)
+from cxrjax.report.read.treatment import PIXEL, Treatment
+from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
 from cxrjax.report.treatment.strips import cam_overlay, choose_films
 
@@ -25,25 +36,24 @@ _SOLVER_MEASURES = {
 _MASKED_FILMS = 4
 
 
-def ranking(run: Run) -> Figure | None:
+def ranking(run: Treatment) -> Figure | None:
     """Every arm at one normal rate, a row each: what it changes outside the mask, and how much less than the baseline.
 
     Arms that miss the rate stand last, with the highest that they come to.
     """
-    level = arms.first_rate(run)
+    level, names = run.ranking
     if not level:
         return None
-    names = arms.ranked(run, level)
     columns = [("mae", "outside", "value"), ("mae", "outside", "difference"), ("twin_error", "outside", "difference")]
-    found = [[arms.at_rate(run, level, name, *column) for name in names] for column in columns]
-    kept = [(column, leaves) for column, leaves in zip(columns, found, strict=True) if any(leaves)]
+    found = [[arms.at_rate(run, name, *column) for name in names] for column in columns]
+    kept = [(column, entries) for column, entries in zip(columns, found, strict=True) if any(entries)]
     if not kept:
         return None
     figure = Figure(figsize=(2.1 + 3.4 * len(kept), 0.8 + 0.25 * len(names)))
     grid = figure.subplots(1, len(kept), squeeze=False, sharey=True)[0]
-    looks = [arm_look(name, run.modes()) for name in names]
-    for ((measure, _, kind), leaves), axes in zip(kept, grid, strict=True):
-        spans(axes, leaves, looks)
+    looks = [arm_look(name, run.modes) for name in names]
+    for ((measure, _, kind), entries), axes in zip(kept, grid, strict=True):
+        spans(axes, entries, looks)
         title = "change outside the mask" if measure == "mae" else "error to the twin outside the lesion"
         title = f"at normal rate {level}: {title}" if kind == "value" else title
         axes.set_title(title if kind == "value" else f"{title},\nminus {arms.BASELINE}, paired")
@@ -52,13 +62,13 @@ def ranking(run: Run) -> Figure | None:
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.axvline(0, color="#202124", linewidth=1, linestyle=":")
         else:
-            if is_wide([leaf for leaf in leaves if leaf is not None]):
-                axes.set_xscale("log")
+            if is_wide([entry for entry in entries if entry is not None]):
+                log_scale(axes, "x")
             else:
                 axes.set_xlim(left=0)
-            for place, leaf in enumerate(leaves):
+            for place, entry in enumerate(entries):
                 best = arms.best_rate(run, names[place])
-                if leaf is None and best is not None:
+                if entry is None and best is not None:
                     said = f"not reached; at most {100 * best[1].value:.0f} %, at λ = {best[0]}"
                     axes.text(0.02, place, said, transform=axes.get_yaxis_transform(), va="center", color=SOFT, size=8)
     grid[0].set_yticks(range(len(names)), names)
@@ -66,15 +76,15 @@ def ranking(run: Run) -> Figure | None:
     return figure
 
 
-def _distinct(run: Run) -> list[tuple[np.ndarray, list[str]]]:
+def _distinct(run: Treatment) -> list[tuple[np.ndarray, list[str]]]:
     """Every mask that an arm treats by, with the arms that share it; `uniform` ones treat everywhere."""
     shared: dict[int, tuple[np.ndarray, list[str]]] = {}
-    for arm in (arm for arm in run.modes() if arm in run.masks and arms.mode_of(run, arm) != arms.BASELINE):
+    for arm in (arm for arm in run.modes if arm in run.masks and arms.mode_of(run, arm) != arms.BASELINE):
         shared.setdefault(id(run.masks[arm]), (run.masks[arm], []))[1].append(arm)
     return list(shared.values())
 
 
-def masks(run: Run) -> Figure | None:
+def masks(run: Treatment) -> Figure | None:
     """Diseased films, and beside each the mask of every distinct source over it, with the true lesion's outline."""
     films, found = run.films, _distinct(run)
     if films is None or not found:
@@ -101,7 +111,7 @@ def masks(run: Run) -> Figure | None:
     return sheet.figure
 
 
-def solvers(run: Run) -> Figure | None:
+def solvers(run: Treatment) -> Figure | None:
     """Quality against network evaluations, a line a solver; the reference of many evaluations as a level."""
     names = run.children("solvers")
     options = run.study.get("solvers") or {}
@@ -114,7 +124,7 @@ def solvers(run: Run) -> Figure | None:
     figure = Figure(figsize=(3.9 * max(2, count) + 1.5, 3.4))
     grid = figure.subplots(1, count, squeeze=False)[0]
     for measure, axes in zip(measures, grid, strict=True):
-        reference = run.leaf("solvers", _REFERENCE, last, measure)
+        reference = run.entry("solvers", _REFERENCE, last, measure)
         if reference is not None and is_number(reference.value):
             level, paired = float(reference.value), measure.endswith("_against_reference")
             within = _WITHIN * (1 if paired else level)
@@ -123,11 +133,8 @@ def solvers(run: Run) -> Figure | None:
         for place, name in enumerate(names):
             points = _points(run, name, measure, aside)
             look = ArmLook(SYSTEM_COLORS[place % len(SYSTEM_COLORS)], "-", "os^vDPX"[place % 7])
-            band(axes, [x for x, _ in points], [leaf for _, leaf in points], look, name)
-        axes.set_xscale("log")
-        ticks = sorted({x for name in names for x, _ in _points(run, name, measure, aside)})
-        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        axes.set_xticks([], minor=True)
+            band(axes, [x for x, _ in points], [entry for _, entry in points], look, name)
+        log_scale(axes, "x", at=[*{x for name in names for x, _ in _points(run, name, measure, aside)}])
         axes.set_xlabel("network evaluations")
         axes.set_title(_SOLVER_MEASURES[measure])
         if measure == "normal_rate":
@@ -138,11 +145,11 @@ def solvers(run: Run) -> Figure | None:
     return figure
 
 
-def _points(run: Run, name: str, measure: str, aside: Any) -> list[tuple[float, Leaf]]:
-    """By evaluations, the leaves of a measure, less the (solver, evaluations) that are drawn otherwise."""
+def _points(run: Treatment, name: str, measure: str, aside: Any) -> list[tuple[float, Entry]]:
+    """By evaluations, the entries of a measure, less the (solver, evaluations) that are drawn otherwise."""
     points = []
     for number in run.children("solvers", name):
-        used, leaf = (run.leaf("solvers", name, number, key) for key in ("network_evaluations", measure))
-        if used is not None and leaf is not None and is_number(leaf.value) and (name, number) not in aside:
-            points.append((float(used.value), leaf))
+        used, entry = (run.entry("solvers", name, number, key) for key in ("network_evaluations", measure))
+        if used is not None and entry is not None and is_number(entry.value) and (name, number) not in aside:
+            points.append((float(used.value), entry))
     return sorted(points, key=lambda point: point[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
-from cxrjax.report.draw.png import encode_png, gray_to_uint8, save_synthetic_png
-from cxrjax.report.read.workdir import Films, Run, is_number
+from cxrjax.report.draw.png import data_uri, encode_png, gray_to_uint8, save_synthetic_png
+from cxrjax.report.draw.style import spread
+from cxrjax.report.read.treatment import Films, Treatment
+from cxrjax.report.read.workdir import is_number
 from cxrjax.report.treatment import arms
 
 FILMS, FEWEST = 16, 5  # shown films, at most and at least; a quarter are healthy controls
@@ -27,7 +28,7 @@ _SMALLEST, _LARGEST = 64, 160  # pixels on a side of a shown film, unless films 
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Sprite:
     """One film under one mode: data URIs of the treated films and of their signed differences from the original."""
 
     mode: str
@@ -45,7 +46,7 @@ class Row:
     original: str
     cam: str
     twin: str | None
-    sheets: list[Sheet]
+    sprites: list[Sprite]
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,8 @@ def choose_films(films: Films, diseased: int, controls: int) -> list[int]:
     The spread is by rank: a choice by hand would show the best.
     """
     order = np.lexsort((np.arange(len(films.key)), films.severity))  # NaN sorts last
-    sick = [int(i) for i in order if films.disease[i]]
-    well = [int(i) for i in order if not films.disease[i]]
-    return _spread(sick, diseased) + _spread(well, controls)
-
-
-def _spread(items: list[int], count: int) -> list[int]:
-    if len(items) <= count:
-        return items
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    sick, well = order[films.disease[order]].tolist(), order[~films.disease[order]].tolist()
+    return [sick[i] for i in spread(len(sick), diseased)] + [well[i] for i in spread(len(well), controls)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class Plan:
     tile: tuple[int, int]
 
 
-def plan(run: Run, films: Films) -> Plan:
+def plan(run: Treatment, films: Films) -> Plan:
     """Films stay large enough to see: of many arms fewer films are shown, and of very many the last-ranked arms go."""
     modes, shape = list(run.treated), films.image.shape[1:]
     lambdas = len({0} | {lam for by_lambda in run.treated.values() for lam in by_lambda})
@@ -105,7 +94,7 @@ def plan(run: Run, films: Films) -> Plan:
     count = min(FILMS, max(FEWEST, sheets // max(1, len(modes))))
     room = max(arms.AT_FIRST, sheets // count)
     if len(modes) > room:
-        kept = dict.fromkeys((*arms.at_first(run, modes), *arms.ranked(run, arms.first_rate(run))))
+        kept = dict.fromkeys((*arms.at_first(run, modes), *arms.ranked(run)))
         best = [mode for mode in kept if mode in modes][:room]
         modes = [mode for mode in modes if mode in best]
     chosen = choose_films(films, count - max(1, count // 4), max(1, count // 4))
@@ -140,7 +129,7 @@ def cam_overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
     return (blend * 255.0).round().astype(np.uint8)
 
 
-def build(run: Run) -> Strips | None:
+def build(run: Treatment) -> Strips | None:
     """The strips of a run, or None where it has no films."""
     films = run.films
     if films is None:
@@ -157,7 +146,7 @@ def build(run: Run) -> Strips | None:
     return Strips(rows, lambdas, planned.tile, shrunk, len(films.key), live, first, left_out)
 
 
-def export(run: Run, folder: Path) -> None:
+def export(run: Treatment, folder: Path) -> None:
     """Writes the shown films as they were treated, one PNG a mode and lambda at full size, each labeled synthetic."""
     if run.films is None:
         return
@@ -170,9 +159,9 @@ def export(run: Run, folder: Path) -> None:
                 save_synthetic_png(path, treated.image[index], Source=key, Mode=mode, Lambda=str(lam))
 
 
-def _row(run: Run, films: Films, index: int, modes: list[str], lambdas: list[int], tile: tuple[int, int]) -> Row:
+def _row(run: Treatment, films: Films, index: int, modes: list[str], lambdas: list[int], tile: tuple[int, int]) -> Row:
     original = _resize(films.image[index], tile)
-    sheets = []
+    sprites = []
     for mode in modes:
         by_lambda = run.treated[mode]
         pictures = [
@@ -180,8 +169,8 @@ def _row(run: Run, films: Films, index: int, modes: list[str], lambdas: list[int
         ]  # where a mode lacks a lambda, the page's script hides the tile
         treated = np.concatenate(pictures, axis=1)  # (h, lambdas * w)
         difference = treated - np.tile(original, (1, len(lambdas)))
-        sheets.append(
-            Sheet(
+        sprites.append(
+            Sprite(
                 mode,
                 data_uri(encode_png(gray_to_uint8(treated), synthetic=True)),
                 data_uri(encode_png(difference_sheet(difference), synthetic=True)),
@@ -197,12 +186,12 @@ def _row(run: Run, films: Films, index: int, modes: list[str], lambdas: list[int
         original=data_uri(encode_png(gray_to_uint8(original), synthetic=False)),
         cam=data_uri(encode_png(overlay, synthetic=False)),
         twin=twin,
-        sheets=sheets,
+        sprites=sprites,
     )
 
 
 def _probability(
-    run: Run, films: Films, mode: str, chosen: list[int], lambdas: list[int]
+    run: Treatment, films: Films, mode: str, chosen: list[int], lambdas: list[int]
 ) -> dict[str, list[list[float | None]]]:
     """By judge: for each shown film, the probability of "normal" at each lambda; None where it was not measured."""
     table: dict[str, list[list[float | None]]] = {}
@@ -218,12 +207,12 @@ def _probability(
     return table
 
 
-def _rates(run: Run, mode: str, lambdas: list[int]) -> dict[str, list[float | None]]:
+def _rates(run: Treatment, mode: str, lambdas: list[int]) -> dict[str, list[float | None]]:
     """By judge: the normal rate of all diseased films at each lambda."""
     rates = {}
-    for judge in run.judges():
-        curve = {lam: leaf.value for lam, leaf in run.curve("progress", mode, "normal_rate", judge)}
-        untreated = run.leaf("progress", "untreated", "normal_rate", judge)
+    for judge in run.judges:
+        curve = {lam: entry.value for lam, entry in run.curve("progress", mode, "normal_rate", judge)}
+        untreated = run.entry("progress", "untreated", "normal_rate", judge)
         if untreated is not None and is_number(untreated.value):
             curve.setdefault(0, untreated.value)
         rates[judge] = [curve.get(lam) for lam in lambdas]

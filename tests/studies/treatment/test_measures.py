@@ -12,7 +12,8 @@ import pytest
 
 from cxrjax import manifest, report
 from cxrjax.metrics import entries
-from cxrjax.studies.treatment import measures
+from cxrjax.report import faces
+from cxrjax.studies.treatment import measures, ranking
 
 LEAF = {"value", "low", "high", "n", "unit"}
 JUDGES = ("cam_network", "independent")
@@ -252,13 +253,15 @@ def test_results_of_a_finished_sweep(tmp_path: Path):
 def test_results_are_what_the_report_reads(tmp_path: Path):
     write_sweep(tmp_path, fake_films())
     out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out["tables"] = ranking.tables(out, ("uniform", "time_gated"), "independent", measures.LEVELS, truth=True)
     manifest.write_json(tmp_path / "results.json", out)
-    manifest.write_json(tmp_path / "manifest.json", {"config": {}})
+    manifest.write_json(tmp_path / "manifest.json", {"config": {"study": {"name": "progress"}}})
     assert json.loads((tmp_path / "results.json").read_text()) == out
-    titles = [str(table.title) for table in report.tables(tmp_path)]
-    assert len(titles) == 3  # the key numbers and the independent judge at two rates
-    assert any("50%" in title for title in titles)
-    assert any("80%" in title for title in titles)
+    _, run = faces.read(tmp_path)
+    assert run.ranking == ("0.5", ["time_gated", "uniform"])
+    titles = [str(table.title) for table in report.rich_tables(tmp_path)]
+    ranked = [f"Arms ranked at normal rate {level}" for level in measures.LEVELS]
+    assert titles == [*ranked, "Arms at the largest lambda", "Key numbers"]
 
 
 def test_results_of_real_films_have_no_twin(tmp_path: Path):

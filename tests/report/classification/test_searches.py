@@ -11,15 +11,16 @@ import pytest
 from scipy import stats
 
 from cxrjax.report.classification import searches
-from cxrjax.report.read.workdir import Run, read_run
+from cxrjax.report.read.classification import Classification, read
+from cxrjax.report.read.workdir import read_run
 
 
 @pytest.fixture(scope="module")
-def study(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return read_run(fakes.study(tmp_path_factory.mktemp("searches"), films=12, size=8))
+def study(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Classification:
+    return read(read_run(fakes.study(tmp_path_factory.mktemp("searches"), films=12, size=8)))
 
 
-def test_surface_has_a_cell_for_each_run_and_hatches_what_diverged(study: Run) -> None:
+def test_surface_has_a_cell_for_each_run_and_hatches_what_diverged(study: Classification) -> None:
     figure = searches.grid(study)
     assert [axes.get_title() for axes in figure.axes] == ["resnet18: AUROC", "resnet50: AUROC"]
     for axes in figure.axes:
@@ -34,7 +35,7 @@ def test_surface_has_a_cell_for_each_run_and_hatches_what_diverged(study: Run) -
     assert sides == ["sgd 0.5", "sgd 0.9", "adam"]
 
 
-def test_curves_are_the_best_cells_at_every_step(study: Run) -> None:
+def test_curves_are_the_best_cells_at_every_step(study: Classification) -> None:
     (axes,) = searches.grid_curves(study).axes
     assert len(axes.lines) == 6
     assert all(line.get_xdata()[-1] == 40 for line in axes.lines)
@@ -47,12 +48,12 @@ def test_a_search_that_diverged_everywhere_is_still_a_surface(tmp_path: Path) ->
     (tmp_path / "grid").mkdir()
     (tmp_path / "grid" / "rows.jsonl").write_text(json.dumps(row))
     (tmp_path / "manifest.json").write_text("{}")
-    run = read_run(tmp_path)
+    run = read(read_run(tmp_path))
     assert [patch.get_hatch() for patch in searches.grid(run).axes[0].patches] == ["////"]
     assert searches.grid_curves(run) is None
 
 
-def test_effects_show_every_seed_and_the_t_interval_of_the_mean(study: Run) -> None:
+def test_effects_show_every_seed_and_the_t_interval_of_the_mean(study: Classification) -> None:
     (axes,) = searches.seeds(study).axes
     dots, bar, mean = axes.lines[:3]
     values = np.array([0.9, 0.91, 0.93])
@@ -64,7 +65,7 @@ def test_effects_show_every_seed_and_the_t_interval_of_the_mean(study: Run) -> N
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["CXR", "ENH"]
 
 
-def test_kernel_panels_leave_out_what_a_logarithm_cannot_show(study: Run) -> None:
+def test_kernel_panels_leave_out_what_a_logarithm_cannot_show(study: Classification) -> None:
     figure = searches.ntk(study)
     lengths = {axes.get_title(): len(axes.lines[0].get_xdata()) for axes in figure.axes}
     assert lengths["smallest eigenvalue"] == 4

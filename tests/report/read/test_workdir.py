@@ -13,7 +13,7 @@ import pytest
 from cxrjax.errors import UserError
 from cxrjax.report import write
 from cxrjax.report.page import flat
-from cxrjax.report.read.workdir import leaves_of
+from cxrjax.report.read.workdir import entries_of
 
 
 def test_mistakes_are_told_with_file_and_line(fakes: SimpleNamespace, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_mistakes_are_told_with_file_and_line(fakes: SimpleNamespace, tmp_path: 
 
 def test_nested_value_groups_are_not_mistaken_for_leaves() -> None:
     tree = {"outside": {"value": {"value": 1.0, "low": 0.5, "high": 1.5}, "difference": {"value": -1.0}}}
-    assert {leaf.path: leaf.value for leaf in leaves_of(tree)} == {
+    assert {leaf.path: leaf.value for leaf in entries_of(tree)} == {
         ("outside", "value"): 1.0,
         ("outside", "difference"): -1.0,
     }

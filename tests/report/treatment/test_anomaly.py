@@ -12,7 +12,9 @@ from PIL import Image
 
 from cxrjax.errors import UserError
 from cxrjax.report import write
-from cxrjax.report.read.workdir import Run, read_run
+from cxrjax.report.faces import read
+from cxrjax.report.read.treatment import Anomaly, read_anomaly
+from cxrjax.report.read.workdir import read_run
 from cxrjax.report.treatment import anomaly
 
 ROWS = ("simplex, lambda 100", "simplex, lambda 200", "time_gated, lambda 100", "map of time_gated")
@@ -23,7 +25,7 @@ def _leaf(value: float) -> dict[str, float | int]:
 
 
 @pytest.fixture(scope="module")
-def anomaly_run(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def anomaly_run(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Anomaly:
     workdir = fakes.run(tmp_path_factory.mktemp("anomaly"), films=False)
     films = fakes.films(np.random.default_rng(0), 12, 16)
     residual = np.square(2 * (films["image"] - films["twin"]))
@@ -42,12 +44,12 @@ def anomaly_run(fakes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
     }
     (workdir / "results.json").write_text(json.dumps(results))
     manifest = json.loads((workdir / "manifest.json").read_text())
-    manifest["config"]["study"] = {"modes": ["simplex", "time_gated"]}
+    manifest["config"]["study"] = {"name": "anomaly", "modes": ["simplex", "time_gated"]}
     (workdir / "manifest.json").write_text(json.dumps(manifest))
-    return read_run(workdir)
+    return read(workdir)[1]
 
 
-def test_residuals_stand_beside_films_each_arm_on_its_own_scale(anomaly_run: Run) -> None:
+def test_residuals_stand_beside_films_each_arm_on_its_own_scale(anomaly_run: Anomaly) -> None:
     axes = anomaly.anomaly(anomaly_run).axes[0]
     maps = [picture for picture in axes.images if picture.get_cmap().name == "inferno"]
     assert len(maps) == 2 * 6
@@ -58,7 +60,7 @@ def test_residuals_stand_beside_films_each_arm_on_its_own_scale(anomaly_run: Run
     assert {"simplex", "lambda 200", "time_gated", "lambda 100", anomaly.NOTICE} <= words
 
 
-def test_every_row_is_a_dot_with_its_interval_and_guessing_is_marked(anomaly_run: Run) -> None:
+def test_every_row_is_a_dot_with_its_interval_and_guessing_is_marked(anomaly_run: Anomaly) -> None:
     auroc, precision = anomaly.anomaly_scores(anomaly_run).axes
     assert [tick.get_text() for tick in auroc.get_yticklabels()] == list(ROWS)
     dots = [line.get_xdata()[0] for line in auroc.get_lines() if line.get_marker() == "o"]
@@ -69,7 +71,7 @@ def test_every_row_is_a_dot_with_its_interval_and_guessing_is_marked(anomaly_run
     assert precision.get_lines()[-1].get_xdata()[0] == 0.04
 
 
-def test_page_looks_before_it_counts_and_says_what_is_synthetic(anomaly_run: Run) -> None:
+def test_page_looks_before_it_counts_and_says_what_is_synthetic(anomaly_run: Anomaly) -> None:
     page = write(anomaly_run.workdir).read_text()
     places = [page.index(text) for text in ("Pixel AUROC: 0.9.", 'id="figure-anomaly"', 'id="figure-anomaly_scores"')]
     assert places == sorted(places)
@@ -80,15 +82,15 @@ def test_page_looks_before_it_counts_and_says_what_is_synthetic(anomaly_run: Run
     assert marked == {"anomaly"}
 
 
-def test_files_that_disagree_are_told(anomaly_run: Run, tmp_path: Path) -> None:
+def test_files_that_disagree_are_told(anomaly_run: Anomaly, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     (tmp_path / "anomaly").mkdir()
     path = tmp_path / "anomaly" / "films.npz"
     found = anomaly_run.residuals
     arrays = {"image": found.image, "truth": found.truth, "key": found.key, "names": found.names}
     np.savez(path, **arrays, scores=found.scores[:, :, :8])
-    with pytest.raises(UserError, match=r"films\.npz: image \(12, 16, 16\), truth \(12, 16, 16\) and scores"):
-        read_run(tmp_path)
+    with pytest.raises(UserError, match=r"films\.npz: scores has shape \(2, 12, 8, 16\)"):
+        read_anomaly(read_run(tmp_path))
     np.savez(path, **arrays, scores=np.full_like(found.scores, np.nan))
     with pytest.raises(UserError, match=r"simplex, lambda 200 of 12 of 12 films holds NaN"):
-        read_run(tmp_path)
+        read_anomaly(read_run(tmp_path))

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from cxrjax.report.read.workdir import read_run
+from cxrjax.report.faces import read
 from cxrjax.report.treatment.strips import _LEVELS, build, choose_films, difference_sheet, export
 
 
 def test_a_lambda_that_one_mode_lacks_is_marked_absent(fakes: SimpleNamespace, tmp_path: Path) -> None:
     workdir = fakes.run(tmp_path, n=4, size=16, lambdas=(100, 200))
     (workdir / "progress" / "uniform_0200.npz").unlink()
-    live = build(read_run(workdir)).live
+    live = build(read(workdir)[1]).live
     assert live["lambdas"] == [0, 100, 200]
     assert live["present"]["uniform"] == [True, True, False]
     assert live["present"]["time_gated"] == [True, True, True]
@@ -36,7 +36,7 @@ def test_difference_sheet_is_neutral_at_zero_and_signed() -> None:
 
 
 def test_choice_of_films_spans_severity_and_keeps_controls(run_dir: Path) -> None:
-    films = read_run(run_dir).films
+    films = read(run_dir)[1].films
     chosen = choose_films(films, diseased=5, controls=2)
     sick = films.severity[chosen[:5]]
     assert films.disease[chosen].tolist() == [True] * 5 + [False] * 2
@@ -48,7 +48,7 @@ def test_choice_of_films_spans_severity_and_keeps_controls(run_dir: Path) -> Non
 def test_exported_films_say_that_they_are_synthetic_and_how_they_were_made(
     fakes: SimpleNamespace, tmp_path: Path
 ) -> None:
-    run = read_run(fakes.run(tmp_path / "run", n=4, size=16, lambdas=(100, 200)))
+    run = read(fakes.run(tmp_path / "run", n=4, size=16, lambdas=(100, 200)))[1]
     export(run, tmp_path / "films")
     paths = sorted((tmp_path / "films").glob("*.png"))
     assert len(paths) == 4 * 5 * 2

@@ -12,12 +12,11 @@ from sklearn import metrics as sk
 
 from cxrjax.metrics import calibration
 from cxrjax.report.classification import roc
-from cxrjax.report.read.classification import Member, System, read_systems
-from cxrjax.report.read.workdir import Run
+from cxrjax.report.read.classification import Classification, Member, System, read_systems
 
 
-def _run(systems: list[System]) -> Run:
-    return Run(Path("run"), {}, [], [], None, {}, systems=systems)
+def _run(systems: list[System]) -> Classification:
+    return Classification(Path("run"), {}, [], [], systems=systems)
 
 
 def _shown(figure: Figure) -> list:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrjax.report import save_synthetic_png
+from cxrjax.report.draw.png import save_synthetic_png
 
 
 def test_synthetic_png_says_so_inside_the_file(tmp_path: Path) -> None:
