@@ -42,7 +42,7 @@ def get_config(variant="default"):
     c.data = defaults.data("phantom", ("Normal", "Pneumonia"), 64)
     c.phases = ("classifier", "gaussian", "simplex", "gaussian_map")
     c.classifier = defaults.classify(
-        {"name": "densenet_tiny", "hidden": (2048,)}, _optim(2e-3, weight_decay=1e-4), 120, 64, warp=4, save_every=100
+        {"name": "densenet_tiny", "hidden": (2048,)}, _optim(5e-3, weight_decay=1e-4), 120, 64, warp=4, save_every=100
     )
     net = {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"}
     for name in ("gaussian", "simplex"):
@@ -94,6 +94,7 @@ def _smoke(c):
 def _nih(c):
     # The official split: every film with a box is a test film.
     c.data.update({"name": "nih", "split": "nih_official", "present_only": True})
+    c.classifier.optim.lr = 2e-3
     c.classifier.update({
         "net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 400, "warp": 4,
     })  # fmt: skip
@@ -105,6 +106,7 @@ def _nih(c):
 
 
 def _paper(c):
+    c.classifier.optim.lr = 2e-3
     c.data.size = 256
     c.data.num.update({"train": 20000, "val": 1000, "test": 2000})
     c.classifier.update({

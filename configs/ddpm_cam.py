@@ -91,10 +91,10 @@ def get_config(variant="default"):
 
     c.phases = ("classifier", "judge", "diffusion")
     # The network that makes the map: the family of the deck's densenet121_2048fclayer.
-    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 2e-3, 120, warp=4)
+    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 5e-3, 120, warp=4)
     # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a lesion
     # that the diffusion only smoothed for a healed one.
-    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 120, noise=0.1, blur=1.5)
+    c.judge = _classify({"name": "resnet_tiny"}, 6e-3, 120, noise=0.1, blur=1.5)
     # v, not the papers' noise: a small network must only draw the film, not carry the noise through.
     c.diffusion = defaults.diffusion(
         {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"},
@@ -127,8 +127,8 @@ def _study(c):
     c.phases = (
         "classifier", "judge", "linear", "locator", "diffusion", "diffusion_map", "diffusion_simplex",
     )  # fmt: skip
-    c.linear = _classify({"name": "densenet_tiny"}, 2e-3, 120, warp=4)
-    c.locator = _classify({"name": "fcn_densenet_tiny"}, 2e-3, 120, warp=4)
+    c.linear = _classify({"name": "densenet_tiny"}, c.classifier.optim.lr, 120, warp=4)
+    c.locator = _classify({"name": "fcn_densenet_tiny"}, c.classifier.optim.lr, 120, warp=4)
     # Both go on with the weights of `diffusion`, whose network is theirs.
     for name, change in (("diffusion_map", {"time": "map"}), ("diffusion_simplex", {"noise": "simplex"})):
         c[name] = c.diffusion.copy_and_resolve_references()
@@ -170,6 +170,7 @@ def _kermany(c):
         "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic "
         "regression on 32x32 films scores high (see logreg32). Children of 1 to 5 years.",
     )
+    c.classifier.optim.lr = c.judge.optim.lr = 2e-3
     # A third block on 8x8 maps: real films want a larger field of view than phantoms.
     c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
     c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
@@ -189,6 +190,7 @@ def _kermany(c):
 
 
 def _paper(c):
+    c.classifier.optim.lr = c.judge.optim.lr = 2e-3
     c.data.size = 256
     c.data.num.update({"train": 20000, "val": 1000, "test": 2000})
     c.classifier.update({

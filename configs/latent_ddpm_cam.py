@@ -69,8 +69,8 @@ def get_config(variant="default"):
         modes=("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend", *_ARMS),
     )  # fmt: skip
     # As in configs/ddpm_cam.py, so that they can be those of its run.
-    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 2e-3, 120, warp=4)
-    c.judge = _classify({"name": "resnet_tiny"}, 2e-3, 120, noise=0.1, blur=1.5)
+    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 5e-3, 120, warp=4)
+    c.judge = _classify({"name": "resnet_tiny"}, 6e-3, 120, noise=0.1, blur=1.5)
     c.classifier.from_run = c.study.get_ref("pixel_run")
     c.judge.from_run = c.study.get_ref("pixel_run")
     c.autoencoder = defaults.autoencoder(
@@ -122,6 +122,7 @@ def _kermany(c):
         "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic "
         "regression on 32x32 films scores high (see logreg32). Children of 1 to 5 years.",
     )
+    c.classifier.optim.lr = c.judge.optim.lr = 2e-3
     c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
     c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
     c.autoencoder.update({"steps": 800, "adversarial_from": 400})
@@ -137,6 +138,7 @@ def _kermany(c):
 
 
 def _paper(c):
+    c.classifier.optim.lr = c.judge.optim.lr = 2e-3
     c.data.size = 512
     c.data.num.update({"train": 20000, "val": 1000, "test": 2000})
     for name, net in (("classifier", {"name": "densenet121", "hidden": (2048,)}), ("judge", {"name": "resnet50"})):
