@@ -73,6 +73,7 @@ def _smoke(c):
 def _nih(c):
     # The official split: every film with a box is a test film.
     c.data.update({"name": "nih", "split": "nih_official", "present_only": True})
+    c.classifier.optim.lr = 2e-3
     c.classifier.update({
         "net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 400, "warp": 4,
     })  # fmt: skip

@@ -113,8 +113,10 @@ def _study(c):
     c.phases = (
         "classifier", "judge", "linear", "locator", "diffusion", "diffusion_map", "diffusion_simplex",
     )  # fmt: skip
-    c.linear = treatments.classifier({"name": "densenet_tiny"}, 120, warp=4)
-    c.locator = treatments.classifier({"name": "fcn_densenet_tiny", "border": "edge"}, 120, warp=4)
+    c.linear = treatments.classifier({"name": "densenet_tiny"}, 120, c.classifier.optim.lr, warp=4)
+    c.locator = treatments.classifier(
+        {"name": "fcn_densenet_tiny", "border": "edge"}, 120, c.classifier.optim.lr, warp=4
+    )
     c.diffusion_map = treatments.going_on(c, "diffusion", 300, time="map")
     c.diffusion_simplex = treatments.going_on(c, "diffusion", 300, noise="simplex")
     # A quarter of the film, as 64 is of 256 px, and down to two pixels, as there.

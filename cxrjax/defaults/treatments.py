@@ -19,9 +19,12 @@ def adamw(lr: float, **changes: Any) -> ConfigDict:
     return optim("adamw", lr, **{"schedule": "cosine", "clip": 1.0, **changes})
 
 
-def classifier(net: dict[str, Any], steps: int, **changes: Any) -> ConfigDict:
+RATE = 2e-3  # of a classifier; on phantoms, whose few steps want more, see `default`
+
+
+def classifier(net: dict[str, Any], steps: int, lr: float = RATE, **changes: Any) -> ConfigDict:
     """A small classifier."""
-    return classify(net, adamw(2e-3, weight_decay=1e-4), steps, 64, **{"save_every": 100, **changes})
+    return classify(net, adamw(lr, weight_decay=1e-4), steps, 64, **{"save_every": 100, **changes})
 
 
 def default(*, judge: bool = True) -> ConfigDict:
@@ -29,11 +32,11 @@ def default(*, judge: bool = True) -> ConfigDict:
     c = run()
     c.data = data("phantom", ("Normal", "Pneumonia"), 64)
     # The family of the deck's densenet121_2048fclayer.
-    c.classifier = classifier({"name": "densenet_tiny", "hidden": (2048,)}, 120, warp=4)
+    c.classifier = classifier({"name": "densenet_tiny", "hidden": (2048,)}, 120, 5e-3, warp=4)
     if judge:
         # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a
         # lesion that the diffusion only smoothed for a healed one.
-        c.judge = classifier({"name": "resnet_tiny"}, 120, noise=0.1, blur=1.5)
+        c.judge = classifier({"name": "resnet_tiny"}, 120, 6e-3, noise=0.1, blur=1.5)
     return c
 
 
@@ -64,6 +67,7 @@ def kermany(c: ConfigDict) -> None:
     """Real films of children, by networks of a larger field of view: a third block on 8x8 maps."""
     c.data.update({"name": "kermany"})
     c.warnings = (variants.KERMANY,)
+    c.classifier.optim.lr = c.judge.optim.lr = RATE
     c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
     c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
     c.diffusion.update({"steps": 1600, "save_every": 200, "eval_every": 800, "ema": 0.998, "t_max": 800})
@@ -84,6 +88,7 @@ def paper(c: ConfigDict, size: int, **changes: Any) -> None:
     }
     for name in (name for name in nets if name in c):
         c[name].update({**FULL, "net": {**nets[name], "dtype": "bfloat16"}})
+        c[name].optim.lr = RATE
     c.classifier.update(changes)
 
 

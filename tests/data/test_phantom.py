@@ -4,9 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cxrjax import defaults
 from cxrjax.data.labels import FINDINGS
 from cxrjax.data.phantom import Phantom, render
+from cxrjax.data.sources import phantom
 from cxrjax.errors import UserError
+from cxrjax.metrics.classification import auroc
+from cxrjax.studies import floor
 
 SIZE = 64
 COMBINATIONS = (
@@ -29,6 +33,56 @@ def width(mask: np.ndarray) -> int:
 
 def ratio(film: Phantom) -> float:
     return width(film.heart) / width(film.lungs | film.heart)
+
+
+Drawn = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    """By part, films in [0, 1] as the treatment study draws them, and which of them have pneumonia."""
+    config = defaults.data("phantom", ("Normal", "Pneumonia"), SIZE, num={"train": 450, "test": 250})
+    out: Drawn = {}
+    records = list(phantom.source(config).records())
+    for part in config.num:
+        films = [record for record in records if record.split == part]
+        image = np.stack([film.film for film in films])[..., None].astype(np.float32) / np.float32(255)
+        out[part] = image, np.array([film.labels[0] for film in films])
+    return out
+
+
+def test_brightness_does_not_tell_the_class(drawn: Drawn) -> None:
+    image, sick = drawn["test"]
+    for measure in (image.mean(axis=(1, 2, 3)), image.std(axis=(1, 2, 3)), image[:, 16:48, 8:56].mean(axis=(1, 2, 3))):
+        assert 0.35 < auroc(sick, measure) < 0.65
+
+
+def test_a_straight_line_does_not_tell_the_class(drawn: Drawn) -> None:
+    (train, known), (test, sick) = drawn["train"], drawn["test"]
+    both = np.stack([1 - known, known], axis=1)
+    found = floor.logreg32(floor.small(train), both, floor.small(test), 0)[:, 1]
+    assert 0.6 < auroc(sick, found) <= 0.85
+
+
+def test_exposure_and_contrast_differ_from_film_to_film(drawn: Drawn) -> None:
+    image = drawn["test"][0][drawn["test"][1] == 0]
+    assert image.mean(axis=(1, 2, 3)).std() > 0.035
+    spread = image.std(axis=(1, 2, 3))
+    assert np.percentile(spread, 95) / np.percentile(spread, 5) > 1.3
+
+
+def test_pneumonia_comes_in_both_lungs_and_all_but_the_last_tenth() -> None:
+    places = []
+    for seed in range(60):
+        film = render(seed, SIZE, {"Pneumonia": 0.7})
+        rows, columns = np.nonzero(film.masks["Pneumonia"])
+        lungs = np.flatnonzero(film.lungs.any(axis=1))
+        places.append(((rows.mean() - lungs[0]) / np.ptp(lungs), columns.mean() < SIZE / 2))
+    height, right = np.array(places).T
+    assert 0.3 < right.mean() < 0.7
+    assert height.min() < 0.3
+    assert height.max() > 0.65
+    assert height.std() > 0.12
 
 
 def test_healthy_film_is_its_twin() -> None:

@@ -65,8 +65,13 @@ class Anatomy:
     rib_density: float
     spine: float
     bubble: tuple[float, float, float, float]  # (u, depth below the dome, half width, half height)
+    air: tuple[float, float]  # how much of each lung is air, of the right and of the left; 1 is plain
+    markings: float  # strength of vessels and hila
+    veil: float  # how uneven what overlies the chest is; thickness
+    tilt: tuple[float, float]  # thickness from the middle to the film's side and to its lower end
     contrast: float
     exposure: float
+    window: tuple[float, float]  # gray of the darkest and of the brightest that the curve reaches
     blur: float
     noise: float
 
@@ -91,11 +96,11 @@ def draw(seed: int) -> Anatomy:
     r = rng.uniform
     fat = r(0.0, 1.0)
     female = r() < 0.5
-    width = r(0.345, 0.40)
-    apex = r(0.09, 0.135)
-    dome = r(0.685, 0.765)
+    width = r(0.33, 0.40)
+    apex = r(0.09, 0.15)
+    dome = r(0.665, 0.775)
     fall = r(0.085, 0.12)
-    heart = width * r(0.40, 0.47)
+    heart = width * r(0.38, 0.47)
     pad = 0.045 + 0.06 * fat
     slope = r(0.0, 1.0)
     body = [
@@ -115,6 +120,7 @@ def draw(seed: int) -> Anatomy:
     knob, pulmonary, svc = r(0.074, 0.096), r(0.068, 0.084), r(0.058, 0.072)
     right = [(-1.0, 0.05), (0.0, 0.046), (0.12, 0.052), (0.3, svc), (0.5, svc + 0.004), (0.7, svc + 0.016)]
     right += [(0.85, svc + 0.024), (1.3, svc + 0.026)]
+    level = r(0.72, 1.08)
     at = r(0.23, 0.29)
     left = [(-1.0, 0.05), (0.0, 0.04), (0.12, 0.046), (at, knob), (at + 0.09, knob - 0.016), (at + 0.16, pulmonary)]
     left += [
@@ -133,9 +139,9 @@ def draw(seed: int) -> Anatomy:
             heart_v=dome - r(0.085, 0.105),
             shift=0.0,
         ),
-        rotation=np.deg2rad(r(-2.5, 2.5)),
-        scale=r(0.98, 1.12),
-        offset=(r(-0.02, 0.02), r(-0.015, 0.025)),
+        rotation=np.deg2rad(r(-5.0, 5.0)),
+        scale=r(0.88, 1.14),
+        offset=(r(-0.04, 0.04), r(-0.03, 0.04)),
         fat=fat,
         breast=r(0.4, 1.0) if female else 0.0,
         body=np.array(body),
@@ -147,8 +153,13 @@ def draw(seed: int) -> Anatomy:
         rib_density=r(0.75, 1.2),
         spine=r(0.030, 0.036),
         bubble=(r(0.10, 0.20), r(0.04, 0.06), r(0.035, 0.07), r(0.022, 0.04)),
-        contrast=r(3.6, 5.4),
-        exposure=r(0.42, 0.58),
+        air=(level * r(0.88, 1.12), level * r(0.88, 1.12)),
+        markings=r(0.8, 1.2),
+        veil=r(0.03, 0.07),
+        tilt=(r(-0.15, 0.15), r(-0.15, 0.15)),
+        contrast=r(3.4, 5.6),
+        exposure=r(0.40, 0.58),
+        window=(r(2.0, 30.0), r(215.0, 254.0)),
         blur=r(0.0010, 0.0024),
         noise=r(1.2, 3.0),
     )

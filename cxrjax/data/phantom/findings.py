@@ -70,12 +70,12 @@ def effusion(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
 
 
 def infiltration(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
-    """One or two ill-defined hazes with coarse streaks, mostly in the middle and lower zones."""
+    """One or two ill-defined hazes with coarse streaks, anywhere but in the apex."""
     side = side_of(rng)
     fill = np.zeros_like(scene.frame.u)
     for i in range(2):
         where = side if i == 0 else -side
-        at = scene.spot(where, rng.uniform(0.52, 0.68), rng.uniform(0.45, 0.85))
+        at = scene.spot(where, rng.uniform(0.42, 0.74), rng.uniform(0.25, 0.85))
         r = (0.075 + 0.05 * s) * (1.0 if i == 0 else 0.75)
         blob = haze(scene, rng, at, (r, r * 1.35), 0.35, 12)
         if i == 0 or s > 0.6:
@@ -86,7 +86,7 @@ def infiltration(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
 
 def mass(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
     """A lobulated round opacity of more than 3 cm."""
-    at = scene.spot(side_of(rng), rng.uniform(0.5, 0.68), rng.uniform(0.22, 0.72))
+    at = scene.spot(side_of(rng), rng.uniform(0.45, 0.74), rng.uniform(0.15, 0.8))
     body = roundness(scene, rng, at, 0.044 + 0.05 * s, 0.05)
     return Effect(fill=Scalar(0.5 + 0.35 * s) * body, add=0.03 * body)
 
@@ -103,12 +103,12 @@ def nodule(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
 def pneumonia(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
     """Patchy segmental airspace opacity with fuzzy edges and a hint of air bronchograms."""
     side = side_of(rng)
-    at = scene.spot(side, rng.uniform(0.5, 0.62), rng.uniform(0.5, 0.85))
-    r = 0.075 + 0.06 * s
-    patch = haze(scene, rng, at, (r, r * 1.1), 0.4, 10) * on_side(scene, side)
-    clumps = np.clip(0.85 + 0.35 * scene.texture(rng, 20, 2), 0.2, 1.15)
+    at = scene.spot(side, rng.uniform(0.48, 0.72), rng.uniform(0.2, 0.8))
+    r = (0.085 + 0.03 * s) * rng.uniform(0.9, 1.1)
+    patch = haze(scene, rng, at, (r, r * rng.uniform(0.8, 1.4)), 0.4, 10) * on_side(scene, side)
+    clumps = np.clip(0.9 + 0.4 * scene.texture(rng, 20, 2), 0.15, 1.2)
     air = 1.0 - 0.30 * scene.bronchi(rng, side, at)
-    return Effect(fill=np.clip(Scalar(0.35 + 0.5 * s) * patch * clumps * air, 0.0, 0.95), clear=0.7 * patch)
+    return Effect(fill=np.clip(Scalar(0.74 + 0.22 * s) * patch * clumps * air, 0.0, 0.95), clear=0.7 * patch)
 
 
 def pneumothorax(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
@@ -158,7 +158,7 @@ def edema(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
     g = scene.geometry
     tex = scene.texture(rng, 14)
     for side in (-1.0, 1.0):
-        at = scene.spot(side, 0.42, 0.55)
+        at = scene.spot(side, rng.uniform(0.36, 0.5), rng.uniform(0.45, 0.65))
         q = scene.radius(*at, 0.10 + 0.05 * s, 0.15 + 0.07 * s)
         fill = np.maximum(fill, smoothstep((1.0 - q + 0.25 * tex) * 0.9))
         v = np.linspace(g.dome[0] - 0.14, g.dome[0] + 0.03, 8) + rng.normal(0.0, 0.003, 8)
@@ -255,9 +255,9 @@ def covid(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
     extra = round(2 * s)
     for side in (-1.0, 1.0):
         for i in range(3):
-            height = (0.85, 0.62, 0.42)[i] + rng.uniform(-0.06, 0.06)
-            at = scene.spot(side, rng.uniform(0.76, 0.88), height)
-            r = (0.05 + 0.045 * s) * rng.uniform(0.85, 1.15)
+            height = (0.8, 0.58, 0.36)[i] + rng.uniform(-0.14, 0.14)
+            at = scene.spot(side, rng.uniform(0.66, 0.9), height)
+            r = (0.05 + 0.045 * s) * rng.uniform(0.75, 1.25)
             blob = haze(scene, rng, at, (r, r * 1.3), 0.35, 14)
             if i <= extra:
                 fill = np.maximum(fill, blob)
@@ -268,7 +268,7 @@ def covid(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
 def tuberculosis(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
     """An upper-lobe infiltrate around a thick-walled cavity, with satellite nodules."""
     side = side_of(rng)
-    at = scene.spot(side, rng.uniform(0.52, 0.64), rng.uniform(0.2, 0.3))
+    at = scene.spot(side, rng.uniform(0.45, 0.7), rng.uniform(0.16, 0.42))
     r = 0.065 + 0.05 * s
     patch = haze(scene, rng, at, (r, r), 0.45, 12) * on_side(scene, side)
     clumps = np.clip(0.8 + 0.4 * scene.texture(rng, 24, 2), 0.15, 1.3)

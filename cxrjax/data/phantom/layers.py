@@ -166,7 +166,10 @@ def airways(anatomy: Anatomy, frame: Frame) -> Field:
 def build(anatomy: Anatomy, frame: Frame, healthy: Inside, seed: int) -> Layers:
     """Renders every unchanging picture of a patient."""
     u, v = frame.u, frame.v
+    uneven = anatomy.tilt[0] * u + anatomy.tilt[1] * (v - 0.5)
+    uneven = uneven + anatomy.veil * strokes.texture(np.random.default_rng([seed, 5]), frame.n, 3, 1)
     wall_and_bones = soft(anatomy, frame)
+    wall_and_bones = wall_and_bones + uneven * smoothstep(wall_and_bones / 0.2 - 0.5)
     inside_body = smoothstep(wall_and_bones / 0.2)
     wall_and_bones = wall_and_bones + inside_body * (
         ribs(anatomy, frame) * (0.4 + 0.6 * healthy.air) + bones(anatomy, frame, seed) + spine(anatomy, frame)

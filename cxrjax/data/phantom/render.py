@@ -79,16 +79,18 @@ def compose(scene: Scene, layers: Layers, effects: list[Effect]) -> tuple[np.nda
     for effect in effects:
         keep, gain, markings = keep * (1.0 - effect.fill), gain * effect.gain, markings * (1.0 - effect.clear)
         add, over = add + effect.add, over + effect.over
-    air = chest.air * gain * keep
-    lines = (0.15 * layers.vessels * markings * (0.25 + 0.75 * keep) + 0.010 * layers.grain) * chest.air
+    side = np.where(scene.frame.u > 0, np.float32(a.air[1]), np.float32(a.air[0]))
+    air = chest.air * gain * keep * side
+    lines = (0.15 * a.markings * layers.vessels * markings * (0.25 + 0.75 * keep) + 0.010 * layers.grain) * chest.air
     thick = layers.outer - 0.48 * air + lines + 0.05 * chest.depth + 0.10 * chest.abdomen + over
-    thick += (0.13 * layers.hila) * chest.air + add * np.minimum(1.0, 1.6 * chest.air)
+    thick += (0.13 * a.markings * layers.hila) * chest.air + add * np.minimum(1.0, 1.6 * chest.air)
     thick -= 0.15 * layers.trachea * (1.0 - chest.air) * (1.0 - 0.6 * chest.abdomen)
     thick -= 0.28 * layers.bubble * chest.abdomen
     thick = blurred(thick, a.blur * scene.frame.n)
     low, high = 1 / (1 + np.exp(a.contrast * a.exposure)), 1 / (1 + np.exp(-a.contrast * (1.12 - a.exposure)))
     curve = 1.0 / (1.0 + np.exp(np.float32(-a.contrast) * (thick - np.float32(a.exposure))))
-    return np.clip((curve - np.float32(low)) * np.float32(252 / (high - low)) + 2.0, 0.0, 255.0), chest
+    black, white = a.window
+    return np.clip((curve - np.float32(low)) * np.float32((white - black) / (high - low)) + black, 0.0, 255.0), chest
 
 
 def shrink(picture: np.ndarray, size: int) -> np.ndarray:
