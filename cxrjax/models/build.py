@@ -18,25 +18,6 @@ from cxrjax.models.classifier import Classifier, ConvHead, Head
 from cxrjax.models.inception import AuxHead
 from cxrjax.models.lstm import LstmHead
 
-__all__ = [
-    "AUTOENCODERS",
-    "BACKBONES",
-    "DENOISERS",
-    "HEADS",
-    "PRESETS",
-    "Autoencoder",
-    "AuxHead",
-    "Classifier",
-    "ConvHead",
-    "Head",
-    "LstmHead",
-    "PatchDiscriminator",
-    "Preset",
-    "build",
-    "build_autoencoder",
-    "build_gan",
-]
-
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "cnn5": vgg.cnn5,
     "cnn5_tiny": vgg.cnn5_tiny,

@@ -55,14 +55,14 @@ class Networks(NamedTuple):
       net: the autoencoder.
       patch: its discriminator.
       tx: optimizers, by the names in `State.params`.
-      judge: the classifier whose features the perceptual term compares; None for none.
+      classifier: the one whose features the perceptual term compares; None for none.
       shown: how the classifier is shown films.
     """
 
     net: models.Autoencoder
     patch: nn.Module
     tx: dict[str, optax.GradientTransformation]
-    judge: nn.Module | None = None
+    classifier: nn.Module | None = None
     shown: classify.Options = classify.Options()
 
 
@@ -101,7 +101,7 @@ def features(nets: Networks, variables: PyTree, image: Array) -> dict[str, Array
     The head, which may want one size of film, is not run.
     """
     x = classify.shown(nets.shown, image)
-    last, stages = nets.judge.apply(variables, x, method=lambda net, x: net.backbone(x, train=False))  # type: ignore[union-attr]
+    last, stages = nets.classifier.apply(variables, x, method=lambda net, x: net.backbone(x, train=False))  # type: ignore[union-attr]
     return {**stages, "features": last}
 
 
@@ -119,7 +119,7 @@ def step(nets: Networks, options: Options, state: State, batch: Batch, key: Key)
     x, valid = 2.0 * batch.image - 1.0, batch.valid
     noise = jax.random.normal(key, nets.net.latent_shape(x.shape))
     late = (state.step >= options.adversarial_from).astype(jnp.float32)
-    of_film = features(nets, state.frozen["classifier"], batch.image) if nets.judge else {}
+    of_film = features(nets, state.frozen["classifier"], batch.image) if nets.classifier else {}
 
     def of_autoencoder(params: PyTree) -> tuple[Array, tuple[Scalars, Array]]:
         made, endpoints = nets.net.apply({"params": params}, x, noise, train=True)
@@ -129,7 +129,7 @@ def step(nets: Networks, options: Options, state: State, batch: Batch, key: Key)
             "kl": weighted_mean(kl_divergence(endpoints["mean"], endpoints["logvar"]), valid),
         }
         total = parts["l1"] + late * options.adversarial * parts["adversarial"] + options.kl * parts["kl"]
-        if nets.judge:
+        if nets.classifier:
             of_made = features(nets, state.frozen["classifier"], 0.5 * (made + 1.0))
             parts["perceptual"] = weighted_mean(feature_distance(of_made, of_film), valid)
             total = total + options.perceptual * parts["perceptual"]
@@ -204,9 +204,9 @@ def init(nets: Networks, options: Options, key: Key, batch: Batch) -> State:
         "patch": nets.patch.init(keys[1], image)["params"],
     }
     frozen = {}
-    if nets.judge:
+    if nets.classifier:
         x = classify.shown(nets.shown, classify.middle(nets.shown, image))
-        frozen["classifier"] = dict(nets.judge.init({"params": keys[2], "dropout": keys[2]}, x, train=True))
+        frozen["classifier"] = dict(nets.classifier.init({"params": keys[2], "dropout": keys[2]}, x, train=True))
     return State(
         step=jnp.int32(0),
         params=params,
@@ -244,8 +244,8 @@ def make(config: Any, classes: Sequence[str]) -> Task:
     if options.perceptual:
         if "classifier" not in config:
             raise UserError("perceptual compares a classifier's features: set classifier, or perceptual = 0")
-        judge = classify.network(config.classifier, len(classes))
-        nets = nets._replace(judge=judge, shown=classify.options_of(config.classifier))
+        classifier = classify.network(config.classifier, len(classes))
+        nets = nets._replace(classifier=classifier, shown=classify.options_of(config.classifier))
     return Task(
         init=partial(init, nets, options),
         step=partial(step, nets, options),

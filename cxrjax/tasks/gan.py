@@ -108,7 +108,7 @@ def generate(
     return films, stats, endpoints
 
 
-def judge(
+def discriminate(
     net: nn.Module, params: PyTree, stats: PyTree, pairs: Sequence[tuple[Array, Array]], together: bool, moves: bool
 ) -> tuple[list[tuple[Array, ...]], PyTree]:
     """The scores of every (films, conditions) by each head, and the statistics after them.
@@ -159,7 +159,7 @@ def _discriminate(
 
         def objective(p: PyTree, net: nn.Module = net, name: str = name, x: Array = x, s: Array = s) -> Any:
             pairs = [(x, c), (s, c), *([(x, wrong)] if options.mismatched else [])]
-            scores, changed = judge(net, p, state.stats[name], pairs, options.together, True)
+            scores, changed = discriminate(net, p, state.stats[name], pairs, options.together, True)
             total = sum(loss.real(score, valid) for score in scores[0]) + sum(
                 loss.fake(score, valid) for score in scores[1]
             )
@@ -186,7 +186,7 @@ def _generate(nets: Networks, options: Options, state: State, c: Array, valid: A
         made, stats, _ = generate(nets.g, {"params": p, **state.stats["g"]}, z, c, tau_of(options, state.step), True)
         total = jnp.float32(0)
         for (name, net), s in zip(nets.d.items(), made, strict=True):
-            scores, _ = judge(net, state.params[name], state.stats[name], [(s, c)], options.together, False)
+            scores, _ = discriminate(net, state.params[name], state.stats[name], [(s, c)], options.together, False)
             total = total + sum(loss.fool(score, valid) for score in scores[0])
         return total, stats
 

@@ -95,7 +95,7 @@ def test_the_autoencoder_follows_its_loss_and_the_discriminator_its_own(start):
 
     def maps(image):
         shown = (image - 0.5) / 0.25  # as this classifier's `normalize` says
-        endpoints = NETS.judge.apply(judge, shown, train=False)[1]
+        endpoints = NETS.classifier.apply(judge, shown, train=False)[1]
         return [endpoints["layer1"], endpoints["features"]]
 
     def unit(m):

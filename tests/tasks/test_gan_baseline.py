@@ -62,7 +62,8 @@ def test_the_discriminator_judges_films_and_made_ones_by_statistics_of_their_own
         alone = [net.apply({"params": p, **stats}, *pair, train=True, mutable=["batch_stats"]) for pair in pairs]
         return (
             [(scores[0], changed) for (scores, _), changed in alone],
-            gan.judge(net, p, stats, pairs, False, True), gan.judge(net, p, stats, pairs[:1], False, False),
+            gan.discriminate(net, p, stats, pairs, False, True),
+            gan.discriminate(net, p, stats, pairs[:1], False, False),
         )  # fmt: skip
 
     alone, (scores, both), (kept_scores, kept) = run(p, start)
