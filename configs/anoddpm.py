@@ -42,7 +42,7 @@ def get_config(variant="default"):
     c.data = defaults.data("phantom", ("Normal", "Pneumonia"), 64)
     c.phases = ("classifier", "gaussian", "simplex", "gaussian_map")
     c.classifier = defaults.classify(
-        {"name": "densenet_tiny", "hidden": (2048,)}, _optim(5e-3, weight_decay=1e-4), 120, 64, warp=4, save_every=100
+        {"name": "densenet_tiny", "hidden": (2048,)}, _optim(4e-3, weight_decay=1e-4), 120, 64, warp=4, save_every=100
     )
     net = {"name": "unet_tiny", "base": 16, "mults": (1, 2, 4), "patch": 2, "updown": "plain"}
     for name in ("gaussian", "simplex"):

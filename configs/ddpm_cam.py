@@ -91,7 +91,7 @@ def get_config(variant="default"):
 
     c.phases = ("classifier", "judge", "diffusion")
     # The network that makes the map: the family of the deck's densenet121_2048fclayer.
-    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 5e-3, 120, warp=4)
+    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 4e-3, 120, warp=4)
     # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a lesion
     # that the diffusion only smoothed for a healed one.
     c.judge = _classify({"name": "resnet_tiny"}, 6e-3, 120, noise=0.1, blur=1.5)

@@ -69,7 +69,7 @@ def get_config(variant="default"):
         modes=("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend", *_ARMS),
     )  # fmt: skip
     # As in configs/ddpm_cam.py, so that they can be those of its run.
-    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 5e-3, 120, warp=4)
+    c.classifier = _classify({"name": "densenet_tiny", "hidden": (2048,)}, 4e-3, 120, warp=4)
     c.judge = _classify({"name": "resnet_tiny"}, 6e-3, 120, noise=0.1, blur=1.5)
     c.classifier.from_run = c.study.get_ref("pixel_run")
     c.judge.from_run = c.study.get_ref("pixel_run")
