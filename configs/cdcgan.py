@@ -25,6 +25,7 @@ CHOICES = {
     "gan.ema": ((0.999, 0.0, ...), "as the proposed generator's; DCGAN has none"),
     "gan.optim.lr": ((2e-4, ...), "DCGAN"),
     "gan.optim.b2": ((0.999, ...), "DCGAN"),
+    **defaults.dtypes("features", "gan", "use"),
 }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ CHOICES = {
     "gan.optim.b2": ((0.999, ...), "open in the paper; StackGAN-v2's"),
     "study.reference": (("held_out", "train"), "the paper's reference films were in its generator's training set"),
     "fdd.layers": (("prob", "logit", "pool"), "the paper: probabilities, by what it says of FID"),
+    **defaults.dtypes("features", "gan", "use"),
 }  # fmt: skip
 SMALL = {"name": "cgan", "sizes": (16, 32, 64), "features": 24, "d_features": 16, "join": "latent", "tau": "schedule",
          "kv_pool": 1}  # fmt: skip

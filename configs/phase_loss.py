@@ -33,6 +33,7 @@ CHOICES = {
     "cxr_smoothed.label_smoothing": ((0.1, ...), "ours: a loss that does differ"),
     "cxr_focal.focal_gamma": ((2.0, ...), "ours: a loss that does differ"),
     "data.enh": ((True, False), "local phase is computed once, at preparation; its scales are in pixels of data.size"),
+    **defaults.dtypes(*ARMS),
 }  # fmt: skip
 
 
