@@ -49,7 +49,7 @@ CHOICES = {
     "study.sampler.name": (("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m"), "Wyatt et al. 2022: ancestral"),
     "study.sampler.variance": (("large", "small"), "Wyatt et al. 2022: large, with unit strides"),
     "study.sampler.resamples": ((1, 2, ...), "RePaint jumps; 1 is off"),
-    "diffusion.noise": (("gaussian", "simplex"), "Wyatt et al. 2022: simplex, an arm of its own in :paper; the deck: Gaussian"),
+    "diffusion.noise": (("gaussian", "simplex"), "Wyatt et al. 2022: simplex, an arm in :paper; the deck: Gaussian"),
     "diffusion.time": (("scalar", "map"), "map: for per_pixel_time"),
     "diffusion.prediction": (("epsilon", "v"), "Wyatt et al. 2022 and the deck: epsilon"),
     "diffusion.t_max": ((0, 800, ...), "0 is T; the reference draws times below 800"),
