@@ -80,7 +80,7 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "normalize": "film",  # a key of `ops.inputs.NORMALIZATIONS`
         "crop": 0,  # side of a random square, of the middle one in evaluation; 0 for the whole film
         "ten_crop": False,  # evaluation averages ten crops
-        "border": 0.0,  # width of the frame that is all the network sees, as a share of the side; 0 is off
+        "border": 0.0,  # width, a share of the side, of a frame that is all it sees, found lungs blank; 0 is off
         "warp": 0,  # how many of the six augmentations of `ops.warp` a training film gets
         "optical_limit": 0.3,  # bound of the optical distortion among them
         "noise": 0.0,  # largest standard deviation of Gaussian noise added to a training film

@@ -21,7 +21,7 @@ class Bound(NamedTuple):
       name: of the phase.
       config: its own section.
       classes: of the films.
-      field: what of the films it reads: "enh", the local-phase channels made with them, or "image".
+      field: what of the films it reads: see `members.field_of`.
       example: blank films as it reads them, one a device.
       members: its trainings.
       val: positions in the validation part that it sees; None for all.

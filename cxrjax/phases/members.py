@@ -45,7 +45,10 @@ def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
 
 
 def field_of(config: Any, phase: str) -> str:
-    """What of the films a phase reads: "enh", the local-phase channels made with them, or "image"."""
+    """What of the films a phase reads: "enh", the local-phase channels made with them, "outside" of found lungs, or
+    "image"."""
+    if config[phase].get("border", 0.0):
+        return "outside"
     return "enh" if config[phase].get("input", "cxr") == "enh" and config.data.get("enh", False) else "image"
 
 

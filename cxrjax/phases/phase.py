@@ -12,6 +12,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from cxrjax import data
+from cxrjax.data.lungs import SMALLEST
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
@@ -52,6 +53,8 @@ def check(config: Any, mesh: Mesh) -> None:
                 finished.check_same(phase.from_run, name, config)
             if phase.get("crop", 0) > config.data.size:
                 raise UserError(f"crop is {phase.crop}, larger than data.size, {config.data.size}")
+            if phase.get("border", 0.0) and config.data.size < SMALLEST:
+                raise UserError(f"border blanks lungs, found at {SMALLEST} px or more; data.size is {config.data.size}")
             balanced = tuple(phase.get("class_weight", ())) == ("balanced",)
             if phase.get("folds", 0) > 1 and (balanced or phase.get("optim_from", "")):
                 raise UserError("balanced class weights and a grid's winner would come from films that folds hold out")
