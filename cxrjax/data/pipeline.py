@@ -262,8 +262,7 @@ def _labels(prepared: Prepared, split: str, classes: Sequence[str]) -> np.ndarra
 
 
 def _positions(prepared: Prepared, split: str, keep: np.ndarray | None) -> np.ndarray:
-    prepared.check_split(split)
-    count = prepared.splits[split]
+    count = prepared.count(split)
     if keep is None:
         return np.arange(count)
     keep = np.asarray(keep)

@@ -142,6 +142,7 @@ def gan(net: dict[str, Any], lr: float, steps: int, batch: int, **changes: Any) 
         "metric": ("collapsed", "min"),
         "latent": 100,  # width of the latent, the condition in it
         "normal": "zero_vector",  # condition of a film without a finding; or drop, ninth_class
+        "part": "train",  # of the films, that it trains on; or "all": the held-out films too
         "loss": "least_squares",  # a key of `ops.adversarial.ADVERSARIAL`
         "ratio": 5,  # discriminator updates for each of the generator's
         "ratio_mode": "one_d_per_batch",  # or all_d_per_batch
