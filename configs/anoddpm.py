@@ -31,6 +31,7 @@ CHOICES = {
     "study.threshold": ((0.5, ...), "Wyatt et al. 2022, code: 0.5 of the squared error in [-1, 1] units"),
     "study.sampler.stride": ((1, 20, ...), "Wyatt et al. 2022: 1"),
     "study.sampler.variance": (("large", "small"), "Wyatt et al. 2022: large, with unit strides"),
+    **defaults.dtypes("classifier", "gaussian", "simplex", "gaussian_map"),
 }  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def _nih(c):
 
 
 def _paper(c):
-    treatments.paper(c, 256, optical_limit=2.0)
+    treatments.paper(c, 256)
     for name in ("gaussian", "simplex"):
         treatments.anoddpm(c[name], t_max=800)
         c[name].simplex.update({"wavelength": 64.0, "octaves": 6})

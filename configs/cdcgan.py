@@ -5,6 +5,7 @@
     ...:long                                                   phantoms of all eight findings
     ...:nih --config.data.root=DIR                             a sample of ChestX-ray14 at 64 px
     ...:paper --config.data.root=DIR                           all of it at 256 px; GPU and TPU
+    ...:paper_all_images --config.data.root=DIR                its generator trained on the reference films too
 
 The films, the feature network and the discriminator's images are those of configs/cgan.py, whose run puts both beside
 each other by `--config.study.baseline_run`.
@@ -13,7 +14,7 @@ each other by `--config.study.baseline_run`.
 from cxrjax import defaults
 from cxrjax.defaults import generators
 
-VARIANTS = ("smoke", "long", "nih", "paper")
+VARIANTS = ("smoke", "long", "nih", "paper", "paper_all_images")
 NEEDS_ROOT = ("nih",)
 
 CHOICES = {
@@ -25,6 +26,7 @@ CHOICES = {
     "gan.ema": ((0.999, 0.0, ...), "as the proposed generator's; DCGAN has none"),
     "gan.optim.lr": ((2e-4, ...), "DCGAN"),
     "gan.optim.b2": ((0.999, ...), "DCGAN"),
+    **defaults.dtypes("features", "gan", "use"),
 }  # fmt: skip
 
 
@@ -59,3 +61,8 @@ def _paper(c):
     generators.paper(c)
     c.gan.net.update({"size": 256, "features": 32, "dtype": "bfloat16"})
     c.gan.ratio = 1
+
+
+def _paper_all_images(c):
+    _paper(c)
+    generators.all_images(c)

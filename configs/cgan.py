@@ -5,7 +5,7 @@
     ...:long                                                   phantoms of all eight findings; an hour on 2 cores
     ...:nih --config.data.root=DIR                             a sample of ChestX-ray14, 16, 32 and 64 px
     ...:paper --config.data.root=DIR                           all of it at 64, 128 and 256 px; GPU and TPU
-    ...:paper_all_images --config.data.root=DIR                trained on the reference films too, as the paper's was
+    ...:paper_all_images --config.data.root=DIR                its generator trained on the reference films too
     ...:paper_phantom                                          the paper's networks on phantoms of 256 px; one GPU
 
 `--config.study.baseline_run=runs/cdcgan` puts a finished run of configs/cdcgan.py beside it, under one feature network,
@@ -26,7 +26,7 @@ CHOICES = {
     "gan.net.join": (("latent", "c"), "the paper prints z; StackGAN-v2 joins the condition alone"),
     "gan.net.tau": (("schedule", "learned"), "the paper's schedule; SAGAN learns it"),
     "gan.net.kv_pool": ((1, 2), "SAGAN's code pools keys and values by 2; the paper shows no pool"),
-    "gan.tau_every": ((24_520, 50, ...), "the paper: every 5 epochs, 24,520 batches of its training part"),
+    "gan.tau_every": ((24_520, 50, ...), "the paper: every 5 epochs, 24,520 batches of the benchmark's training part"),
     "gan.ratio": ((5, 2, 1, ...), "the paper: G:D = 1:5; fewer where a CPU has few batches"),
     "gan.ratio_mode": (("one_d_per_batch", "all_d_per_batch"), "both readings of 1:5"),
     "gan.mismatched": ((False, True), "StackGAN-v2 scores films under a wrong condition; the paper's eq. 5 does not"),
@@ -34,8 +34,11 @@ CHOICES = {
     "gan.optim.lr": ((2e-5, ...), "the paper: 2e-5 over 140,000 batches"),
     "gan.optim_d.lr": ((2e-5, ...), "the paper names one rate"),
     "gan.optim.b2": ((0.999, ...), "open in the paper; StackGAN-v2's"),
-    "study.reference": (("held_out", "train"), "the paper's reference films were in its generator's training set"),
+    "gan.part": (("train", "all"), "open in the paper; 7,000 batches of 16 an epoch are about all films"),
+    "study.reference": (("held_out", "train"), "the paper: films that its feature network was not trained on"),
+    "features.classes": (((), ...), "open in the paper, of 8 findings in a set of 14; 14 in :paper"),
     "fdd.layers": (("prob", "logit", "pool"), "the paper: probabilities, by what it says of FID"),
+    **defaults.dtypes("features", "gan", "use"),
 }  # fmt: skip
 SMALL = {"name": "cgan", "sizes": (16, 32, 64), "features": 24, "d_features": 16, "join": "latent", "tau": "schedule",
          "kv_pool": 1}  # fmt: skip
@@ -77,10 +80,8 @@ def _paper(c):
 
 def _paper_all_images(c):
     _paper(c)
-    c.data.split, c.study.reference, c.study.arms = "none", "train", ()
-    c.gan.update({"steps": 140_160, "tau_every": 35_040, "eval_every": 7008, "save_every": 7008})
-    c.features.select = "last"
-    c.warnings = ("The generator and the feature network were trained on the reference films, as the paper's GAN was.",)
+    generators.all_images(c)
+    c.gan.tau_every = 35_040
 
 
 def _paper_phantom(c):
@@ -88,7 +89,7 @@ def _paper_phantom(c):
     _paper(c)
     c.data = data
     c.data.size = 256
-    c.features.update({"channels": 1, "normalize": "unit", "steps": 600})
+    c.features.update({"classes": (), "channels": 1, "normalize": "unit", "steps": 600})
     c.use.update({"channels": 1, "normalize": "unit", "steps": 600})
     # What made films of 256 px within minutes on one GPU.
     c.gan.update({"steps": 20_000, "ratio": 2, "mismatched": True, "ema": 0.995, "tau_every": 500})

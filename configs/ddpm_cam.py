@@ -5,7 +5,8 @@
     python launch/main.py --config=configs/ddpm_cam.py:study        phantoms, every mode, mask source and solver
     python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    the same on real films
     python launch/main.py --config=configs/ddpm_cam.py:paper --config.data.name=... --config.data.root=DIR
-        256 px, DenseNet-121 with the 2048-wide head, the full AnoDDPM U-Net, T = 1000, ancestral; for GPU and TPU
+        256 px, DenseNet-121 with the 2048-wide head, the full AnoDDPM U-Net under Gaussian and under its own simplex
+        noise, T = 1000, ancestral; for GPU and TPU
 
 Expected: on phantoms `time_gated_hard` reaches the normal rates of `uniform` with an error to the healthy twin outside
 the lesion several times lower. The deck shows its result only as a figure, without numbers.
@@ -48,14 +49,14 @@ CHOICES = {
     "study.sampler.name": (("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m"), "Wyatt et al. 2022: ancestral"),
     "study.sampler.variance": (("large", "small"), "Wyatt et al. 2022: large, with unit strides"),
     "study.sampler.resamples": ((1, 2, ...), "RePaint jumps; 1 is off"),
-    "diffusion.noise": (("gaussian", "simplex"), "Wyatt et al. 2022: simplex; the deck's algorithm: Gaussian"),
+    "diffusion.noise": (("gaussian", "simplex"), "Wyatt et al. 2022: simplex, an arm in :paper; the deck: Gaussian"),
     "diffusion.time": (("scalar", "map"), "map: for per_pixel_time"),
     "diffusion.prediction": (("epsilon", "v"), "Wyatt et al. 2022 and the deck: epsilon"),
     "diffusion.t_max": ((0, 800, ...), "0 is T; the reference draws times below 800"),
     "diffusion.schedule": (("linear", "cosine"), "Wyatt et al. 2022: linear"),
     "classifier.net.hidden": (((2048,), (1024,), (), ...), "the deck: FC 1024 -> 2048"),
     "classifier.warp": ((0, 4, ...), "the deck: randomly select 4; per image 4 of 6 without replacement, random order"),
-    "classifier.optical_limit": ((2.0, 0.3, ...), "the tutorial of the deck's pictures has 2: strong"),
+    "classifier.optical_limit": ((2.0, 0.3, ...), "the tutorial of the deck's pictures has 2, as :paper: strong"),
     "diffusion.ema": ((0.9999, ...), "Wyatt et al. 2022: 0.9999, over 300,000 steps"),
     "diffusion.batch": ((1, 32, ...), "Wyatt et al. 2022: 1"),
     "diffusion.steps": ((300_000, ...), "Wyatt et al. 2022: 300,000; the deck says nothing"),
@@ -75,6 +76,7 @@ CHOICES = {
     "judge.blur": ((0.0, 1.5, ...), "ours: nor take a smoothed lesion for a healed one"),
     "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
     "data.carve.val": ((0.1, ...), "share of training patients held out"),
+    **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex"),
 }  # fmt: skip
 
 
@@ -154,9 +156,17 @@ def _kermany(c):
 
 
 def _paper(c):
-    treatments.paper(c, 256, optical_limit=2.0)
+    treatments.paper(c, 256)
     c.judge.blur = 6.0
+    # AnoDDPM as published beside it: simplex noise, times below 800.
+    c.diffusion_simplex = c.diffusion.copy_and_resolve_references()
+    c.diffusion_simplex.noise = "simplex"
+    c.phases = (*c.phases, "diffusion_simplex")
+    with c.unlocked():
+        c.study.arms.anoddpm_simplex = ConfigDict(_ARMS["anoddpm_simplex"])
+    c.study.modes = ("anoddpm_simplex", *c.study.modes)
     treatments.anoddpm(c.diffusion, t_max=0)
+    treatments.anoddpm(c.diffusion_simplex, t_max=800)
     c.study.update({"num_diseased": 256, "num_controls": 64, "batch": 32, "lambdas": (100, 200, 300, 400, 500, 600)})
     c.study.guidance.blur = 4.0
     c.study.sampler.update({"stride": 1, "variance": "large"})

@@ -43,7 +43,7 @@ CHOICES = {
     "fcn.carry_opt": ((True, False), "open: the head's moments go on, the backbone's begin"),
     "fcn.select": (("last", "best"), "open in the paper; best by validation loss in :paper"),
     "fcn.ten_crop": ((False, True), "open in the paper; the public CheXNet averages ten crops"),
-    "fcn_head.steps": ((20, ...), "paper 0: 5 to 10 epochs; 5 in :paper"),
+    "fcn_head.steps": ((20, ...), "paper 0: 5 to 10 epochs of 100 in all; 5 in :paper"),
     "chexnet.crop": ((0, 224, ...), "Rajpurkar et al. 2017 resize to 224; :paper prepares 256 px for all and crops"),
     "chexnet.optim.patience": ((1, ...), "Rajpurkar et al. 2017: each time the validation loss plateaus"),
     "wang_resnet50.net.lse_r": ((10.0, ...), "Wang et al. 2017: best r"),
@@ -53,6 +53,7 @@ CHOICES = {
     "yao_lstm.net.units": ((100, ...), "open in the abstract of Yao et al. 2017"),
     "data.split": (("", "none", "nih_official", "arnoweng", "s0_faithful"), "paper 0 validates on validation + test"),
     "data.uncertain": (("mask", "zero", "one"), "open in paper 0 for MIMIC-CXR; masked"),
+    **defaults.dtypes("fcn_head", "fcn", *SYSTEMS),
 }  # fmt: skip
 
 
@@ -145,6 +146,7 @@ def _full(c, films=78_468):
     for name in ("fcn_head", "fcn"):
         c[name].net.update({"name": "fcn_densenet121", "dtype": "bfloat16"})
     c.fcn_head.update({"steps": 5 * epoch, "select": "last"})
+    c.fcn.steps = 95 * epoch  # 100 in all
     epoch = films // 16
     c.chexnet.update({
         "net": {"name": "densenet121", "dtype": "bfloat16"}, "batch": 16, "steps": 20 * epoch, "eval_every": epoch,

@@ -39,6 +39,7 @@ CHOICES = {
     "study.guidance.paste": ((False, True), "ours: a decoder does not return known pixels; pasting does"),
     "study.sampler.name": (("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m"), "Pinaya et al. 2023: DDIM of 50 steps"),
     "study.sampler.clip": ((0.0, 1.0, ...), "latents have no bounds: 0 leaves the estimate free"),
+    **defaults.dtypes("classifier", "judge", "autoencoder", "latent_classifier", "diffusion", "diffusion_map"),
 }  # fmt: skip
 
 _ARMS = {

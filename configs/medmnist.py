@@ -21,6 +21,7 @@ CHOICES = {
     ),
     "resnet18.augment": (((), ("flip",), ...), "MedMNIST v2 has none"),
     "resnet18.metric": ((("auroc", "max"), ...), "MedMNIST v2: best validation AUROC"),
+    **defaults.dtypes(*TITLES),
 }
 
 

@@ -32,7 +32,10 @@ CHOICES = {
     "cxr_categorical.seeds": ((3, 5, ...), "the paper trains three times; five in :paper"),
     "cxr_smoothed.label_smoothing": ((0.1, ...), "ours: a loss that does differ"),
     "cxr_focal.focal_gamma": ((2.0, ...), "ours: a loss that does differ"),
+    "data.enh_options.lwpa_form": (("kovesi", "printed"), "eq. 2 sums squares; Kovesi and Qi et al. 2021 square sums"),
+    "data.enh_options.elea_max": (("transmission", "film"), "eq. 4 prints the film; Qi et al. 2021: its transmission"),
     "data.enh": ((True, False), "local phase is computed once, at preparation; its scales are in pixels of data.size"),
+    **defaults.dtypes(*ARMS),
 }  # fmt: skip
 
 
@@ -49,6 +52,7 @@ def get_config(variant="default"):
     c.data = defaults.data(
         "phantom", CLASSES, 48, num={"train": 900, "val": 150, "test": 400}, findings=("Pneumonia", "COVID-19"),
         normal_share=1 / 3, enh=True, severity=(0.2, 0.8),
+        enh_options={"lwpa_form": "kovesi", "elea_max": "transmission"},
     )  # fmt: skip
     c.phases = tuple(ARMS)
     for name in ARMS:

@@ -28,8 +28,9 @@ CHOICES = {
     "grid.halving.eta": ((0, 2, 3, ...), "0 trains every cell in full, as the deck"),
     "grid.momenta": (((0.3, 0.9), ...), "the deck; beta 1 of adam"),
     "augmented.warp": ((4, 0, ...), "the deck: randomly select 4; per image 4 of 6 without replacement"),
-    "augmented.optical_limit": ((0.3, 2.0, ...), "the tutorial of the deck's pictures has 2: strong"),
+    "augmented.optical_limit": ((0.3, 2.0, ...), "the tutorial of the deck's pictures has 2, as :paper: strong"),
     "head2048.net.hidden": (((2048,), ...), "the deck: FC 1024 -> 2048, read as a dense layer"),
+    **defaults.dtypes(*STAGES, *BACKBONES),
 }  # fmt: skip
 
 
@@ -107,6 +108,8 @@ def _paper(c):
     for name, net in nets.items():
         c[name].update({"steps": 1000 * epoch, "eval_every": 10 * epoch, "save_every": 10 * epoch, "select": "best"})
         c[name].net = {"name": net, "dtype": "bfloat16", **({"hidden": hidden[name]} if name in hidden else {})}
+        if c[name].warp:  # the six hold the rotation; the limit is that of configs/ddpm_cam.py:paper
+            c[name].update({"augment": (), "optical_limit": 2.0})
     depths = ({"name": "resnet18"}, {"name": "resnet50"}, {"name": "resnet152"}, {"name": "resnet200"})
     c.grid = defaults.grid(
         depths, lrs=tuple(0.25 / 2**k for k in range(12)), steps=1000 * epoch, batch=64, eval_every=100 * epoch,

@@ -137,3 +137,12 @@ def test_the_second_script_takes_a_step_of_each_task() -> None:
     assert sorted(task for task, _, _ in rows) == sorted(TASKS)
     for _, _, scalars in rows:
         assert np.isfinite(eval(scalars)["loss"])
+
+
+def test_what_is_not_resampled_by_patient_is_said():
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    told = text.split("## How to read the figures\n")[1].split("\n## ")[0]
+    assert "Every figure is" not in told
+    for kind in ("Wilson", "DeLong", "halves without replacement", "KID", "Student", "no interval", "by film"):
+        assert kind in told, kind
+    assert "border-only control tells an upper bound of the source" in " ".join(told.split())

@@ -106,6 +106,12 @@ def lungs(image: ArrayLike) -> Lungs:
     return Lungs(mask, found)
 
 
+def outside(image: ArrayLike) -> np.ndarray:
+    """Where films (n, h, w) in [0, 1] show no found lung: (n, h, w) bool, all true where none was found."""
+    found = lungs(image)
+    return ~(found.mask & found.found[:, None, None])
+
+
 def _fit(film: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
     """The box (5,) of each lung, the left one's in the mirrored film, and how well each outline lies on edges."""
     halves = _halves(film)

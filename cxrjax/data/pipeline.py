@@ -11,14 +11,15 @@ import numpy as np
 from cxrjax.data import balancing, builder, transforms, truth
 from cxrjax.data import labels as labels_lib
 from cxrjax.data.labels import FINDINGS
+from cxrjax.data.lungs import outside
 from cxrjax.data.preparation import Prepared
 from cxrjax.errors import UserError, did_you_mean
 from cxrjax.types import Batch
 
 # Films read ahead of the training step, in batches; grain's own default of 500 batches fills the memory.
 READ_AHEAD = 4
-# What a batch's image can be: the films, or the phase features stored beside them.
-FIELDS = ("image", "enh")
+# What a batch's image can be: the films, the phase features stored beside them, or the films with found lungs blank.
+FIELDS = ("image", "enh", "outside")
 
 
 class TrainIterator:
@@ -100,7 +101,8 @@ def batches(
       augment: names from `transforms.TRANSFORMS`, applied in this order.
       shard: (process index, process count); each gets every count-th film of the global batch.
       threads: reading threads; 0 reads in the caller.
-      field: "image" for films, image (b, s, s, 1), or "enh" for their phase features, image (b, s, s, 3).
+      field: "image" for films, "outside" for films with found lungs blank, image (b, s, s, 1), or "enh" for their phase
+        features, image (b, s, s, 3).
       balance: True to balance `classes`, or the names of the classes to balance. They exclude each other, or one class
         alone is balanced against the films without it.
 
@@ -231,11 +233,27 @@ def _to_float(image: np.ndarray) -> np.ndarray:
     return scaled[..., None] if image.ndim == 3 else scaled  # (b, h, w, c)
 
 
-def _stored(prepared: Prepared, split: str, field: str) -> builder.Images:
+class _Outside:
+    """Films (s, s) uint8 with found lungs blank; each film's are sought once."""
+
+    def __init__(self, films: builder.Images):
+        self._films = films
+        self._packed: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        film = self._films[i]
+        if i not in self._packed:
+            self._packed[i] = np.packbits(outside(film[None] / np.float32(255)))
+        return film * np.unpackbits(self._packed[i], count=film.size).reshape(film.shape)
+
+
+def _stored(prepared: Prepared, split: str, field: str) -> builder.Images | _Outside:
     if field not in FIELDS:
         raise UserError(f"field is {field!r}: expected one of {', '.join(FIELDS)}{did_you_mean(field, FIELDS)}")
     if field == "enh" and not prepared.has_enh:
         raise UserError(f"{prepared.directory.name} was prepared without phase features; set data.enh=True")
+    if field == "outside":
+        return _Outside(builder.read_images(prepared.directory, prepared.stored(split)))
     return builder.read_images(prepared.directory, prepared.stored(split), field)
 
 
@@ -244,8 +262,7 @@ def _labels(prepared: Prepared, split: str, classes: Sequence[str]) -> np.ndarra
 
 
 def _positions(prepared: Prepared, split: str, keep: np.ndarray | None) -> np.ndarray:
-    prepared.check_split(split)
-    count = prepared.splits[split]
+    count = prepared.count(split)
     if keep is None:
         return np.arange(count)
     keep = np.asarray(keep)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 # Raise it when the same source would give other records, so that old folders are not taken for new ones.
 FORMAT = 2
 # Likewise for the constants of the phase features; `data.enh_options` enter by themselves.
-ENH_FORMAT = "enh-v1"
+ENH_FORMAT = "enh-v2"
 OVERLAP = ("stop", "drop")
 BLANK = ("keep", "quarantine")
 

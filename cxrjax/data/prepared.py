@@ -15,6 +15,8 @@ import numpy as np
 from cxrjax.data.sources.base import Box, Record
 from cxrjax.errors import UserError
 
+ALL = "all"  # the split of all films, in the order of the parts
+
 
 @contextlib.contextmanager
 def whole(directory: Path) -> Iterator[None]:
@@ -70,9 +72,12 @@ class Prepared:
         Raises:
           UserError: no such split.
         """
-        split = self.stored(split)
+        parts = self.stored(split).split("+")
         with whole(self.directory), np.load(self.directory / "index.npz") as index:
-            return {name: index[f"{split}.{name}"] for name in ("key", "patient", "labels", "severity")}
+            return {
+                name: np.concatenate([index[f"{part}.{name}"] for part in parts])
+                for name in ("key", "patient", "labels", "severity")
+            }
 
     @property
     def held_out(self) -> str:
@@ -81,17 +86,23 @@ class Prepared:
 
     def check_split(self, split: str) -> None:
         """Raises UserError if there is no split of this name."""
-        if split not in self.splits:
+        if split != ALL and split not in self.splits:
             raise UserError(f"{self.directory.name} has no split {split!r}; it has {', '.join(self.splits)}")
 
     def stored(self, split: str) -> str:
-        """The name under which a split's films are stored.
+        """The name under which a split's films are stored; of `ALL` the names, with "+" between.
 
         Raises:
           UserError: no such split.
         """
         self.check_split(split)
+        if split == ALL:
+            return "+".join(name for name in self.splits if name not in self.aliases)
         return self.aliases.get(split, split)
+
+    def count(self, split: str) -> int:
+        """Films of a split. Raises UserError where there is no such split."""
+        return sum(self.splits[part] for part in self.stored(split).split("+"))
 
     def boxes(self, split: str) -> dict[int, list[Box]]:
         """The boxes that radiologists drew, of the films that have one.

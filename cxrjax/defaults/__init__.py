@@ -6,7 +6,7 @@ Imports ml_collections alone, so that a mistake on the command line is told befo
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import anomaly, comparison, fdd, synthesis, treatment
-from cxrjax.defaults.variants import KERMANY, smoke
+from cxrjax.defaults.variants import KERMANY, dtypes, smoke
 
 __all__ = [
     "KERMANY",
@@ -16,6 +16,7 @@ __all__ = [
     "comparison",
     "data",
     "diffusion",
+    "dtypes",
     "fdd",
     "gan",
     "grid",

@@ -13,6 +13,9 @@ _FOUR = ("Cardiomegaly", "Effusion", "Mass", "Pneumothorax")
 _EIGHT = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
 )  # fmt: skip
+_FOURTEEN = (
+    *_EIGHT, "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+)  # fmt: skip
 
 
 def default(generator: ConfigDict) -> ConfigDict:
@@ -30,6 +33,8 @@ def default(generator: ConfigDict) -> ConfigDict:
     classifier = {"loss": "sigmoid", "normalize": "unit"}
     # The network that distances are taken with, unless `fdd.run` names a finished one.
     c.features = classify({"name": "densenet_tiny"}, optim("adam", 2e-3, schedule="cosine"), 200, 64, **classifier)
+    with c.features.unlocked():
+        c.features.classes = ()  # that it learns; () for those of the films
     c.gan = generator
     # The classifier of each arm of the last table.
     c.use = classify({"name": "resnet_tiny"}, optim("adam", 2e-3, schedule="cosine"), 100, 32, **classifier)
@@ -61,7 +66,8 @@ def paper(c: ConfigDict) -> None:
         "net": {"name": "densenet121", "dtype": "bfloat16"}, "channels": 3, "normalize": "imagenet", "batch": 64,
     }  # fmt: skip
     c.features.update({
-        **classifier, "steps": 40_000, "augment": ("flip",), "eval_every": 1226, "save_every": 1226, "select": "best",
+        **classifier, "classes": _FOURTEEN, "steps": 40_000, "augment": ("flip",), "eval_every": 1226,
+        "save_every": 1226, "select": "best",
     })  # fmt: skip
     c.gan.update({
         "steps": 98_080, "batch": 16, "latent": 100, "ratio": 5, "mismatched": False, "ema": 0.999, "log_every": 100,
@@ -69,6 +75,16 @@ def paper(c: ConfigDict) -> None:
     })  # fmt: skip
     c.use.update({**classifier, "steps": 12_260})
     c.study.update({"batch": 64, "seeds": 3, "num_made": 5000})
+
+
+def all_images(c: ConfigDict) -> None:
+    """After `paper`: 20 epochs of all 112,120 films, 7,008 batches each, the reference films among them."""
+    c.gan.update({"part": "all", "steps": 140_160, "eval_every": 7008, "save_every": 7008})
+    c.study.arms = ()  # whose judges would be of films that the generator has seen
+    c.warnings = (
+        "The generator was trained on the reference films too, the feature network was not. The paper does not say "
+        "which films its generator saw; its 7,000 batches of 16 an epoch are about all that there are.",
+    )
 
 
 def smoke(c: ConfigDict) -> None:

@@ -80,7 +80,7 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "normalize": "film",  # a key of `ops.inputs.NORMALIZATIONS`
         "crop": 0,  # side of a random square, of the middle one in evaluation; 0 for the whole film
         "ten_crop": False,  # evaluation averages ten crops
-        "border": 0.0,  # width of the frame that is all the network sees, as a share of the side; 0 is off
+        "border": 0.0,  # width, a share of the side, of a frame that is all it sees, found lungs blank; 0 is off
         "warp": 0,  # how many of the six augmentations of `ops.warp` a training film gets
         "optical_limit": 0.3,  # bound of the optical distortion among them
         "noise": 0.0,  # largest standard deviation of Gaussian noise added to a training film
@@ -142,6 +142,7 @@ def gan(net: dict[str, Any], lr: float, steps: int, batch: int, **changes: Any) 
         "metric": ("collapsed", "min"),
         "latent": 100,  # width of the latent, the condition in it
         "normal": "zero_vector",  # condition of a film without a finding; or drop, ninth_class
+        "part": "train",  # of the films, that it trains on; or "all": the held-out films too
         "loss": "least_squares",  # a key of `ops.adversarial.ADVERSARIAL`
         "ratio": 5,  # discriminator updates for each of the generator's
         "ratio_mode": "one_d_per_batch",  # or all_d_per_batch

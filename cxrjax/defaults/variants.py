@@ -14,6 +14,12 @@ KERMANY = (
 )
 
 
+def dtypes(*phases: str) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The choice of each phase's arithmetic."""
+    why = "no paper says; float32, but for :paper, which is for accelerators; weights and optimizers are float32"
+    return {f"{name}.net.dtype": (("float32", "bfloat16"), why) for name in phases}
+
+
 def smoke(c: ConfigDict, films: tuple[int, int, int], phases: Iterable[str], **changes: Any) -> None:
     """Makes a run seconds long, and says that its numbers mean nothing.
 

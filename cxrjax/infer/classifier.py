@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax import models
+from cxrjax.data import lungs
 from cxrjax.errors import UserError, did_you_mean
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
@@ -103,6 +104,8 @@ class Classifier(NamedTuple):
 
     def _read(self, films: door.Films) -> np.ndarray:
         image = door.read(films, self.size)
+        if self.options.border:
+            image = image * lungs.outside(image[..., 0])[..., None]
         return image if self.enh is None else door.phase_features(image, dict(self.enh))
 
 

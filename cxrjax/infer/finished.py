@@ -123,8 +123,9 @@ class Run(NamedTuple):
         if not folder.is_dir():
             raise UserError(f"{folder} is missing; the run's checkpoints are needed, not its report alone")
         channels = 3 if self._reads_features(phase) else 1
-        example = Batch.blank(self.mesh.size, self.config.data.size, len(self.classes), channels)
-        abstract = jax.eval_shape(TASKS[config.task](config, self.classes).init, jax.random.key(0), example)
+        classes = classes_of(self.config, phase)
+        example = Batch.blank(self.mesh.size, self.config.data.size, len(classes), channels)
+        abstract = jax.eval_shape(TASKS[config.task](config, classes).init, jax.random.key(0), example)
         shardings = meshes.state_shardings(self.mesh, abstract, ())
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
         best = tuple(config.metric) if config.select == "best" else None
@@ -158,7 +159,7 @@ class Run(NamedTuple):
         phase = self._phase_with(name)
         enh = self.config.data.enh_options.to_dict() if self._reads_features(phase) else None
         return classifier.of(
-            self.config[phase], self.state(name), self.classes, self.config.data.size, self.mesh,
+            self.config[phase], self.state(name), classes_of(self.config, phase), self.config.data.size, self.mesh,
             source=f"phase {name} of {self.workdir}", enh=enh,
         )  # fmt: skip
 
@@ -246,6 +247,11 @@ def member_names(config: Any, phase: str) -> list[str]:
     """The names of a phase's trainings: its own, or one a fold or seed."""
     count = max(config[phase].get("folds", 0), config[phase].get("seeds", 1))
     return [phase] if count <= 1 else [f"{phase}_{i}" for i in range(count)]
+
+
+def classes_of(config: Any, phase: str) -> tuple[str, ...]:
+    """The classes of a phase: its own, or those of the films."""
+    return tuple(config[phase].get("classes", ()) or config.data.classes)
 
 
 def _tuples(value: Any) -> Any:

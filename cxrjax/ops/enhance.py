@@ -1,7 +1,8 @@
 """Local-phase enhancement (ENH) of films: three channels that show structure whatever the exposure.
 
 LwPA is the local weighted mean phase angle, LPE the local phase energy and ELEA the enhanced local energy attenuation
-(Qi et al. 2021; JKIICE 2021, eqs. 2 to 4, prints them with misplaced indices, which the forms here put right).
+(Qi et al. 2021; JKIICE 2021, eqs. 2 to 4, prints them with misplaced indices and brackets, which all forms here put
+right).
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from cxrjax.ops.monogenic import Signal
 from cxrjax.types import Array
 
 CHANNELS = ("LwPA", "LPE", "ELEA")
-_FORMS = ("kovesi", "printed")
+# The first of each is the default.
+_FORMS = {"lwpa_form": ("kovesi", "printed"), "elea_max": ("transmission", "film")}
 
 
 class Options(NamedTuple):
     """The three channels' constants.
 
     Attributes:
-      lwpa_form: `kovesi`, atan2(sum M1, sqrt((sum M2)^2 + (sum M3)^2)); or `printed`, the ratio as the paper prints it,
-        sum M1 / sqrt(sum M2^2 + sum M3^2), which has no bound.
+      lwpa_form: `kovesi`, atan2(sum M1, sqrt((sum M2)^2 + (sum M3)^2)); or `printed`, as in the paper's eq. 2,
+        arctan(sum M1 / sqrt(sum M2^2 + sum M3^2)): squares are summed, not sums squared.
+      elea_max: what ELEA divides by the greater of it and epsilon: the `transmission` map (Qi et al. 2021); or the
+        `film` in [0, 1], as the paper's eq. 4 prints.
       rho: ELEA's constant echogenicity, in [0, 1]; ours, no paper gives it.
       delta: ELEA's exponent (Meng et al. 2013).
       epsilon: least transmission that ELEA divides by (Meng et al. 2013).
@@ -37,6 +41,7 @@ class Options(NamedTuple):
     """
 
     lwpa_form: str = "kovesi"
+    elea_max: str = "transmission"
     rho: float = 0.9
     delta: float = 0.85
     epsilon: float = 1e-4
@@ -77,7 +82,7 @@ def lwpa(image: Array | np.ndarray, options: Options = DEFAULT, **changes: Any) 
       options: see `Options`; `changes` are as in `configure`.
 
     Returns:
-      (b, h, w) radians in [-pi / 2, pi / 2]; without bound in the printed form.
+      (b, h, w) radians in [-pi / 2, pi / 2].
 
     Raises:
       UserError: `image` is not such an array, or an option is unknown or out of its range.
@@ -109,9 +114,10 @@ def enhance(image: Array | np.ndarray, options: Options = DEFAULT, **changes: An
 
 def _known(options: Options, changes: dict[str, Any]) -> Options:
     options = configure(options, **changes)
-    if options.lwpa_form not in _FORMS:
-        near = did_you_mean(options.lwpa_form, _FORMS)
-        raise UserError(f"enhance: lwpa_form is {options.lwpa_form!r}; expected one of {', '.join(_FORMS)}{near}")
+    for name, forms in _FORMS.items():
+        if (value := getattr(options, name)) not in forms:
+            near = did_you_mean(value, forms)
+            raise UserError(f"enhance: {name} is {value!r}; expected one of {', '.join(forms)}{near}")
     if options.epsilon <= 0:
         raise UserError(f"enhance: epsilon is {options.epsilon}; expected above 0")
     return options
@@ -134,11 +140,6 @@ def _angle(total: Signal) -> Array:
     return jnp.arctan2(total.even, jnp.sqrt(total.odd1**2 + total.odd2**2))
 
 
-def _ratio(even: Array, odd_power: Array) -> Array:
-    odd = jnp.sqrt(odd_power)
-    return jnp.where(odd > 0, even / jnp.where(odd > 0, odd, 1.0), 0.0)
-
-
 def _lwpa(image: Array, options: Options) -> Array:
     if options.lwpa_form == "printed":
         return _both(image, options)[0]
@@ -149,23 +150,28 @@ def _both(image: Array, options: Options) -> tuple[Array, Array]:
     """LwPA and LPE, symmetry energy times LwPA, from one filtering: (b, h, w) each."""
     folded = monogenic.folded(image, options.bank)
     printed = options.lwpa_form == "printed"
-    phase = _ratio(folded.total.even, folded.odd_power) if printed else _angle(folded.total)
+    phase = jnp.arctan2(folded.total.even, jnp.sqrt(folded.odd_power)) if printed else _angle(folded.total)
     return phase, folded.symmetry * phase
 
 
-def _attenuation(energy: Array, options: Options) -> Array:
-    """ELEA, (LPE - rho) / max(A, epsilon)^delta + rho, of LPE (b, h, w) scaled to [0, 1]; A is its transmission map."""
+def _attenuation(image: Array, energy: Array, options: Options) -> Array:
+    """ELEA, (LPE - rho) / max(A, epsilon)^delta + rho, of LPE (b, h, w) scaled to [0, 1]; A is its transmission map,
+    or the film."""
     energy = cam.min_max(energy)
+    map_ = image if options.elea_max == "film" else _transmission(energy, options)
+    return (energy - options.rho) / jnp.maximum(map_, options.epsilon) ** options.delta + options.rho
+
+
+def _transmission(energy: Array, options: Options) -> Array:
     initial = energy
     if options.contextual.initial == "boundcon":
         initial = transmission.boundary_constraint(energy, options.rho, options.contextual)
-    map_ = transmission.regularize(initial, energy, options.contextual)
-    return (energy - options.rho) / jnp.maximum(map_, options.epsilon) ** options.delta + options.rho
+    return transmission.regularize(initial, energy, options.contextual)
 
 
 def _enh(image: Array, options: Options) -> Array:
     phase, energy = _both(image, options)
-    return jnp.stack([cam.min_max(part) for part in (phase, energy, _attenuation(energy, options))], axis=-1)
+    return jnp.stack([cam.min_max(part) for part in (phase, energy, _attenuation(image, energy, options))], axis=-1)
 
 
 _FEATURES: dict[str, Callable[..., Array]] = {

@@ -52,9 +52,10 @@ def ten_crops(image: Array, size: int) -> Array:
 
 
 def border_only(image: Array, share: float) -> Array:
-    """Blanks all but a frame whose width is `share` of the side, where no lung lies: what is left is the source.
+    """Blanks all but a frame whose width is `share` of the side.
 
-    A network that tells the classes from the frame alone measures how much of a score is no disease.
+    Lung reaches into the frame: its found part is to be blank already. What is left holds the source and a rim of lung,
+    so that what a network tells from it is an upper bound of what the source tells.
     """
     h, w = image.shape[1:3]
     rows, columns = jnp.arange(h), jnp.arange(w)

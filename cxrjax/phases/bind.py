@@ -9,6 +9,7 @@ import numpy as np
 
 from cxrjax import data
 from cxrjax.errors import UserError
+from cxrjax.infer.finished import classes_of
 from cxrjax.phases import members
 from cxrjax.phases.members import Member
 from cxrjax.types import Batch
@@ -20,8 +21,9 @@ class Bound(NamedTuple):
     Attributes:
       name: of the phase.
       config: its own section.
-      classes: of the films.
-      field: what of the films it reads: "enh", the local-phase channels made with them, or "image".
+      classes: of the films, or those that it alone learns.
+      part: of the films, that it trains on.
+      field: what of the films it reads: see `members.field_of`.
       example: blank films as it reads them, one a device.
       members: its trainings.
       val: positions in the validation part that it sees; None for all.
@@ -32,6 +34,7 @@ class Bound(NamedTuple):
     name: str
     config: Any
     classes: tuple[str, ...]
+    part: str
     field: str
     example: Batch
     members: tuple[Member, ...]
@@ -57,7 +60,7 @@ def bind(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
             continue
         try:
             out[name] = Bound(
-                name, phase, tuple(config.data.classes), members.field_of(config, name),
+                name, phase, classes_of(config, name), members.part_of(config, name), members.field_of(config, name),
                 members.example_of(config, name, devices), tuple(members.of(config, films, name)),
                 None if phase.get("from_run", "") or not films.splits.get("val")
                 else members.kept(config, films, "val", name),

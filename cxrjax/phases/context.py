@@ -58,15 +58,15 @@ class Context:
     def _shard(self) -> tuple[int, int]:
         return jax.process_index(), jax.process_count()
 
-    def batches(self, **options: Any) -> loop.Stream:
+    def batches(self, split: str = "train", **options: Any) -> loop.Stream:
         """Training batches, this process's share; see `data.batches`."""
-        return data.batches(self.films, "train", classes=self.classes, shard=self._shard, **options)
+        return data.batches(self.films, split, **{"classes": self.classes, "shard": self._shard, **options})
 
     def eval_batches(self, split: str, size: int, **options: Any) -> Iterator[Batch]:
         """A split once, about `size` films a batch, this process's share; see `data.eval_batches`."""
         whole = meshes.whole_batch(self.mesh, size)
         return data.eval_batches(
-            self.films, split, classes=self.classes, batch_size=whole, shard=self._shard, **options
+            self.films, split, **{"classes": self.classes, "batch_size": whole, "shard": self._shard, **options}
         )
 
     def evaluate(

@@ -11,7 +11,7 @@ import numpy as np
 from cxrjax import data
 from cxrjax.data import splits
 from cxrjax.errors import UserError
-from cxrjax.infer.finished import member_names
+from cxrjax.infer.finished import classes_of, member_names
 from cxrjax.types import Batch, Key
 
 
@@ -45,7 +45,10 @@ def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
 
 
 def field_of(config: Any, phase: str) -> str:
-    """What of the films a phase reads: "enh", the local-phase channels made with them, or "image"."""
+    """What of the films a phase reads: "enh", the local-phase channels made with them, "outside" of found lungs, or
+    "image"."""
+    if config[phase].get("border", 0.0):
+        return "outside"
     return "enh" if config[phase].get("input", "cxr") == "enh" and config.data.get("enh", False) else "image"
 
 
@@ -57,6 +60,11 @@ def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
     if not chosen.any():
         raise UserError(f"no film of the {split} part is labeled {name!r}, which this phase is to see only")
     return np.flatnonzero(chosen)
+
+
+def part_of(config: Any, phase: str) -> str:
+    """The part of the films that a phase trains on."""
+    return config[phase].get("part", "train")
 
 
 def kept(config: Any, films: data.Prepared, split: str, phase: str) -> np.ndarray | None:
@@ -79,7 +87,7 @@ def kept(config: Any, films: data.Prepared, split: str, phase: str) -> np.ndarra
 def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     """A phase's members: `folds` patient-grouped, stratified folds of the train part, or `seeds` trainings on all."""
     # What is taken from a finished run sees no films to train on.
-    keep = None if config[phase].get("from_run", "") else kept(config, films, "train", phase)
+    keep = None if config[phase].get("from_run", "") else kept(config, films, part_of(config, phase), phase)
     folds = config[phase].get("folds", 0)
     if folds < 2:
         return [Member(name, phase, i, keep, None) for i, name in enumerate(member_names(config, phase))]
@@ -94,4 +102,4 @@ def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
 def example_of(config: Any, phase: str, devices: int) -> Batch:
     """Blank films as the phase reads them, one a device."""
     channels = 3 if field_of(config, phase) == "enh" else 1
-    return Batch.blank(devices, config.data.size, len(config.data.classes), channels)
+    return Batch.blank(devices, config.data.size, len(classes_of(config, phase)), channels)

@@ -12,6 +12,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from cxrjax import data
+from cxrjax.data.lungs import SMALLEST
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
@@ -39,7 +40,7 @@ def check(config: Any, mesh: Mesh) -> None:
             if phase.task == "grid":
                 grid.check(config, name)
                 continue
-            task = lookup(TASKS, phase.task, "task")(phase, tuple(config.data.classes))
+            task = lookup(TASKS, phase.task, "task")(phase, finished.classes_of(config, name))
             state = jax.eval_shape(task.init, jax.random.key(0), members.example_of(config, name, mesh.size))
             meshes.state_shardings(mesh, state, tuple(tuple(r) for r in config.mesh.shard))
             if phase.get("folds", 0) > 1 and phase.get("seeds", 1) > 1:
@@ -52,13 +53,15 @@ def check(config: Any, mesh: Mesh) -> None:
                 finished.check_same(phase.from_run, name, config)
             if phase.get("crop", 0) > config.data.size:
                 raise UserError(f"crop is {phase.crop}, larger than data.size, {config.data.size}")
+            if phase.get("border", 0.0) and config.data.size < SMALLEST:
+                raise UserError(f"border blanks lungs, found at {SMALLEST} px or more; data.size is {config.data.size}")
             balanced = tuple(phase.get("class_weight", ())) == ("balanced",)
             if phase.get("folds", 0) > 1 and (balanced or phase.get("optim_from", "")):
                 raise UserError("balanced class weights and a grid's winner would come from films that folds hold out")
             if phase.get("optim_from", ""):
                 lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
             if phase.get("weights", ""):
-                start.of_file(tuple(config.data.classes), phase)(state)
+                start.of_file(finished.classes_of(config, name), phase)(state)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
 
@@ -81,7 +84,7 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> None:
             folds = phase.members[0].held_out is not None
             for member in phase.members if folds else phase.members[:1]:  # seeds share their films
                 data.batches(
-                    films, "train", classes=phase.classes, batch_size=phase.config.batch, seed=0, keep=member.keep,
+                    films, phase.part, classes=phase.classes, batch_size=phase.config.batch, seed=0, keep=member.keep,
                     threads=0, field=phase.field, balance=bool(phase.config.get("balance", False)),
                 ).close()  # fmt: skip
         except UserError as error:
@@ -129,12 +132,14 @@ def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
     # Seeds of the same number begin alike and see films in the same order in every phase, so that arms can be paired.
     root = f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
     stream = context.batches(
-        batch_size=config.batch, seed=phase.seed_of(root), keep=member.keep, augment=tuple(config.augment),
-        field=phase.field, balance=bool(config.get("balance", False)),
+        phase.part, classes=phase.classes, batch_size=config.batch, seed=phase.seed_of(root), keep=member.keep,
+        augment=tuple(config.augment), field=phase.field, balance=bool(config.get("balance", False)),
     )  # fmt: skip
     evals: Callable[[], Iterator[Batch]] | None = None
     if context.films.splits.get("val") and member.held_out is None:
-        evals = partial(context.eval_batches, "val", config.eval_batch, keep=phase.val, field=phase.field)
+        evals = partial(
+            context.eval_batches, "val", config.eval_batch, classes=phase.classes, keep=phase.val, field=phase.field
+        )
     key = members.name_key(context.key, root)
     _announce(context, config, member, jax.eval_shape(task.init, key, phase.example))
     times = loop.Phase(

@@ -9,7 +9,7 @@ from typing import Any
 
 from cxrjax import weights
 from cxrjax.errors import UserError
-from cxrjax.infer.finished import member_names
+from cxrjax.infer.finished import classes_of, member_names
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
@@ -76,7 +76,7 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
     if config.get("weights", ""):
-        return of_file(context.classes, config)
+        return of_file(classes_of(context.config, member.phase), config)
     return None
 
 

@@ -41,7 +41,8 @@ class Options(NamedTuple):
       normalize: a key of `inputs.NORMALIZATIONS`.
       crop: side of a random square in training, of the middle one in evaluation; 0 for the whole film.
       ten_crop: evaluation averages the probabilities of ten crops instead.
-      border: width, as a share of the side, of the frame that is all the network sees; 0 for the whole film.
+      border: width, as a share of the side, of the frame that is all the network sees, of films whose found lungs
+        are blank; 0 for the whole film.
       warp: how many of the six augmentations each training film gets; 0 for none.
       optical_limit: bound of the optical distortion.
       noise: largest standard deviation of the Gaussian noise added to a training film; 0 for none.

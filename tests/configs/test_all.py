@@ -34,8 +34,10 @@ def test_a_variant_is_one_that_its_study_and_tasks_accept(name, variant):
 def test_every_choice_is_a_key_of_the_default_and_says_why(name):
     flat = manifest.flatten(CONFIGS[name].get_config("default").to_dict())
     for key, (alternatives, source) in CONFIGS[name].CHOICES.items():
-        assert key in flat
         assert len(source) > 3, key
+        if key.endswith(".net.dtype"):
+            continue  # of `:paper` alone, see test_papers
+        assert key in flat
         if (
             ... not in alternatives
             and all(isinstance(a, str) for a in alternatives)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
+from cxrjax.data import pipeline, prepare
 from cxrjax.data.decode import decode
-from cxrjax.data.lungs import lungs
+from cxrjax.data.lungs import lungs, outside
 from cxrjax.data.phantom import render
+from cxrjax.defaults import data
 from cxrjax.errors import UserError
+from cxrjax.ops.inputs import border_only
 
 FILMS = 6
 
@@ -112,3 +116,30 @@ def test_real_films(films_root):
         found = lungs(np.stack([decode(path, 64) for path in paths]).astype(np.float32) / 255)
         assert found.found.mean() >= 0.75
         assert 0.12 < found.mask[found.found].mean() < 0.45
+
+
+@pytest.mark.parametrize("finding", ["Pneumonia", "COVID-19"])
+def test_the_border_control_sees_hardly_any_lung_and_lesion(finding, tmp_path):
+    """Read as training and evaluation read it: little of the frame's lung, and hardly a pixel of a lesion, is left."""
+    num = {"train": 16, "val": 0, "test": 4}
+    films = prepare(data("phantom", ("Normal", finding), 64, cache=str(tmp_path), num=num, findings=(finding,),
+                         normal_share=0.0))  # fmt: skip
+    whole = pipeline.films(films, "train")
+    batches = pipeline.eval_batches(
+        films, "train", classes=("Normal", finding), batch_size=16, field="outside", threads=0
+    )
+    image = next(batches).image
+    frame = np.asarray(border_only(jnp.ones((1, 64, 64, 1)), 0.125))[..., 0] > 0
+    blank = (image == 0)[..., 0]
+    lung, lesion = whole["lungs"] & frame, whole["masks"][finding]
+    assert lung.sum() / frame.sum() / len(image) > 0.02
+    assert (lung & ~blank).sum() < 0.2 * lung.sum()
+    assert (lesion & frame & ~blank).sum() < 0.01 * lesion.sum()
+    np.testing.assert_array_equal(image[~blank], whole["image"][~blank])
+    assert (frame & ~blank).mean() > 0.7 * frame.mean()  # the rest of the frame stands
+
+
+def test_a_film_without_found_lungs_is_left_whole():
+    film = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
+    assert not lungs(film).found.any()
+    assert outside(film).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -184,3 +185,20 @@ def test_mistakes_are_told(data, options, message):
         train(data, **options)
     with pytest.raises(UserError, match="no split 'test'"):
         pipeline.films(data, "test")
+
+
+def test_all_parts_are_one_split_and_an_alias_is_no_part(fake, tmp_path):
+    films = fake.prepared(tmp_path, train=5, val=3, test=4)
+    films = dataclasses.replace(films, splits={**films.splits, "again": 4}, aliases={"again": "test"})
+    parts = ("train", "val", "test")
+    assert films.count("all") == 12
+    keys = np.concatenate([films.table(part)["key"] for part in parts])
+    np.testing.assert_array_equal(films.table("all")["key"], keys)
+    whole = pipeline.films(films, "all")["image"]
+    np.testing.assert_array_equal(whole, np.concatenate([pipeline.films(films, part)["image"] for part in parts]))
+    stream = pipeline.batches(films, "all", classes=("Effusion",), batch_size=12, seed=0, threads=0)
+    batch = next(stream)
+    assert sorted(batch.index) == list(range(12))
+    np.testing.assert_array_equal(batch.image, whole[batch.index])
+    np.testing.assert_array_equal(batch.label[:, 0], films.table("all")["labels"][batch.index, 0])
+    stream.close()

@@ -73,13 +73,25 @@ def test_elea_is_its_formula():
     start = transmission.boundary_constraint(unit, 0.7, options.contextual)
     map_ = np.asarray(transmission.regularize(start, unit, options.contextual))
     want = (unit - 0.7) / np.maximum(map_, 1e-4) ** 0.5 + 0.7
-    np.testing.assert_allclose(enhance._attenuation(lpe(films(), options), options), want, atol=1e-10)
+    np.testing.assert_allclose(enhance._attenuation(films(), lpe(films(), options), options), want, atol=1e-10)
 
 
-def test_the_printed_form_is_a_ratio_over_the_power_of_all_scales():
-    even, odd1, odd2 = (np.asarray(part) for part in monogenic.monogenic(films()))
-    want = even.sum(axis=0) / np.sqrt((odd1**2 + odd2**2).sum(axis=0))
-    np.testing.assert_allclose(enhance.lwpa(films(), lwpa_form="printed"), want, rtol=1e-9)
+def unit(x):
+    low, high = x.min(axis=(1, 2), keepdims=True), x.max(axis=(1, 2), keepdims=True)
+    return (x - low) / (high - low)
+
+
+def test_the_printed_forms_are_the_papers_equations():
+    """Eqs. 2 to 4, their indices put right: the arctangent, the squares summed under the root, the film's maximum."""
+    x = films()
+    even, odd1, odd2 = (np.asarray(part) for part in monogenic.monogenic(x))  # (scales, b, h, w)
+    angle = np.arctan(even.sum(axis=0) / np.sqrt((odd1**2 + odd2**2).sum(axis=0)))
+    energy = (np.abs(even) - np.sqrt(odd1**2 + odd2**2)).sum(axis=0) * angle
+    attenuated = (unit(energy) - 0.9) / np.maximum(x, 0.2) ** 0.85 + 0.9
+    np.testing.assert_allclose(enhance.lwpa(x, lwpa_form="printed"), angle, rtol=1e-9)
+    got = enhance.enhance(x, lwpa_form="printed", elea_max="film", epsilon=0.2)
+    np.testing.assert_allclose(got, np.stack([unit(angle), unit(energy), unit(attenuated)], axis=-1), atol=1e-9)
+    assert not np.allclose(got[..., 2], enhance.enhance(x, lwpa_form="printed", epsilon=0.2)[..., 2], atol=1e-2)
 
 
 def test_channels_fill_the_unit_interval_and_a_constant_film_gives_zeros():
@@ -116,7 +128,12 @@ def test_options_are_changed_by_name_wherever_they_live():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"familly": "assd"}, "did you mean 'family'"), ({"lwpa_form": "kovesy"}, "kovesi"), ({"epsilon": 0}, "epsilon")],
+    [
+        ({"familly": "assd"}, "did you mean 'family'"),
+        ({"lwpa_form": "kovesy"}, "kovesi"),
+        ({"elea_max": "flim"}, "did you mean 'film'"),
+        ({"epsilon": 0}, "epsilon"),
+    ],
 )
 def test_unknown_options_are_told(changes, words):
     with pytest.raises(UserError, match=words):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxrjax import data
+from cxrjax.data.lungs import lungs
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer.finished import member_names
 from cxrjax.metrics import scoring
@@ -19,6 +20,7 @@ from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
 
 FLOOR = "logreg32"
+LOOKED_AT = 200  # films in which lungs are sought for the note on the border control
 
 
 class System(NamedTuple):
@@ -68,6 +70,8 @@ def check(config: Any) -> None:
             lookup({n: n for n, _ in study.systems}, name, "study.pairs")
     if study.maps:
         lookup({n: n for n, _ in study.systems}, study.maps, "study.maps")
+        if config[study.maps].border:
+            raise UserError(f"study.maps = {study.maps!r}: a border-only control has no map of lesions")
     if study.paper:
         lookup(PAPERS, study.paper, "study.paper")
     folds = {config[name].folds for name, _ in study.systems}
@@ -106,6 +110,15 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
         if not films.splits.get("val"):
             raise UserError("the films have no test and no validation part to report on; set folds, or data.carve")
         notes.append("There is no test part: figures are of the validation part, which phases may have selected by.")
+    if any(config[name].border for name, _ in config.study.systems):
+        part = "train" if folds > 1 else films.held_out
+        some = np.arange(min(films.splits[part], LOOKED_AT))
+        seen = lungs(data.films(films, part, some)["image"][..., 0]).found
+        notes.append(
+            "A border-only control sees the frame with found lungs blank. A rim of lung is left, and all of it in the "
+            f"frame of films whose lungs are not found ({(~seen).sum()} of {len(some)} films looked at): its score is "
+            "an upper bound of what the source tells."
+        )
     return notes
 
 

@@ -21,8 +21,8 @@ LAYERS = ("prob", "logit", "pool")
 def check(workdir: str, phase: str, classes: tuple[str, ...]) -> None:
     """Raises UserError where another run has no such classifier, or one that does not know these findings."""
     other = finished.load(workdir)
-    other.phase_of("classify", name=phase)
-    missing = [name for name in classes if name not in other.classes]
+    found = other.phase_of("classify", name=phase)
+    missing = [name for name in classes if name not in finished.classes_of(other.config, found)]
     if missing:
         raise UserError(
             f"fdd.run = {workdir}: its classifier does not know {', '.join(missing)}, which data.classes has"
@@ -37,7 +37,7 @@ def of(context: Context) -> Classifier:
         return other.classifier(other.phase_of("classify", name=fdd.phase))
     phase = fdd.own_phase
     return classifier.of(
-        config[phase], context.states[phase], context.classes, config.data.size, context.mesh,
+        config[phase], context.states[phase], context.phases[phase].classes, config.data.size, context.mesh,
         source=f"phase {phase} of this run",
     )  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from cxrjax import data
+from cxrjax.data.prepared import ALL
 from cxrjax.infer import generator
 from cxrjax.infer.classifier import Classifier
 from cxrjax.infer.generator import Generator
@@ -48,15 +49,26 @@ class Reference(NamedTuple):
     key: np.ndarray
 
 
+def trained_on(config: Any) -> tuple[str, ...]:
+    """The parts of the films that the generator trained on."""
+    part = config[config.study.gan_phase].get("part", "train")
+    return ("train", "val", "test", part) if part == ALL else (part,)
+
+
 def write_neighbors(context: Context, real: Reference, image: np.ndarray) -> Results:
-    """Each made film's distance to the nearest training film, against what held-out films of patients have."""
-    train, _ = floor.films_of(context, "train")
+    """Each made film's distance to the nearest training film, against what held-out films of patients have.
+
+    A reference film that was trained on is held against the others.
+    """
+    part = trained_on(context.config)[-1]
+    train, _ = floor.films_of(context, part)
     as_rows = [floor.small(films[..., None] / np.float32(255)) for films in (image, real.image)]
-    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
+    search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(train)
     (made_distance, place), (held_out, _) = (search.kneighbors(rows) for rows in as_rows)
-    made_distance, held_out = made_distance[:, 0] / 32, held_out[:, 0] / 32  # root mean square of gray levels
+    itself = int(real.split in trained_on(context.config))
+    made_distance, held_out = made_distance[:, 0] / 32, held_out[:, itself] / 32  # root mean square of gray levels
     closest = np.argsort(made_distance)[:NEAREST]
-    nearest = data.films(context.films, "train", place[closest, 0])["image"][..., 0]
+    nearest = data.films(context.films, part, place[closest, 0])["image"][..., 0]
     write_arrays(
         context.workdir / "synthesis" / "neighbors.npz", made=image[closest],
         nearest=np.rint(nearest * 255).astype(np.uint8), distance=made_distance[closest],

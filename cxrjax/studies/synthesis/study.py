@@ -9,7 +9,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cxrjax import data
-from cxrjax.errors import UserError
+from cxrjax.data import prepared
+from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished, generator
 from cxrjax.infer.classifier import Classifier
 from cxrjax.metrics import scoring
@@ -46,6 +47,9 @@ def check(config: Any) -> None:
         features.check(config.fdd.run, config.fdd.phase, classes)
     elif config.fdd.own_phase not in config.phases:
         raise UserError(f"fdd.own_phase = {config.fdd.own_phase!r} is no phase, and fdd.run is empty; set one of them")
+    elif missing := set(classes) - set(finished.classes_of(config, config.fdd.own_phase)):
+        raise UserError(f"{config.fdd.own_phase}.classes lacks {min(missing)}, which data.classes has")
+    lookup(dict.fromkeys(("train", prepared.ALL)), phase.part, f"{study.gan_phase}.part")
     unknown = [layer for layer in config.fdd.layers if layer not in features.LAYERS]
     if unknown:
         raise UserError(f"fdd.layers has {unknown[0]!r}: expected some of {', '.join(features.LAYERS)}")
@@ -82,8 +86,8 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     if not films.splits.get(split):
         raise UserError("the films have no test and no validation part to hold made films against; set data.carve")
     notes = []
-    if split == "train":
-        notes.append("The reference films of every distance were in the generator's training set, as in the paper.")
+    if split in shown.trained_on(config):
+        notes.append("The reference films of every distance were in the generator's training set.")
     classes = (*config.data.classes, conditions.NORMAL)
     label = data.labels.select(films.table(split)["labels"], films.columns, tuple(config.data.classes))
     count = np.bincount(class_of(config, label), minlength=len(classes))

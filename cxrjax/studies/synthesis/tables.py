@@ -62,7 +62,8 @@ def _fdd(results: Results, layer: str, names: tuple[str, ...], films: str) -> Ta
     note = f"{FDD_NOTE} Ours: {films}; feature network: {results['feature_network']}, {width} {LAYER_WORDS[layer]}."
     if first:
         note += (
-            " The paper's: ChestX-ray14 at 256 px, 14 probabilities of its own DenseNet-121: other films, another net."
+            " The paper's: ChestX-ray14 at 256 px, by its own DenseNet-121, it does not say in which layer: other "
+            "films, another net."
         )
     lost = [text for text in results["notes"] if f"layer {layer};" in text]
     return table(f"FDD on {LAYER_WORDS[layer]}", " ".join([note, *lost]), columns, rows)

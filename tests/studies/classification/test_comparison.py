@@ -9,11 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cxrjax import data, defaults, run
+import cxrjax
+from cxrjax import data, defaults, phases, run
+from cxrjax.data.lungs import outside
 from cxrjax.errors import UserError
 from cxrjax.phases import members
 from cxrjax.studies import STUDIES, arrays
 from cxrjax.studies.classification import comparison, predictions
+from cxrjax.train import mesh as meshes
 
 CLASSES = ("Cardiomegaly", "Effusion", "Hernia")
 
@@ -125,3 +128,26 @@ def test_labels_that_give_nothing_to_report_or_to_learn_are_refused_before_train
     config.study.penalties = (0.1, 1.0)
     with pytest.raises(UserError, match="too few to choose among penalties"):
         comparison.check_films(config, _labeled(train=good[:2], test=good))
+
+
+def test_the_border_control_is_asked_alike_in_the_run_and_after_it_and_says_what_it_bounds(tmp_path):
+    """Also without a validation part, as `configs/kaggle4.py:paper`."""
+    c = small(tmp_path / "films")
+    del c.head, c.whole
+    c.phases = ("border",)
+    c.data.update({"size": 32, "num": {"train": 16, "val": 0, "test": 8}})
+    net = {"name": "resnet_tiny", "blocks": (1, 1), "widths": (4, 8)}
+    c.border = defaults.classify(net, defaults.optim("adam", 1e-2), 2, 8, loss="sigmoid", border=0.25, save_every=2)
+    c.study = defaults.comparison({"border": "control"})
+    assert run.run(c, choices={}, workdir=tmp_path / "run", command="test") == 0
+    again = cxrjax.load(tmp_path / "run").classifier("border")
+    image = data.films(data.prepare(c.data), "test")["image"][..., 0]
+    found = arrays.read_arrays(predictions.path_of(tmp_path / "run", "border"))
+    probability = np.stack(list(again.predict(image).values()), axis=1)
+    np.testing.assert_allclose(probability, found["probability"], atol=1e-5)
+    assert not outside(image).all()
+    (note,) = [text for text in cxrjax.load(tmp_path / "run").manifest["warnings"] if "upper bound" in text]
+    assert "of 8 films" in note
+    c.data.size = 16
+    with pytest.raises(UserError, match="border: border blanks lungs, found at 32 px or more"):
+        phases.check(c, meshes.make(1))

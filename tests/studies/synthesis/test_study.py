@@ -49,7 +49,7 @@ def begin(config: Any, workdir: Path) -> phases.Context:
     films = data.prepare(config.data)
     states = {}
     for name in config.phases:
-        task = TASKS[config[name].task](config[name], tuple(config.data.classes))
+        task = TASKS[config[name].task](config[name], finished.classes_of(config, name))
         example = members.example_of(config, name, 1)
         states[name] = jax.jit(task.init)(members.name_key(jax.random.key(0), name), example)
         with Checkpoints(workdir / "checkpoints" / name) as checkpoints:
@@ -283,3 +283,36 @@ def test_a_generator_samples_the_same_film_in_any_batch(ran):
     z, c = generator.noise(trained.options, 5, 0), generator.codes(trained.options, np.arange(5))
     one, two = trained.films(z, c, 5)[-1], trained.films(z, c, 2)[-1]
     np.testing.assert_allclose(one.astype(int), two.astype(int), atol=1)
+
+
+def test_a_generator_of_all_films_is_measured_by_a_network_that_did_not_see_the_reference(tmp_path):
+    """As `:paper_all_images`, on 50 of 100 phantoms: more outputs than conditions, and the page claims no more."""
+    config = smallest("cgan", tmp_path / "films")
+    config.gan.part, config.study.arms = "all", ()
+    classes = tuple(config.data.classes)
+    config.features.classes = classes
+    config.data.classes = classes[:2]
+    STUDIES["synthesis"].check(config)
+    context = begin(config, tmp_path / "run")
+    bound = context.phases
+    assert (bound["features"].part, bound["gan"].part) == ("train", "all")
+    assert (bound["features"].classes, bound["gan"].classes) == (classes, classes[:2])
+    (note,) = [text for text in STUDIES["synthesis"].check_films(config, context.films) if "reference" in text]
+    assert "paper" not in note
+    results = study.run(context)
+    assert study.reference(context).split == "test"
+    assert results["width"]["prob"] == len(classes)
+    assert finished.load(tmp_path / "run").classifier("features").classes == classes
+    # Films that were trained on are held against the others, and not against themselves.
+    assert results["memorization"]["median_distance_held_out"]["value"] > 0
+    assert "14 probabilities" not in str(results["tables"])
+    with pytest.raises(UserError, match=r"gan.part is 'al'.*did you mean 'all'"):
+        STUDIES["synthesis"].check(changed(config, gan__part="al"))
+    with pytest.raises(UserError, match=f"features.classes lacks {classes[1]}"):
+        STUDIES["synthesis"].check(changed(config, features__classes=classes[:1]))
+
+
+def changed(config: Any, **values: Any) -> Any:
+    out = config.copy_and_resolve_references()
+    out.update_from_flattened_dict({key.replace("__", "."): value for key, value in values.items()})
+    return out
