@@ -94,7 +94,7 @@ def test_a_film_of_two_exclusive_classes_is_refused_by_name(tmp_path):
     label[:, 0] = label[2, 1] = 1
     label[3] = 0, 1, 0
     table = {"labels": label, "key": np.array(["a", "b", "c", "d"]), "patient": np.array(["a", "b", "c", "d"])}
-    films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4})
+    films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4}, held_out="test")
     with pytest.raises(UserError, match=r"1 films of the test part.*such as c \(Cardiomegaly, Effusion\)"):
         comparison.check_films(config, films)
     label[2, 1] = 0
@@ -108,7 +108,7 @@ def _labeled(**parts: np.ndarray) -> SimpleNamespace:
         for name, label in parts.items()
     }  # fmt: skip
     splits = {name: len(label) for name, label in parts.items()}
-    return SimpleNamespace(columns=CLASSES, table=tables.__getitem__, splits=splits)
+    return SimpleNamespace(columns=CLASSES, table=tables.__getitem__, splits=splits, held_out="test")
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
@@ -125,3 +125,13 @@ def test_labels_that_give_nothing_to_report_or_to_learn_are_refused_before_train
     config.study.penalties = (0.1, 1.0)
     with pytest.raises(UserError, match="too few to choose among penalties"):
         comparison.check_films(config, _labeled(train=good[:2], test=good))
+
+
+def test_a_pair_that_is_not_trained_alike_is_told_before_training(tmp_path):
+    config = small(tmp_path, folds=0)
+    config.study = defaults.comparison({"head": "head", "whole": "whole"}, pairs=(("whole", "head"),))
+    films = _labeled(train=np.eye(3)[[0, 1, 2, 0]], test=np.eye(3))
+    (said,) = comparison.check_films(config, films)
+    assert said.endswith(": whole and head in films seen (80 against 32).")  # 3 steps after the 2 of the head
+    config.study.pairs = ()
+    assert comparison.check_films(config, films) == []

@@ -90,6 +90,11 @@ def test_every_model_is_measured_with_the_same_films_and_the_floor(ran):
     assert entry["mean"]["proposed"]["value"] == pytest.approx(entry["mean"]["untrained"]["value"], rel=0.5)
 
 
+def test_a_baseline_that_was_not_trained_alike_is_told_before_training(ran):
+    (said,) = [note for note in ran.notes if note.startswith("These compared systems differ")]
+    assert "the proposed generator and the baseline in parameters of the generator" in said
+
+
 def test_the_results_are_json_with_tables_and_a_headline(ran):
     json.dumps(ran.results, default=str, allow_nan=False)
     titles = [table["title"] for table in ran.results["tables"]]
