@@ -61,6 +61,8 @@ def test_the_table_has_the_floor_the_pair_and_the_papers_figures(finished):
     assert [row["name"] for row in tables["Systems"]["rows"]] == ["FCN", "logreg32 (floor)"]
     gap = tables["Systems"]["rows"][0]["cells"][-1]
     assert set(gap) == {"value", "low", "high", "n", "unit"}
+    beats = gap["low"] is not None and gap["low"] > 0
+    assert ("Not better than logreg32" in tables["Systems"]["note"]) is not beats
     by_class = {row["name"]: row["cells"] for row in tables["AUROC by class"]["rows"]}
     assert 0 <= by_class["Hernia"][0]["value"] <= 1
     assert "0.9248" in by_class["Cardiomegaly"]  # of CheXNet, as printed

@@ -104,6 +104,7 @@ def test_the_results_are_json_with_tables_and_a_headline(ran):
     for table in ran.results["tables"]:
         assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"]), table["title"]
     assert "cDCGAN" in ran.results["headline"]
+    assert "The feature network stands beside no floor" in ran.results["tables"][1]["note"]
 
 
 def test_the_page_finds_its_files(ran):
