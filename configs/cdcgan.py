@@ -8,7 +8,8 @@
     ...:paper_all_images --config.data.root=DIR                its generator trained on the reference films too
 
 The films, the feature network and the discriminator's images are those of configs/cgan.py, whose run puts both beside
-each other by `--config.study.baseline_run`.
+each other by `--config.study.baseline_run`. But for `:paper`, both see as many batches, update as often and have about
+as many parameters, of generators and of all discriminators; learning rates and losses are each one's own.
 """
 
 from cxrjax import defaults
@@ -20,8 +21,10 @@ NEEDS_ROOT = ("nih",)
 CHOICES = {
     "gan.latent": ((100, 32, ...), "open in the paper; as the proposed generator's"),
     "gan.normal": (("zero_vector", "drop", "ninth_class"), "open in the paper, whose Normal films have no class"),
-    "gan.net.features": ((32, ...), "open in the paper; DCGAN's 1024 channels at 4x4 for 256 px"),
-    "gan.ratio": ((1, ...), "DCGAN: one discriminator update for each of the generator's"),
+    "gan.net.features": ((32, ...), "open in the paper; DCGAN's 1024 channels at 4x4 for 256 px; as many parameters as "
+                         "the proposed generator's in small variants"),
+    "gan.ratio": ((1, 2, ...), "DCGAN: one discriminator update for each of the generator's, in :paper; as in cgan.py "
+                  "in small variants"),
     "gan.mismatched": ((False, True), "as the proposed generator's"),
     "gan.ema": ((0.999, 0.0, ...), "as the proposed generator's; DCGAN has none"),
     "gan.optim.lr": ((2e-4, ...), "DCGAN"),
@@ -31,9 +34,9 @@ CHOICES = {
 
 
 def get_config(variant="default"):
-    net = {"name": "cdcgan", "size": 64, "features": 24}
+    net = {"name": "cdcgan", "size": 64, "features": 18, "d_features": 23}
     c = generators.default(
-        defaults.gan(net, 2e-4, 2000, 16, latent=32, ratio=1, mismatched=True, ema=0.99, loss="cross_entropy")
+        defaults.gan(net, 2e-4, 2000, 16, latent=32, ratio=2, mismatched=True, ema=0.99, loss="cross_entropy")
     )
     c.study.arms = ()  # the last table is the proposed generator's
     if variant != "default":
@@ -43,7 +46,7 @@ def get_config(variant="default"):
 
 def _smoke(c):
     generators.smoke(c)
-    c.gan.net.update({"size": 32, "features": 8})
+    c.gan.net.update({"size": 32, "features": 9, "d_features": 6})
     c.study.arms = ()
 
 
@@ -59,7 +62,7 @@ def _nih(c):
 
 def _paper(c):
     generators.paper(c)
-    c.gan.net.update({"size": 256, "features": 32, "dtype": "bfloat16"})
+    c.gan.net.update({"size": 256, "features": 32, "d_features": 32, "dtype": "bfloat16"})
     c.gan.ratio = 1
 
 

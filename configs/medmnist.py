@@ -38,7 +38,7 @@ def get_config(variant="default"):
     c.phases = ("resnet18", "resnet50")
     small = {"name": "resnet_tiny", "stem": "cifar", "stem_stride": 1}
     c.resnet18 = _phase({**small, "blocks": (1, 1), "widths": (16, 32)}, 200)
-    c.resnet50 = _phase({**small, "blocks": (1, 1), "widths": (8, 16), "bottleneck": True}, 200)
+    c.resnet50 = _phase({**small, "blocks": (1, 1), "widths": (13, 26), "bottleneck": True}, 200)
     c.study = defaults.comparison(
         TITLES, paper="medmnist", penalties=(0.001, 0.01), pairs=(("resnet50", "resnet18"),),
         caution="The networks are small members of the named families.",

@@ -6,8 +6,8 @@
 
 The stages are the deck's: a base network; the grid's best optimizer, learning rate and momentum; DenseNet instead of
 ResNet; augmentation; a head of 2048. Two heads of 1024 (none, and one dense layer) keep width and depth apart. The
-other backbones have settings of their own, and later stages train longer: a stage's gain is not its change alone. The
-tangent kernel of heads of several widths is followed.
+stages train on as many films each; the other backbones have settings of their own. The tangent kernel of heads of
+several widths is followed.
 """
 
 from cxrjax import defaults
@@ -44,19 +44,19 @@ def get_config(variant="default"):
     c.data = defaults.data("phantom", CLASSES, 48, num={"train": 1200, "val": 200, "test": 400}, severity=(0.15, 0.6))
     c.phases = ("base", "grid", "tuned", "densenet", "augmented", "head1024", "head2048", *BACKBONES)
     resnet, densenet = {"name": "resnet_tiny"}, {"name": "densenet_tiny"}
-    c.base = _phase(resnet, 100, optimizer=defaults.optim("sgd", 0.25 / 2**11, b1=0.3))
+    c.base = _phase(resnet, 130, optimizer=defaults.optim("sgd", 0.25 / 2**11, b1=0.3))
     c.grid = defaults.grid(
         (resnet, {"name": "resnet_tiny", "blocks": (1, 1)}), lrs=tuple(0.25 / 2**k for k in (2, 5, 8, 11)), steps=16,
         batch=32, augment=("rotate",), eval_every=8,
     )  # fmt: skip
-    c.tuned = _phase(resnet, 100, optim_from="grid")
-    c.densenet = _phase(densenet, 100, optim_from="grid")
-    c.augmented = _phase(densenet, 150, optim_from="grid", warp=4)
-    c.head1024 = _phase({**densenet, "hidden": (1024,)}, 150, optim_from="grid", warp=4)
-    c.head2048 = _phase({**densenet, "hidden": (2048,)}, 150, optim_from="grid", warp=4)
-    c.vgg = _phase({"name": "vgg_tiny"}, 150, warp=4)
-    c.inception = _phase({"name": "inception_tiny"}, 100, warp=4)
-    c.resnet_deep = _phase({"name": "resnet_tiny", "blocks": (2, 3)}, 150, optim_from="grid", warp=4)
+    c.tuned = _phase(resnet, 130, optim_from="grid")
+    c.densenet = _phase(densenet, 130, optim_from="grid")
+    c.augmented = _phase(densenet, 130, optim_from="grid", warp=4)
+    c.head1024 = _phase({**densenet, "hidden": (1024,)}, 130, optim_from="grid", warp=4)
+    c.head2048 = _phase({**densenet, "hidden": (2048,)}, 130, optim_from="grid", warp=4)
+    c.vgg = _phase({"name": "vgg_tiny"}, 130, warp=4)
+    c.inception = _phase({"name": "inception_tiny"}, 130, warp=4)
+    c.resnet_deep = _phase({"name": "resnet_tiny", "blocks": (2, 3)}, 130, optim_from="grid", warp=4)
     c.study = defaults.comparison(
         {**STAGES, **BACKBONES}, name="pneumonia", paper="pneumonia", maps="densenet", penalties=(0.001, 0.01),
         pairs=(("head2048", "augmented"), ("head2048", "head1024"), ("augmented", "densenet"), ("tuned", "base")),
@@ -82,13 +82,12 @@ def _kermany(c):
     c.data.update({"name": "kermany", "size": 64})
     resnet = {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}
     densenet = {"name": "densenet_tiny", "blocks": (1, 6, 8)}
-    for name in ("base", "tuned"):
-        c[name].steps = 300
+    for name in STAGES:
+        c[name].steps = 290
     c.resnet_deep.update({"net": resnet, "steps": 600, "warp": 0, "noise": 0.1, "blur": 1.5, "optim_from": ""})
     c.resnet_deep.optim.update({"name": "adamw", "lr": 2e-3, "schedule": "cosine", "weight_decay": 1e-4, "clip": 1.0})
-    c.densenet.update({"net": densenet, "steps": 250})
-    for name, hidden in (("augmented", ()), ("head1024", (1024,)), ("head2048", (2048,))):
-        c[name].update({"net": {**densenet, "hidden": hidden}, "steps": 300})
+    c.densenet.net = c.augmented.net = densenet
+    c.head1024.net, c.head2048.net = ({**densenet, "hidden": (width,)} for width in (1024, 2048))
     for name in ("vgg", "inception"):
         c[name].steps = 200
     c.grid.update({"steps": 40, "eval_every": 20})

@@ -38,6 +38,29 @@ def published(value: float | None) -> str | None:
     return None if value is None else f"{value:.4g}"
 
 
+def not_above(gaps: dict[str, Any]) -> str:
+    """A sentence that names the systems whose paired AUROC difference to the floor is not wholly above 0, or "".
+
+    Args:
+      gaps: entries of the difference by a system's title; one without an interval does not show that it is above.
+    """
+
+    def said(gap: Any) -> str:
+        if gap is None or gap["value"] is None:
+            return "no figure"
+        if gap["low"] is None:
+            return f"{gap['value']:+.3f}, no interval"
+        return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+
+    level = [f"{title} ({said(gap)})" for title, gap in gaps.items() if not (gap and (gap["low"] or 0) > 0)]
+    if not level:
+        return ""
+    return (
+        "Not better than logreg32, a logistic regression on 32x32 films, beyond the interval of the paired AUROC "
+        f"difference: {', '.join(level)}."
+    )
+
+
 def make(
     out: Results, titles: dict[str, str], classes: tuple[str, ...], exclusive: bool, films: str, paper: Paper | None
 ) -> list[Table]:
@@ -55,7 +78,13 @@ def _systems(out: Results, titles: dict[str, str], measures: tuple[tuple[str, st
         entry = out["systems"][name]
         gap = entry.get("minus_logreg32", {}).get("auroc")
         rows.append((title, [entry.get(key) for key, _ in measures] + [gap]))
+    gaps = {
+        title: found["minus_logreg32"].get("auroc")
+        for name, title in titles.items()
+        if "minus_logreg32" in (found := out["systems"][name])
+    }
     note = f"Ours, on {films}; 95 % intervals by resampling patients, of accuracy Wilson's where each has one film."
+    note = f"{note} {not_above(gaps)}".strip()
     return table("Systems", note, [*(words for _, words in measures), "AUROC minus logreg32, paired"], rows)
 
 

@@ -4,5 +4,5 @@ from cxrjax.studies.classification import comparison, phase_loss, pneumonia, pre
 from cxrjax.studies.study import Study
 
 COMPARISON = Study(comparison.check, comparison.check_films, comparison.run, predictions.write)
-PHASE_LOSS = Study(phase_loss.check, comparison.check_films, phase_loss.run, predictions.write)
+PHASE_LOSS = Study(phase_loss.check, phase_loss.check_films, phase_loss.run, predictions.write)
 PNEUMONIA = Study(comparison.check, comparison.check_films, pneumonia.run, predictions.write)

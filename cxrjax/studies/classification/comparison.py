@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from cxrjax.errors import UserError, lookup
 from cxrjax.infer.finished import member_names
 from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
-from cxrjax.studies import arrays, floor, tables
+from cxrjax.studies import arrays, floor, footing, tables
 from cxrjax.studies.arrays import write_arrays
 from cxrjax.studies.classification import localization, predictions
 from cxrjax.studies.published import PAPERS
@@ -99,6 +100,7 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
                 f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
             )
     notes = [config.study.caution] if config.study.caution else []
+    notes += footing.notes(sides(config, config.study.pairs))
     folds = config[config.study.systems[0][0]].folds
     _check_labels(config, films, folds)
     if folds > 1:
@@ -120,6 +122,11 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
             "an upper bound of what the source tells."
         )
     return notes
+
+
+def sides(config: Any, pairs: Iterable[tuple[str, str]]) -> list[tuple[footing.Side, footing.Side]]:
+    """Pairs of phases as `footing` reads them."""
+    return [(footing.Side(a, config, a), footing.Side(b, config, b)) for a, b in pairs]
 
 
 def _check_labels(config: Any, films: data.Prepared, folds: int) -> None:

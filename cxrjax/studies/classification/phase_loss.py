@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from cxrjax import data
 from cxrjax.errors import UserError
 from cxrjax.metrics import classification, entries
 from cxrjax.ops import losses
 from cxrjax.phases import Context
-from cxrjax.studies import tables
+from cxrjax.studies import footing, tables
 from cxrjax.studies.classification import comparison
 from cxrjax.types import Arrays, Results
 
@@ -21,6 +22,15 @@ NOTE = (
     "{gradient:.1e}), so that a difference between them is chance: with {n} seeds, one in twenty such intervals leaves "
     "out 0."
 )
+
+# Each the mean over its first arms less that over its second, arm by arm.
+EFFECTS = {
+    "sparse minus categorical, CXR": (("cxr_sparse",), ("cxr_categorical",)),
+    "sparse minus categorical, ENH": (("enh_sparse",), ("enh_categorical",)),
+    "ENH minus CXR": (("enh_categorical", "enh_sparse"), ("cxr_categorical", "cxr_sparse")),
+    "label smoothing minus categorical, CXR": (("cxr_smoothed",), ("cxr_categorical",)),
+    "focal minus categorical, CXR": (("cxr_focal",), ("cxr_categorical",)),
+}
 
 
 def same_function(found: list[Arrays]) -> tuple[float, float]:
@@ -42,6 +52,14 @@ def check(config: Any) -> None:
     comparison.check(config)
     if any(config[name].folds > 1 for name, _ in config.study.systems):
         raise UserError("the phase_loss study repeats by seeds; set folds to 0")
+
+
+def check_films(config: Any, films: data.Prepared) -> list[str]:
+    """As `comparison.check_films`, and tells whether the arms of an effect are trained alike."""
+    arms = dict(config.study.systems)
+    listed = [pair for a, b in EFFECTS.values() for pair in zip(a, b, strict=True) if arms.keys() >= set(pair)]
+    told = footing.notes(comparison.sides(config, listed), by_seed=True)
+    return comparison.check_films(config, films) + told
 
 
 def run(context: Context) -> Results:
@@ -91,8 +109,7 @@ def _loss(found: Arrays) -> float:
 def _effects(arms: dict[str, dict[str, np.ndarray]]) -> Results:
     """Sparse minus categorical on each input, and enhanced minus raw over both losses, by seed."""
     out: Results = {}
-
-    def both(name: str, a: list[str], b: list[str]) -> None:
+    for name, (a, b) in EFFECTS.items():
         if all(arm in arms for arm in (*a, *b)):
             count = min(len(arms[arm]["loss"]) for arm in (*a, *b))
             out[name] = {
@@ -103,9 +120,4 @@ def _effects(arms: dict[str, dict[str, np.ndarray]]) -> Results:
                 for key, unit in (("accuracy", "fraction"), ("loss", "nat"))
             }
 
-    both("sparse minus categorical, CXR", ["cxr_sparse"], ["cxr_categorical"])
-    both("sparse minus categorical, ENH", ["enh_sparse"], ["enh_categorical"])
-    both("ENH minus CXR", ["enh_categorical", "enh_sparse"], ["cxr_categorical", "cxr_sparse"])
-    both("label smoothing minus categorical, CXR", ["cxr_smoothed"], ["cxr_categorical"])
-    both("focal minus categorical, CXR", ["cxr_focal"], ["cxr_categorical"])
     return out

@@ -16,6 +16,7 @@ from cxrjax.infer.classifier import Classifier
 from cxrjax.metrics import scoring
 from cxrjax.ops import conditions
 from cxrjax.phases import Context
+from cxrjax.studies import footing
 from cxrjax.studies.arrays import write_arrays
 from cxrjax.studies.synthesis import fdd, features, shown, tables, use
 from cxrjax.tasks import gan
@@ -94,6 +95,10 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     few = [f"{name} ({n})" for name, n in zip(classes, count, strict=True) if n < 2 * len(config.data.classes)]
     if few:
         notes.append(f"Too few films of the {split} part for a distance: {', '.join(few)}.")
+    if config.study.baseline_run:
+        run = finished.load(config.study.baseline_run)
+        ours = footing.Side("the proposed generator", config, config.study.gan_phase)
+        notes += footing.notes([(ours, footing.Side("the baseline", run.config, run.phase_of("gan")))])
     return notes
 
 

@@ -114,7 +114,10 @@ def run(context: Context) -> Results:
     share = float(truth.mean())
     out["anomaly"] = found
     out["lesion_share"] = entries.plain(share, len(truth), "fraction")
-    out["tables"] = [_table(found, best, study, share, context.films.has_truth)]
+    out["tables"] = [
+        _table(found, best, study, share, context.films.has_truth),
+        classifiers.table(out, tuple(shared.classifiers), split),
+    ]
     out["headline"] = _headline(found, best, study)
     return out
 

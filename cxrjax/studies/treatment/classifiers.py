@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -9,7 +11,7 @@ from cxrjax import data
 from cxrjax.metrics import bootstrap, classification, entries, weighted
 from cxrjax.metrics.entries import repeated
 from cxrjax.phases import Context
-from cxrjax.studies import floor
+from cxrjax.studies import floor, tables
 from cxrjax.tasks import TASKS, classify
 from cxrjax.types import Results
 
@@ -56,6 +58,23 @@ def compare(label: np.ndarray, ours: np.ndarray, base: np.ndarray, patients: np.
     else:
         difference = bootstrap.Interval(*classification.delong_difference(*columns)[:3])
     return {"auroc": entries.entry(*difference, n=len(label), unit="1")}
+
+
+def table(out: Results, names: tuple[str, ...], split: str) -> tables.Table:
+    """The figures of the classifiers `names` beside the floor's, as `score_all` found them."""
+    rows: list[tuple[str, list[Any]]] = [
+        (
+            name.replace("_", " "),
+            [
+                *(out[name][split][key] for key in ("accuracy", "auroc")),
+                out[name].get("minus_logreg32", {}).get("auroc"),
+            ],
+        )
+        for name in (*names, "logreg32")
+    ]
+    gaps = {title: cells[-1] for title, cells in rows[:-1]}
+    note = f"On the films of the {split} part. {tables.not_above(gaps)}".strip()
+    return tables.table("Classifiers beside the floor", note, ["accuracy", "AUROC", "minus logreg32, paired"], rows)
 
 
 def score_all(context: Context, phases: tuple[str, ...], disease: int) -> Results:

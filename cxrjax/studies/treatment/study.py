@@ -173,6 +173,7 @@ def run(context: Context) -> Results:
     lost = (cam.reshape(len(cam), -1).max(axis=1) == 0)[sick]
     out["progress"]["untreated"]["empty_mask"] = entries.rate(lost)
     out["tables"] = ranking.tables(out, names, "independent", measures.LEVELS, bool(truth))
+    out["tables"].append(classifiers.table(out, tuple(whole.classifiers), split))
     if study.pixel_run:
         out["tables"] += pixels.tables(out, names, "independent", measures.LEVELS)
     out |= _round_trip(whole, study, sick)

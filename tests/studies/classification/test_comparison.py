@@ -64,6 +64,8 @@ def test_the_table_has_the_floor_the_pair_and_the_papers_figures(finished):
     assert [row["name"] for row in tables["Systems"]["rows"]] == ["FCN", "logreg32 (floor)"]
     gap = tables["Systems"]["rows"][0]["cells"][-1]
     assert set(gap) == {"value", "low", "high", "n", "unit"}
+    beats = gap["low"] is not None and gap["low"] > 0
+    assert ("Not better than logreg32" in tables["Systems"]["note"]) is not beats
     by_class = {row["name"]: row["cells"] for row in tables["AUROC by class"]["rows"]}
     assert 0 <= by_class["Hernia"][0]["value"] <= 1
     assert "0.9248" in by_class["Cardiomegaly"]  # of CheXNet, as printed
@@ -97,7 +99,7 @@ def test_a_film_of_two_exclusive_classes_is_refused_by_name(tmp_path):
     label[:, 0] = label[2, 1] = 1
     label[3] = 0, 1, 0
     table = {"labels": label, "key": np.array(["a", "b", "c", "d"]), "patient": np.array(["a", "b", "c", "d"])}
-    films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4})
+    films = SimpleNamespace(columns=CLASSES, table=lambda split: table, splits={"test": 4}, held_out="test")
     with pytest.raises(UserError, match=r"1 films of the test part.*such as c \(Cardiomegaly, Effusion\)"):
         comparison.check_films(config, films)
     label[2, 1] = 0
@@ -111,7 +113,7 @@ def _labeled(**parts: np.ndarray) -> SimpleNamespace:
         for name, label in parts.items()
     }  # fmt: skip
     splits = {name: len(label) for name, label in parts.items()}
-    return SimpleNamespace(columns=CLASSES, table=tables.__getitem__, splits=splits)
+    return SimpleNamespace(columns=CLASSES, table=tables.__getitem__, splits=splits, held_out="test")
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
@@ -151,3 +153,13 @@ def test_the_border_control_is_asked_alike_in_the_run_and_after_it_and_says_what
     c.data.size = 16
     with pytest.raises(UserError, match="border: border blanks lungs, found at 32 px or more"):
         phases.check(c, meshes.make(1))
+
+
+def test_a_pair_that_is_not_trained_alike_is_told_before_training(tmp_path):
+    config = small(tmp_path, folds=0)
+    config.study = defaults.comparison({"head": "head", "whole": "whole"}, pairs=(("whole", "head"),))
+    films = _labeled(train=np.eye(3)[[0, 1, 2, 0]], test=np.eye(3))
+    (said,) = comparison.check_films(config, films)
+    assert said.endswith(": whole and head in films seen (80 against 32).")  # 3 steps after the 2 of the head
+    config.study.pairs = ()
+    assert comparison.check_films(config, films) == []

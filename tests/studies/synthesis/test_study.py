@@ -90,6 +90,11 @@ def test_every_model_is_measured_with_the_same_films_and_the_floor(ran):
     assert entry["mean"]["proposed"]["value"] == pytest.approx(entry["mean"]["untrained"]["value"], rel=0.5)
 
 
+def test_a_baseline_that_was_not_trained_alike_is_told_before_training(ran):
+    (said,) = [note for note in ran.notes if note.startswith("These compared systems differ")]
+    assert "the proposed generator and the baseline in parameters of the generator" in said
+
+
 def test_the_results_are_json_with_tables_and_a_headline(ran):
     json.dumps(ran.results, default=str, allow_nan=False)
     titles = [table["title"] for table in ran.results["tables"]]
@@ -99,6 +104,7 @@ def test_the_results_are_json_with_tables_and_a_headline(ran):
     for table in ran.results["tables"]:
         assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"]), table["title"]
     assert "cDCGAN" in ran.results["headline"]
+    assert "The feature network stands beside no floor" in ran.results["tables"][1]["note"]
 
 
 def test_the_page_finds_its_files(ran):
