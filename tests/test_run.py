@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxrjax import run
+from cxrjax import manifest, run
 from cxrjax.errors import UserError
 from cxrjax.phases import start
 from cxrjax.types import State
@@ -32,7 +32,8 @@ def small(tmp_path):
     config.mesh.devices = 1
     config.study.modes = ("uniform", "time_gated")
     config.study.lambdas = (200,)
-    return config, module["CHOICES"]
+    keys = manifest.flatten(manifest.plain(config))
+    return config, {key: entry for key, entry in module["CHOICES"].items() if key in keys}  # as the launcher does
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +55,13 @@ def leaves(tree, path=()):
 
 def test_the_workdir_holds_everything_that_is_promised(finished):
     config, choices, workdir = finished
-    manifest = json.loads((workdir / "manifest.json").read_text())
-    assert manifest["finished"]
-    assert manifest["weights"] == dict.fromkeys(config.phases, "from scratch")
-    assert manifest["config"]["diffusion"]["steps"] == config.diffusion.steps
-    assert set(manifest["choices"]) == set(choices)
-    assert manifest["choices"]["study.sampler.name"]["value"] == "ancestral"
-    assert manifest["data"]["fingerprint"]
+    record = json.loads((workdir / "manifest.json").read_text())
+    assert record["finished"]
+    assert record["weights"] == dict.fromkeys(config.phases, "from scratch")
+    assert record["config"]["diffusion"]["steps"] == config.diffusion.steps
+    assert set(record["choices"]) == set(choices)
+    assert record["choices"]["study.sampler.name"]["value"] == "ancestral"
+    assert record["data"]["fingerprint"]
     for name in ("metrics.jsonl", "results.json", "report.html", "figures/strips.png", "tensorboard"):
         assert (workdir / name).exists(), name
     for phase in config.phases:
@@ -105,8 +106,8 @@ def test_another_configuration_is_refused_in_a_begun_workdir(finished, tmp_path)
     config, choices, workdir = finished
     begun = tmp_path / "begun"
     begun.mkdir()
-    manifest = json.loads((workdir / "manifest.json").read_text()) | {"finished": False}
-    (begun / "manifest.json").write_text(json.dumps(manifest))
+    record = json.loads((workdir / "manifest.json").read_text()) | {"finished": False}
+    (begun / "manifest.json").write_text(json.dumps(record))
     other = config.copy_and_resolve_references()
     other.diffusion.steps += 1
     with pytest.raises(UserError, match=r"diffusion\.steps was 6, is now 7"):

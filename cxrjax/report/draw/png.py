@@ -41,7 +41,7 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def save_synthetic_png(path: Path, image: np.ndarray, **text: str) -> Path:
+def save_synthetic_png(path: Path | str, image: np.ndarray, **text: str) -> Path:
     """Writes a generated film as an 8-bit gray PNG whose text chunks say that it is synthetic.
 
     Args:
@@ -54,6 +54,7 @@ def save_synthetic_png(path: Path, image: np.ndarray, **text: str) -> Path:
     """
     if image.ndim != 2:
         raise ValueError(f"one gray film has shape (h, w), not {image.shape}")
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(gray_to_uint8(image), synthetic=True, **text))
     return path
