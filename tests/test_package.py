@@ -9,7 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_every_file_that_is_not_python_is_package_data():
     globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
-    files = [path for path in (ROOT / "cxrjax").rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md")]
+    files = [
+        path for path in (ROOT / "cxrjax").rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
+    ]
     assert len(files) > 5
     left_out = [
         str(path.relative_to(ROOT)) for path in files
