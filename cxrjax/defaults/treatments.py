@@ -33,7 +33,7 @@ def default(*, judge: bool = True) -> ConfigDict:
     c = run()
     c.data = data("phantom", ("Normal", "Pneumonia"), 64)
     # The family of the deck's densenet121_2048fclayer.
-    c.classifier = classifier({"name": "densenet_tiny", "hidden": (2048,)}, 120, 4e-3, warp=4)
+    c.classifier = classifier({"name": "densenet_tiny", "hidden": (2048,)}, 120, 5e-3, warp=4)
     if judge:
         # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a
         # lesion that the diffusion only smoothed for a healed one.

@@ -104,11 +104,11 @@ def pneumonia(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
     """Patchy segmental airspace opacity with fuzzy edges and a hint of air bronchograms."""
     side = side_of(rng)
     at = scene.spot(side, rng.uniform(0.48, 0.72), rng.uniform(0.2, 0.8))
-    r = (0.09 + 0.024 * s) * rng.uniform(0.92, 1.08)
+    r = (0.085 + 0.03 * s) * rng.uniform(0.9, 1.1)
     patch = haze(scene, rng, at, (r, r * rng.uniform(0.8, 1.4)), 0.4, 10) * on_side(scene, side)
-    clumps = np.clip(0.85 + 0.55 * scene.texture(rng, 16, 2), 0.0, 1.3)
+    clumps = np.clip(0.9 + 0.4 * scene.texture(rng, 20, 2), 0.15, 1.2)
     air = 1.0 - 0.30 * scene.bronchi(rng, side, at)
-    return Effect(fill=np.clip(Scalar(0.8 + 0.17 * s) * patch * clumps * air, 0.0, 0.95), clear=0.7 * patch)
+    return Effect(fill=np.clip(Scalar(0.74 + 0.22 * s) * patch * clumps * air, 0.0, 0.95), clear=0.7 * patch)
 
 
 def pneumothorax(scene: Scene, rng: np.random.Generator, s: float) -> Effect:
