@@ -34,6 +34,12 @@ class Diffusion(NamedTuple):
     variables: PyTree
     codec: models.Autoencoder | None = None
 
+    @property
+    def latents(self) -> tuple[models.Autoencoder, PyTree, Array]:
+        """What `latent.to_latent` and `from_latent` take, where the diffusion is of latents."""
+        assert self.codec is not None
+        return self.codec, self.variables["autoencoder"], self.variables["scale"]
+
 
 def of(config: Any, state: State, mesh: Mesh) -> Diffusion:
     """The diffusion of a finished phase of task `ddpm` or `latent_ddpm`."""
@@ -95,7 +101,7 @@ def treat(
         return guidance.treat(
             epsilon, trained.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every
         )
-    codec = (trained.codec, variables["autoencoder"], variables["scale"])
+    codec = trained.latents
     z = latent.to_latent(*codec, image)  # (b, h', w', c)
     side = z.shape[2]
 
@@ -116,6 +122,4 @@ def treat(
 
 def round_trip(trained: Diffusion, image: Array) -> Array:
     """Films through the autoencoder and back: what latent space costs before anything is treated."""
-    assert trained.codec is not None
-    codec = (trained.codec, trained.variables["autoencoder"], trained.variables["scale"])
-    return latent.from_latent(*codec, latent.to_latent(*codec, image))
+    return latent.from_latent(*trained.latents, latent.to_latent(*trained.latents, image))

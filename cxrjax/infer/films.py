@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def _paths(films: Films) -> list[Path] | None:
         films = [films]
     if isinstance(films, np.ndarray) or not all(isinstance(film, str | Path) for film in films):
         return None
-    return [Path(film).expanduser() for film in films]
+    return [Path(os.path.expanduser(film)) for film in films]
 
 
 def _of_array(films: np.ndarray, size: int) -> np.ndarray:

@@ -122,7 +122,7 @@ class Run(NamedTuple):
         folder = self.workdir / "checkpoints" / name
         if not folder.is_dir():
             raise UserError(f"{folder} is missing; the run's checkpoints are needed, not its report alone")
-        channels = 3 if self._reads_features(phase) else 1
+        channels = 3 if reads_features(self.config, phase) else 1
         classes = classes_of(self.config, phase)
         example = Batch.blank(self.mesh.size, self.config.data.size, len(classes), channels)
         abstract = jax.eval_shape(TASKS[config.task](config, classes).init, jax.random.key(0), example)
@@ -139,9 +139,6 @@ class Run(NamedTuple):
         phases = {member: phase for phase in self.config.phases for member in member_names(self.config, phase)}
         return lookup(phases, name, f"a phase of {self.workdir}")
 
-    def _reads_features(self, phase: str) -> bool:
-        return self.config[phase].get("input", "cxr") == "enh" and bool(self.config.data.get("enh", False))
-
     def classifier(self, name: str = "") -> classifier.Classifier:
         """A trained classifier.
 
@@ -157,7 +154,7 @@ class Run(NamedTuple):
         names = dict.fromkeys(self.classifiers)
         lookup(names, name, f"a classifier of {self.workdir}")
         phase = self._phase_with(name)
-        enh = self.config.data.enh_options.to_dict() if self._reads_features(phase) else None
+        enh = self.config.data.enh_options.to_dict() if reads_features(self.config, phase) else None
         return classifier.of(
             self.config[phase], self.state(name), classes_of(self.config, phase), self.config.data.size, self.mesh,
             source=f"phase {name} of {self.workdir}", enh=enh,
@@ -241,6 +238,11 @@ def _at_own_size(films: door.Films, image: np.ndarray, treated: np.ndarray) -> l
     for film, moved in zip(door.originals(films), change, strict=True):
         out.append(np.clip(film + door.resize(moved, *film.shape), 0, 1).astype(np.float32))
     return out
+
+
+def reads_features(config: Any, phase: str) -> bool:
+    """Whether a phase reads the local-phase channels that were prepared with the films."""
+    return config[phase].get("input", "cxr") == "enh" and bool(config.data.get("enh", False))
 
 
 def member_names(config: Any, phase: str) -> list[str]:

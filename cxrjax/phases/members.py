@@ -11,7 +11,7 @@ import numpy as np
 from cxrjax import data
 from cxrjax.data import splits
 from cxrjax.errors import UserError
-from cxrjax.infer.finished import classes_of, member_names
+from cxrjax.infer.finished import classes_of, member_names, reads_features
 from cxrjax.types import Batch, Key
 
 
@@ -49,7 +49,7 @@ def field_of(config: Any, phase: str) -> str:
     "image"."""
     if config[phase].get("border", 0.0):
         return "outside"
-    return "enh" if config[phase].get("input", "cxr") == "enh" and config.data.get("enh", False) else "image"
+    return "enh" if reads_features(config, phase) else "image"
 
 
 def only(films: data.Prepared, split: str, name: str) -> np.ndarray | None:
