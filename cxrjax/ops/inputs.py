@@ -11,7 +11,13 @@ Array = jax.Array
 # Mean and standard deviation of ImageNet's red, green and blue, as CheXNet normalizes its films.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Shift and scale of the other normalizations; `film` is about zero mean and unit variance on chest films.
-NORMALIZATIONS = {"film": (0.5, 0.25), "symmetric": (0.5, 0.5), "unit": (0.0, 1.0), "imagenet": IMAGENET}
+NORMALIZATIONS = {
+    "film": (0.5, 0.25),
+    "symmetric": (0.5, 0.5),
+    "unit": (0.0, 1.0),
+    "imagenet": IMAGENET,
+    "efficientnet_lite": (127 / 255, 128 / 255),
+}
 
 
 # Of one gray channel: the means of the three, beside which stands a plane of ones, see `normalize`.
@@ -19,7 +25,8 @@ _GRAY = tuple(sum(values) / 3 for values in IMAGENET)
 
 
 def normalize(image: Array, kind: str = "film") -> Array:
-    """[0, 1] to what a network wants: `film` (x - 0.5) / 0.25, `symmetric` [-1, 1], `unit` as it is, `imagenet`.
+    """[0, 1] to what a network wants: `film` (x - 0.5) / 0.25, `symmetric` [-1, 1], `unit` as it is, `imagenet`,
+    `efficientnet_lite` (255 x - 127) / 128.
 
     Args:
       image: (b, h, w, c); for `imagenet` c is 3, or 1 for a gray film.
