@@ -248,8 +248,6 @@ def options_of(config: Any) -> Options:
         raise UserError("label_smoothing means nothing to loss 'sparse', which reads class numbers; use softmax")
     if options.input not in ("cxr", "enh"):
         raise UserError(f"input = {options.input!r}: expected cxr or enh")
-    if options.normalize == "imagenet" and options.channels != 3 and options.input == "cxr":
-        raise UserError("normalize = 'imagenet' is of three channels; set channels = 3")
     if options.ten_crop and not options.crop:
         raise UserError("ten_crop needs crop, the side of the crops")
     if not 0 <= options.border < 0.5:

@@ -34,7 +34,7 @@ def test_the_border_control_hides_all_but_the_frame():
 
 
 def test_normalizations_map_their_own_center_to_zero():
-    for kind, center in (("film", 0.5), ("symmetric", 0.5), ("unit", 0.0)):
+    for kind, center in (("film", 0.5), ("symmetric", 0.5), ("unit", 0.0), ("efficientnet_lite", 127 / 255)):
         assert float(inputs.normalize(jnp.full((1, 2, 2, 1), center), kind).max()) == 0
     mean = jnp.broadcast_to(jnp.asarray(inputs.IMAGENET[0]), (1, 2, 2, 3))
     np.testing.assert_allclose(inputs.normalize(mean, "imagenet"), 0, atol=1e-7)
