@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ _DCT = fft.dct(np.eye(_SIDE), axis=0, norm="ortho")[:_FREQUENCIES].astype(np.flo
 # in at most 14, one of other gamma or window in at most 24. Of 7,000 films, those of different patients differ in at
 # least 34, but for two pairs at 20 and 28, which are one film each under two names, of another window and crop.
 NEAR = 28
-_BLOCK = 2048
+_WIDEST = 18  # bits of a band, each of whose codes has a bucket
+_AT_ONCE = 1 << 19  # pairs in memory
 SHOWN = 3
 
 
@@ -83,29 +85,47 @@ def signs(film: np.ndarray) -> np.ndarray:
 def close_pairs(packed: np.ndarray, groups: np.ndarray, most: int) -> dict[int, int]:
     """By row, the first row before it that differs in at most `most` bits and is of another group.
 
-    Products of blocks of signs: n^2 / 2 of 256 numbers, minutes for 100,000 films on two cores, in 50 MB.
+    The bits are dealt into more than `most` / 2 bands, so that two such rows differ in one bit or none of some band
+    (Norouzi et al. 2012, multi-index hashing). Only rows that do are compared: of chest films one pair in a hundred.
 
     Args:
-      packed: (n, b) uint8, eight bits a number.
+      packed: (n, b) uint8, eight bits a number; b a multiple of 8 is fastest.
       groups: (n,) int.
       most: bits that may differ.
     """
-    bits = 8 * packed.shape[1]
-    found: dict[int, int] = {}
+    n, bits = len(packed), 8 * packed.shape[1]
+    count = max(most // 2 + 1, -(-bits // _WIDEST))
+    words = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64).T.copy()  # (w, n)
+    rows, first = np.arange(n), np.full(n, n)
+    for k in range(min(count, bits)):
+        # Every count-th bit: neighboring frequencies are alike in many films, and would fill few buckets.
+        band = np.unpackbits(packed, axis=1)[:, k::count].astype(np.int64)
+        code = band @ (1 << np.arange(band.shape[1]))  # (n,)
+        order = np.argsort(code, kind="stable")
+        start = np.append(0, np.bincount(code, minlength=1 << band.shape[1]).cumsum())
+        for flip in (0, *(1 << np.arange(band.shape[1]))):
+            own = rows[code & flip == 0]  # the rows with the bit are met as the others of these
+            low, high = start[code[own] ^ flip], start[(code[own] ^ flip) + 1]
+            for part in _parts(high - low):
+                sizes = (high - low)[part]
+                a = np.repeat(own[part], sizes)
+                b = order[np.arange(len(a)) - np.repeat(sizes.cumsum() - sizes - low[part], sizes)]
+                apart = np.zeros(len(a), np.uint16)
+                for word in words:
+                    apart += np.bitwise_count(word[a] ^ word[b])
+                close = (apart <= most) & (groups[a] != groups[b])
+                i, j = np.minimum(a[close], b[close]), np.maximum(a[close], b[close])
+                np.minimum.at(first, j, i)
+    return {int(j): int(first[j]) for j in np.flatnonzero(first < n)}
 
-    def block(at: int) -> np.ndarray:
-        return np.unpackbits(packed[at : at + _BLOCK], axis=1).astype(np.float32) * 2 - 1  # (m, bits)
 
-    for a in range(0, len(packed), _BLOCK):
-        left = block(a)
-        for b in range(a, len(packed), _BLOCK):
-            close = left @ block(b).T >= bits - 2 * most
-            for j in np.flatnonzero(close.any(axis=0)) + b:
-                before = np.flatnonzero(close[:, j - b]) + a
-                before = before[(before < j) & (groups[before] != groups[j])]
-                if before.size:
-                    found.setdefault(int(j), int(before[0]))
-    return found
+def _parts(sizes: np.ndarray) -> list[slice]:
+    """Runs of rows whose sizes sum to `_AT_ONCE` or less, or a single row."""
+    cuts, total = [0], sizes.cumsum()
+    while cuts[-1] < len(sizes):
+        done = total[cuts[-1] - 1] if cuts[-1] else 0
+        cuts.append(max(int(np.searchsorted(total, done + _AT_ONCE, side="right")), cuts[-1] + 1))
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 def write(path: Path, found: Sequence[Twin]) -> None:

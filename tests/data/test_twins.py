@@ -109,19 +109,25 @@ def test_copies_of_one_patient_within_a_part_need_no_warning(fake, tmp_path):
     assert materialize(fake.source(records), tmp_path / "cache", size=64, limit=0.0).warnings == []
 
 
-def test_close_pairs_are_those_of_the_definition_over_blocks(monkeypatch):
-    monkeypatch.setattr(twins, "_BLOCK", 16)
-    rng = np.random.default_rng(0)
-    packed = rng.integers(0, 256, (60, 2), np.uint8)
-    groups = rng.integers(0, 6, 60)
-    apart = np.unpackbits(packed[:, None] ^ packed[None], axis=-1).sum(-1)
-    expected = {}
-    for j in range(60):
-        before = [i for i in range(j) if apart[i, j] <= 3 and groups[i] != groups[j]]
-        if before:
-            expected[j] = before[0]
-    assert 10 < len(expected) < 60
-    assert twins.close_pairs(packed, groups, 3) == expected
+@pytest.mark.parametrize(
+    ("width", "most", "share"), [(2, 3, 0.2), (2, 0, 0.05), (3, 9, 0.3), (32, 28, 0.058), (5, 14, 0.5)]
+)
+def test_close_pairs_are_those_of_the_definition(monkeypatch, width, most, share):
+    """Against every pair looked at, of rows that are near one another; bands, buckets and parts hide none."""
+    monkeypatch.setattr(twins, "_AT_ONCE", 50)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        seen = np.repeat(rng.random((12, 8 * width)) < 0.5, 5, axis=0) ^ (rng.random((60, 8 * width)) < share)
+        packed, groups = np.packbits(rng.permutation(seen), axis=1), rng.integers(0, 6, 60)
+        apart = np.unpackbits(packed[:, None] ^ packed[None], axis=-1).sum(-1)
+        expected = {}
+        for j in range(60):
+            before = [i for i in range(j) if apart[i, j] <= most and groups[i] != groups[j]]
+            if before:
+                expected[j] = before[0]
+        assert 5 < len(expected) < 60
+        assert {most, most + 1} <= set(apart.ravel())  # on both sides of the limit
+        assert twins.close_pairs(packed, groups, most) == expected
 
 
 def test_the_hash_sees_neither_brightness_nor_contrast_and_tells_films_apart():
