@@ -18,8 +18,6 @@ NORMALIZATIONS = {
     "imagenet": IMAGENET,
     "efficientnet_lite": (127 / 255, 128 / 255),
 }
-
-
 # Of one gray channel: the means of the three, beside which stands a plane of ones, see `normalize`.
 _GRAY = tuple(sum(values) / 3 for values in IMAGENET)
 
@@ -33,8 +31,8 @@ def normalize(image: Array, kind: str = "film") -> Array:
       kind: a key of `NORMALIZATIONS`.
 
     Returns:
-      (b, h, w, c). `imagenet` makes two planes of a gray film, of which its three channels are sums: the film, and ones.
-      A network adds zeros beyond the border after this, so that a shift which differs by channel is no shift of one.
+      (b, h, w, c). `imagenet` makes two planes of a gray film, of which its three channels are sums: film and ones. A
+      network adds zeros beyond the border after this, so that a shift which differs by channel is no shift of one.
     """
     shift, scale = NORMALIZATIONS[kind]
     if kind == "imagenet" and image.shape[-1] == 1:
@@ -45,9 +43,9 @@ def normalize(image: Array, kind: str = "film") -> Array:
 
 
 def like_channels(kind: str) -> np.ndarray:
-    """(3, planes) float64: what each of three like channels, normalized, is of the planes that `normalize` makes of one.
+    """What each of three like channels, normalized, is of the planes that `normalize` makes of one.
 
-    (3, 1) of ones, since three like channels stay alike; for `imagenet` (3, 2).
+    (3, planes) float64: (3, 1) of ones, since like channels stay alike; for `imagenet` (3, 2).
     """
     if kind != "imagenet":
         return np.ones((3, 1))
