@@ -10,7 +10,7 @@ from scipy import special
 
 from cxrjax.metrics import bootstrap, calibration, entries, operating, thresholds, weighted
 from cxrjax.metrics.classification import Interval
-from cxrjax.metrics.operating import Validation
+from cxrjax.metrics.operating import Kind, Validation
 from cxrjax.types import Results
 
 DRAWS = 1000
@@ -70,11 +70,11 @@ def figures(
       draws: resamples of the patients.
       seed: of the resampling.
     """
-    kind = "softmax" if exclusive else "sigmoid"
+    kind: Kind = "softmax" if exclusive else "sigmoid"
     names = [str(c) for c in range(label.shape[1])]
     known, first, groups, _ = entries.rows(label, probability[0], patients, names, None, whole=exclusive)
     every = [first] + [entries.rows(label, p, patients, names, None, whole=exclusive)[1] for p in probability[1:]]
-    t = None if validation is None else calibration.temperature(*validation[:2], kind)
+    t = None if validation is None else calibration.temperature(validation[0], validation[1], kind)
     stated = every if t is None or np.isnan(t) else [_cooled(p, t, exclusive) for p in every]
     if exclusive:
         columns = [1] if known.shape[1] == 2 else list(range(known.shape[1]))
