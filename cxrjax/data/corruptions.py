@@ -58,7 +58,7 @@ def _noise(film: np.ndarray, deviation: float, rng: np.random.Generator) -> np.n
 def _jpeg(film: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
     """JPEG of a quality."""
     _, file = cv2.imencode(".jpg", _to_bytes(film), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-    return cv2.imdecode(file, cv2.IMREAD_GRAYSCALE) / np.float32(255)
+    return np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE)) / np.float32(255)
 
 
 def _downscale(film: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:

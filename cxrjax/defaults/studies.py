@@ -46,7 +46,7 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         "enh_figure": False,  # films beside their local-phase features
         "robustness": {
             "kinds": {},  # kind of damage -> strengths, mild to strong, such as `damage`; empty leaves it out
-            "films": 512,  # most held-out films that are damaged, drawn by seed
+            "films": 512,  # most held-out films that are damaged, drawn by seed; 0 for all
         },
         "ntk": {},  # features (a phase), films, widths, steps, lr of the tangent kernel's diagnosis; or empty
     }
