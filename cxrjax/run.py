@@ -32,7 +32,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     Raises:
       UserError: what a person can mend.
     """
-    workdir = Path(workdir)
+    workdir, config = Path(workdir), data.with_classes(config)
     path = workdir / "manifest.json"
     if path.exists() and (old := json.loads(path.read_text())).get("finished"):
         manifest.check_same(old, {**old, "config": manifest.plain(config)}, workdir)

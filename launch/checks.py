@@ -132,16 +132,19 @@ def check_phases(config: config_dict.ConfigDict) -> None:
 
 
 def check_root(config: config_dict.ConfigDict, needing: Sequence[str] = ()) -> None:
-    """The folder or file of films exists, where one is named; `needing` lists the data sets that must name one."""
+    """The folder or tables of films exist, where they are named; `needing` lists the data sets that must name one."""
     values = flatten(config)
-    root, name = values.get("data.root"), values.get("data.name")
-    if not root and name in needing:
+    name = values.get("data.name")
+    if not values.get("data.root") and name in needing:
         raise UsageError(f"data.name is {name!r}, which needs the folder of its films: --config.data.root=DIR")
-    if not isinstance(root, str) or not root:
-        return
-    path = Path(os.path.abspath(os.path.expanduser(root)))
-    if not os.path.exists(path):
-        raise UsageError(f"--config.data.root={root} does not exist; the nearest that does is {_nearest_path(path)}")
+    if name == "csv" and not values.get("data.table"):
+        raise UsageError("data.name is 'csv', which needs the table of its films: --config.data.table=FILE.csv")
+    for key in ("data.root", "data.table", "data.boxes"):
+        if not (given := values.get(key)) or not isinstance(given, str):
+            continue
+        path = Path(os.path.abspath(os.path.expanduser(given)))
+        if not os.path.exists(path):
+            raise UsageError(f"--config.{key}={given} does not exist; the nearest that does is {_nearest_path(path)}")
 
 
 def _nearest_path(path: Path) -> Path:

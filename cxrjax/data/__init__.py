@@ -2,6 +2,6 @@
 
 from cxrjax.data import labels
 from cxrjax.data.pipeline import batches, eval_batches, films
-from cxrjax.data.preparation import Prepared, prepare
+from cxrjax.data.preparation import Prepared, prepare, with_classes
 
-__all__ = ["Prepared", "batches", "eval_batches", "films", "labels", "prepare"]
+__all__ = ["Prepared", "batches", "eval_batches", "films", "labels", "prepare", "with_classes"]

@@ -70,6 +70,18 @@ def decode(path: str | Path, size: int | None, depth: int = 0) -> np.ndarray:
         return np.clip(np.rint(np.asarray(_resized(gray, size))), 0, 255).astype(np.uint8)
 
 
+def shape(path: str | Path) -> tuple[int, int]:
+    """(height, width) of a film as `decode` gives it at its own size; only the header is read.
+
+    Raises:
+      CorruptFilm: as `decode`.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return (width, height) if turned else (height, width)
+
+
 def own_depth(path: str | Path) -> int:
     """The smallest of `BIT_DEPTHS` that holds a 16-bit film; 0 for a film of 8 bits, of which only the header is read.
 

@@ -26,7 +26,7 @@ from cxrjax.data.intake import Intake, Options, wrong_count
 from cxrjax.data.prepared import Prepared
 from cxrjax.data.sources import SOURCES
 from cxrjax.data.sources.base import Record, Source, choice
-from cxrjax.errors import UserError
+from cxrjax.errors import UserError, lookup
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ FORMAT = 2
 ENH_FORMAT = "enh-v2"
 OVERLAP = ("stop", "drop")
 BLANK = ("keep", "quarantine")
+SHOWN = 3
 
 
 def prepare(data: Any, change: Callable[[Source], Source] = lambda source: source) -> Prepared:
@@ -59,8 +60,7 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
       UserError: unknown name, bad source, more corrupt films than the limit, a patient or a film in two splits, a box
         that encloses nothing, no space.
     """
-    if data.name not in SOURCES:
-        raise UserError(f"data.name is {data.name!r}: expected one of {', '.join(SOURCES)}")
+    source = lookup(SOURCES, data.name, "data.name")
     if not 16 <= int(data.size) <= 4096:
         raise UserError(f"data.size is {data.size}: expected 16 to 4096 pixels")
     depth = int(data.get("bit_depth", 0))
@@ -75,11 +75,29 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
         blank=choice(data, "blank", BLANK),
         bit_depth=depth,
     )
-    return materialize(change(SOURCES[data.name](data)), data.cache, size=int(data.size), **options._asdict())
+    return materialize(change(source(data)), data.cache, size=int(data.size), **options._asdict())
+
+
+def with_classes(config: Any) -> Any:
+    """A run's config whose `data.classes`, where it is empty, is what its films have.
+
+    Raises:
+      UserError: the source does not tell what is to be learned, or is bad.
+    """
+    if tuple(config.data.classes):
+        return config
+    source = lookup(SOURCES, config.data.name, "data.name")(config.data)
+    check_faults(source)
+    if not source.classes:
+        raise UserError(f"data.classes is empty: name what is learned, of Normal and {', '.join(source.columns)}")
+    config = config.copy_and_resolve_references()
+    config.data.classes = source.classes
+    return config.lock()
 
 
 def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -> Prepared:
     """`prepare` for a source in hand; `given` are `Options`, of which `limit` is the share that may be corrupt."""
+    check_faults(source)
     options = Options(**given)
     choices = options._asdict() | {"limit": None, "enh": None}  # the one changes no film, the other is in `_storage`
     identity = _digest([*_storage(source, size, options), source.fingerprint, choices])
@@ -105,6 +123,17 @@ def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -
     for warning in found.warnings:
         log.warning("%s: %s", directory.name, warning)
     return found
+
+
+def check_faults(source: Source) -> None:
+    """Raises UserError where a source has faults: each kind with its number and the first."""
+    found = [f"{len(items)} {kind} ({'; '.join(items[:SHOWN])}{'; ...' * bool(items[SHOWN:])})"
+             for kind, items in source.faults.items() if items]  # fmt: skip
+    if found:
+        raise UserError(
+            f"the films of {source.name} cannot be used: {', '.join(found)}; mend the table; launch/prepare.py "
+            "--check lists all"
+        )
 
 
 def _storage(source: Source, size: int, options: Options) -> list[Any]:

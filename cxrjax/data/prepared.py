@@ -15,6 +15,9 @@ import numpy as np
 from cxrjax.data.sources.base import Box, Record
 from cxrjax.errors import UserError
 
+# What is known of the patient and the film beside the labels, and how it is written where it is not known. Nothing
+# trains on it, and the fingerprint leaves it out.
+WHO = {"age": np.float32("nan"), "sex": "", "view": "", "site": ""}
 ALL = "all"  # the split of all films, in the order of the parts
 
 
@@ -67,17 +70,24 @@ class Prepared:
 
         Returns:
           `key` (n,) str, `patient` (n,) str (a film of unknown patient has a name of its own), `labels` (n, k) float32
-          with 1 present, 0 absent, NaN unknown, and `severity` (n,) float32, NaN where unknown.
+          with 1 present, 0 absent, NaN unknown, `severity` and `age` (n,) float32, NaN where unknown, and `sex`,
+          `view` and `site` (n,) str, "" where unknown.
 
         Raises:
           UserError: no such split.
         """
         parts = self.stored(split).split("+")
         with whole(self.directory), np.load(self.directory / "index.npz") as index:
-            return {
+            table = {
                 name: np.concatenate([index[f"{part}.{name}"] for part in parts])
                 for name in ("key", "patient", "labels", "severity")
             }
+            for name, unknown in WHO.items():
+                # Stored where a film of the part has it.
+                found = {part: index.get(f"{part}.{name}") for part in parts}
+                columns = [np.full(self.splits[p], unknown) if c is None else c for p, c in found.items()]
+                table[name] = np.concatenate(columns)
+            return table
 
     @property
     def held_out(self) -> str:
@@ -135,6 +145,10 @@ def save(prepared: Prepared, rows: Mapping[str, Sequence[Record]], folder: Path)
         arrays[f"{split}.patient"] = np.array([r.patient or f"film:{r.key}" for r in found])
         arrays[f"{split}.labels"] = np.stack([np.asarray(r.labels, np.float32) for r in found])
         arrays[f"{split}.severity"] = np.array([r.severity for r in found], np.float32)
+        for name, unknown in WHO.items():
+            column = np.array([getattr(r, name) for r in found], np.asarray(unknown).dtype.char)
+            if (np.isfinite(column) if name == "age" else column != "").any():
+                arrays[f"{split}.{name}"] = column
     np.savez(folder / "index.npz", **arrays)  # type: ignore[arg-type]
     boxes = {split: {i: r.boxes for i, r in enumerate(records) if r.boxes} for split, records in rows.items()}
     if any(boxes.values()):

@@ -19,12 +19,17 @@ ORDER = ("train", "val", "test")
 NOTHING = {"", "na", "n/a", "nan", "<na>", "none", "null"}
 
 
+def is_nothing(text: str) -> bool:
+    """Whether a cell says that there is nothing."""
+    return text.strip().lower() in NOTHING
+
+
 def patient_id(text: str) -> str:
     """A patient as a table writes it, in one form: 12, 12.0 and 012 are one; "" is unknown."""
     name = " ".join(unicodedata.normalize("NFKC", text).split())
     if match := re.fullmatch(r"(\d+)(?:\.0*)?", name, re.ASCII):
         return match[1].lstrip("0") or "0"
-    return "" if name.lower() in NOTHING else name
+    return "" if is_nothing(name) else name
 
 
 def check_disjoint(patients: Mapping[str, Sequence[str] | set[str]]) -> None:

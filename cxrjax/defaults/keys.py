@@ -50,7 +50,7 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         "cache": "~/.cache/cxrjax/films",  # folder of prepared films
         "size": size,  # side of a prepared film, pixels
         "seed": 0,  # of carved parts, and of what phantoms look like
-        "classes": classes,  # what is learned, in the order of labels and logits
+        "classes": classes,  # what is learned, in the order of labels and logits; csv and others: () for all there are
         "quarantine_limit": 0.01,  # share of films that may be unreadable
         "carve": {
             "val": 0.1,  # share of the training patients, where the source has no such part
@@ -76,9 +76,22 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         "images": "",  # nih: folder of the films, where it is none of the usual ones
         "label_version": "",  # nih: edition of the labels, where a file does not tell
         "patients_csv": "",  # kaggle4: a CSV with columns path and patient
+        "table": "",  # csv: a CSV, a film a row
+        "boxes": "",  # csv: a CSV of path, finding and corners x0, y0, x1, y1, or x, y, width, height
+        "columns": {  # csv: what the table calls them, in any case; but for path, it may lack them
+            "path": "path",  # of the film, from the table's folder or from data.root
+            "patient": "patient",
+            "split": "split",  # train, val or test
+            "label": "label",  # names joined by |, "Normal" for none
+            "findings": (),  # a column a class of 1, 0, -1 or nothing; () for all of that kind, if no column label
+            "age": "age",  # years
+            "sex": "sex",
+            "view": "view",  # PA, AP, ...
+            "site": "site",  # hospital or collection
+        },
         "manifest": "",  # covid3: a CSV with columns path, label, patient
         "labeler": "chexpert",  # mimic_cxr: or "negbio"
-        "uncertain": "mask",  # mimic_cxr: an uncertain finding is unknown; "zero" or "one": absent or present
+        "uncertain": "mask",  # csv, mimic_cxr: an uncertain finding is unknown; "zero" or "one": absent or present
         "limit": 0,  # mimic_cxr, merged: studies taken, in seeded order; 0 for all
         "nih_root": "",  # merged
         "mimic_root": "",  # merged

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from cxrjax.data.sources import covid3, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
+from cxrjax.data.sources import covid3, csv_table, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
 from cxrjax.data.sources.base import Source
 from cxrjax.errors import UserError
 
@@ -35,5 +35,6 @@ SOURCES: dict[str, Callable[[Any], Source]] = {
     "kaggle4": _told(kaggle4.source),
     "covid3": _told(covid3.source),
     "mimic_cxr": _told(mimic_cxr.source),
+    "csv": _told(csv_table.source),
     "merged": _told(merged.source),
 }
