@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,18 +55,20 @@ def figures(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Figures:
-    """AUROC, accuracy or F1, and ECE under each condition.
+    """AUROC, a figure of what is called, and ECE under each condition.
+
+    Called are, of two exclusive classes, the second at a threshold (`accuracy_at_threshold`), of more the likeliest
+    (`accuracy`), and of findings each at a threshold (`f1`, the mean over those with films of both kinds: a finding
+    that few have is right most often where it is never called).
 
     Args:
       label: (n, k) 1, 0 or NaN; of exclusive classes a film with an unknown takes no part.
       probability: c arrays (n, k); by the first, thresholds are chosen where there is no validation.
       patients: (n,) names.
-      exclusive: whether each film has one class. `accuracy` is then that of the class of greatest probability; of
-        findings there is `f1` instead, the mean over those with films of both kinds, since a finding that few have
-        is right most often where it is never called.
-      validation: (label, logits) of other films, each (m, k), all undamaged: they choose the thresholds of F1 and the
-        temperature that ECE is taken at. Without them the thresholds are chosen on the films of other patients, and
-        ECE is taken as probabilities are.
+      exclusive: whether each film has one class.
+      validation: (label, logits) of other films, each (m, k), which no condition changes: they choose the thresholds
+        (of the greatest sensitivity + specificity, of findings of the greatest F1) and the temperature that ECE is
+        taken at. Without them a film's thresholds are chosen on those of other patients, and there is no temperature.
       draws: resamples of the patients.
       seed: of the resampling.
     """
@@ -82,13 +84,7 @@ def figures(
     else:
         columns = [c for c in range(known.shape[1]) if {0.0, 1.0} <= set(known[:, c])]
         parts = [calibration.ece_parts(p, known) for p in stated]
-        cut, _ = operating.cuts(known, first, groups, validation, seed)
-
-    def called(p: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        if exclusive:
-            return weighted.mean(known.argmax(axis=1) == p.argmax(axis=1), weights)
-        counted = thresholds.counts(known[:, columns], (p >= cut)[:, columns], weights)
-        return thresholds.mean_defined(thresholds.scores(counted).f1)
+    name, called = _calls(known, first, groups, columns, exclusive, validation, seed)
 
     def area(p: np.ndarray, weights: np.ndarray) -> np.ndarray:
         found = [weighted.auroc(weighted.curve(known[:, c], p[:, c], weights)) for c in columns]
@@ -97,13 +93,42 @@ def figures(
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
         found = {
             "auroc": [area(p, weights) for p in every],
-            "accuracy" if exclusive else "f1": [called(p, weights) for p in every],
+            name: [called(p, weights) for p in every],
             "ece": [calibration.ece_of(*part, weights) for part in parts],
         }
         return {measure: np.stack(values, axis=1) for measure, values in found.items()}  # (d, c)
 
     value = {measure: found[0] for measure, found in of(np.ones((len(groups), 1))).items()}
     return Figures(value, bootstrap.resampled(of, groups, draws, seed), len(groups))
+
+
+def _calls(
+    label: np.ndarray, first: np.ndarray, patients: np.ndarray, columns: list[int], exclusive: bool,
+    validation: Validation | None, seed: int,
+) -> tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:  # fmt: skip
+    """The measure of what is called, and its figure (d,) of probabilities (n, k) and film weights (n, d)."""
+    if exclusive and label.shape[1] > 2:
+        truth = label.argmax(axis=1)
+        return "accuracy", lambda p, weights: weighted.mean(truth == p.argmax(axis=1), weights)
+    if exclusive:
+        second = label[:, 1:]
+        choose = thresholds.best_balanced_threshold
+        if validation is not None:
+            others, said = operating.validated(validation, "softmax")
+            cut = np.full(second.shape, choose(others[:, 1], said[:, 1]))
+        else:
+            cut = operating.folded(second, first[:, 1:], patients, seed, choose)
+        cut = np.where(np.isnan(cut), 0.5, cut)
+        return "accuracy_at_threshold", lambda p, weights: weighted.mean(
+            ((p[:, 1:] >= cut) == (second == 1))[:, 0], weights
+        )
+    cut, _ = operating.cuts(label, first, patients, validation, seed)
+
+    def f1(p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        counted = thresholds.counts(label[:, columns], (p >= cut)[:, columns], weights)
+        return thresholds.mean_defined(thresholds.scores(counted).f1)
+
+    return "f1", f1
 
 
 def _cooled(probability: np.ndarray, t: float, exclusive: bool) -> np.ndarray:
@@ -115,4 +140,4 @@ def _cooled(probability: np.ndarray, t: float, exclusive: bool) -> np.ndarray:
 
 
 def _entry(measure: str, found: Interval, films: int) -> Results:
-    return entries.entry(*found, n=films, unit="fraction" if measure == "accuracy" else "1")
+    return entries.entry(*found, n=films, unit="fraction" if measure.startswith("accuracy") else "1")

@@ -70,6 +70,24 @@ def test_ece_is_taken_at_the_temperature_of_other_films_and_thresholds_are_their
     assert found.at(0)["f1"]["value"] == pytest.approx(f1)
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_of_two_classes_the_second_is_called_at_a_threshold_of_other_films(validated):
+    label, logits = films(True, k=2)
+    other_label, other = films(True, seed=1, k=2)
+    toward = np.array([0, 2])  # so that the likeliest class is nearly always the second
+    shifted = logits + toward
+    p, seen = stated(shifted, True), (other_label, other + toward)
+    found = conditions.figures(
+        label, [p, stated(logits, True)], PATIENTS, exclusive=True, validation=seen if validated else None, draws=20
+    )
+    measure = "accuracy_at_threshold"
+    at, away = found.at(0)[measure]["value"], found.at(1)[measure]["value"]
+    if validated:
+        cut = thresholds.best_balanced_threshold(other_label[:, 1], stated(seen[1], True)[:, 1])
+        assert at == pytest.approx(((p[:, 1] >= cut) == (label[:, 1] == 1)).mean())
+    assert max(away, (p.argmax(axis=1) == label.argmax(axis=1)).mean()) < at  # chosen on the first alone
+
+
 def test_what_no_film_defines_has_no_figure():
     label, logits = films(False)
     label[:, 0] = 0

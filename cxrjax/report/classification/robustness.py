@@ -11,7 +11,13 @@ from cxrjax.report.draw.style import FLOOR_LOOK, legend_below, looks
 from cxrjax.report.read.classification import Classification
 from cxrjax.report.read.workdir import is_number
 
-_WORDS = {"auroc": "AUROC", "accuracy": "accuracy", "f1": "macro F1", "ece": "ECE"}
+_WORDS = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "accuracy_at_threshold": "accuracy at a threshold",
+    "f1": "macro F1",
+    "ece": "ECE",
+}
 _WHOLE = ("clean", "mean", "drop", "minus_logreg32")  # parts of a system that are no kind of damage
 MEAN = "mean over kinds"
 

@@ -251,11 +251,8 @@ def run(context: Context) -> Results:
     films = describe(context, base)
     titles = {system.name: system.title for system in (*systems, base)}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
-    if config.study.robustness.kinds:
-        every = {s.name: robustness.System(s.title, s.found, s.validation) for s in (*systems, base)}
-        out["robustness"], found = robustness.run(context, every, base.name, kind)
-        out["tables"] += found
     external.add(out, context, systems, base)
+    robustness.add(out, context, systems, base)
     out["headline"] = headline(out, systems, films)
     return out
 

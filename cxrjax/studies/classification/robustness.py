@@ -7,7 +7,7 @@ Held-out films are damaged after they were decoded and brought to the run's size
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,11 @@ from cxrjax.metrics import conditions
 from cxrjax.phases import Context, members
 from cxrjax.studies import arrays, floor, tables
 from cxrjax.studies.tables import Table
+from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
+
+if TYPE_CHECKING:
+    from cxrjax.studies.classification.comparison import System
 
 CHUNK = 1024  # films handed to a network at once
 # Films (n, h, w) uint8 and their places in `Films.position` -> probabilities (n, k).
@@ -39,14 +43,6 @@ class Films(NamedTuple):
     position: np.ndarray
     image: np.ndarray
     fold: np.ndarray
-
-
-class System(NamedTuple):
-    """A system as it is scored: its title, and its predictions of undamaged films, held out and of validation."""
-
-    title: str
-    found: Arrays
-    validation: Arrays | None
 
 
 def films_of(context: Context) -> Films:
@@ -113,7 +109,7 @@ def said(context: Context, systems: Iterable[str], base: str) -> tuple[np.ndarra
       base: the floor's name.
 
     Returns:
-      The keys (n,) of the films, and by name the probabilities (kinds, strengths, n, k), the kinds one after the other.
+      The keys (n,) of the films, and by name the probabilities (c, n, k) under each strength of each kind.
     """
     config, kinds = context.config, context.config.study.robustness.kinds
     paths = {name: context.workdir / "robustness" / f"{name}.npz" for name in (*systems, base)}
@@ -140,43 +136,51 @@ def said(context: Context, systems: Iterable[str], base: str) -> tuple[np.ndarra
     return read[base]["key"], {name: one["probability"] for name, one in read.items()}
 
 
-def run(context: Context, systems: Mapping[str, System], base: str, exclusive: bool) -> tuple[Results, list[Table]]:
-    """Every system's figures on damaged films, and the page's tables.
+def add(out: Results, context: Context, systems: Sequence[System], base: System) -> None:
+    """Adds to a comparison's results every system's figures on damaged films, with the tables and their words.
+
+    `out["robustness"]` is {system: {"clean", "mean" over all damage, "drop" from clean to it, "minus_logreg32" on it,
+    each kind: {"mean", "1" ... by strength}}}, each with entries by measure; it is empty where no kind is asked for.
 
     Args:
-      context: the run's.
-      systems: by phase, and by `base` the floor.
-      base: the floor's name.
-      exclusive: whether a film has one class.
-
-    Returns:
-      {system: {"clean", "mean" over all damage, "drop" from clean to it, "minus_logreg32" on it, each kind: {"mean",
-      "1" ... by strength}}}, each with entries by measure; the tables.
+      out: results with `tables`.
+      context: of the run.
+      systems: phases.
+      base: the floor.
     """
     kinds = {kind: tuple(strengths) for kind, strengths in context.config.study.robustness.kinds.items()}
-    keys, found = said(context, [name for name in systems if name != base], base)
-    figures = {}
-    for name, system in systems.items():
-        row = {key: i for i, key in enumerate(system.found["key"])}
-        rows = [row[key] for key in keys]
-        label, patients, clean = (system.found[part][rows] for part in ("label", "patient", "probability"))
-        validation = None if system.validation is None else (system.validation["label"], system.validation["logits"])
-        figures[name] = conditions.figures(
-            label, [clean, *found[name]], patients, exclusive=exclusive, validation=validation
-        )
-    out: Results = {}
+    out["robustness"] = {}
+    if not kinds:
+        return
+    exclusive = classify.options_of(context.config[systems[0].name]).exclusive  # all systems agree, see `comparison`
+    keys, found = said(context, [system.name for system in systems], base.name)
+    figures = {system.name: _figures(system, keys, found[system.name], exclusive) for system in (*systems, base)}
+    whole = slice(1, None)
     for name, one in figures.items():
-        whole = slice(1, None)
-        out[name] = {"clean": one.at(0), "mean": one.at(whole), "drop": one.difference(whole, one, 0)}
-        if name != base:
-            out[name]["minus_logreg32"] = one.difference(whole, figures[base], whole)
+        shown: Results = {"clean": one.at(0), "mean": one.at(whole), "drop": one.difference(whole, one, 0)}
+        if name != base.name:
+            shown["minus_logreg32"] = one.difference(whole, figures[base.name], whole)
         start = 1
         for kind, strengths in kinds.items():
-            out[name][kind] = {"mean": one.at(slice(start, start + len(strengths)))}
-            out[name][kind] |= {str(i + 1): one.at(start + i) for i in range(len(strengths))}
-            start += len(strengths)
-    titles = {name: system.title for name, system in systems.items()}
-    return out, tables_of(out, titles, kinds, base, systems[base].validation is not None)
+            end = start + len(strengths)
+            shown[kind] = {"mean": one.at(slice(start, end))}
+            shown[kind] |= {str(i + 1): one.at(start + i) for i in range(len(strengths))}
+            start = end
+        out["robustness"][name] = shown
+    titles = {system.name: system.title for system in (*systems, base)}
+    out["tables"] += tables_of(out["robustness"], titles, kinds, base.name, base.validation is not None)
+
+
+def _figures(system: System, keys: np.ndarray, damaged: np.ndarray, exclusive: bool) -> conditions.Figures:
+    """Of the undamaged films first, then under each damage."""
+    row = {key: i for i, key in enumerate(system.found["key"])}
+    rows = [row[key] for key in keys]
+    label, patients, clean = (system.found[part][rows] for part in ("label", "patient", "probability"))
+    seen = system.validation
+    return conditions.figures(
+        label, [clean, *damaged], patients, exclusive=exclusive,
+        validation=None if seen is None else (seen["label"], seen["logits"]),
+    )  # fmt: skip
 
 
 def tables_of(
@@ -184,7 +188,13 @@ def tables_of(
 ) -> list[Table]:
     """The means by system with what they say in words, and AUROC by kind; `chosen`, whether there was validation."""
     measure = next(name for name in out[base]["clean"] if name not in ("auroc", "ece"))
-    words = {"auroc": "AUROC", "accuracy": "accuracy", "f1": "macro F1", "ece": "ECE"}
+    words = {
+        "auroc": "AUROC",
+        "accuracy": "accuracy",
+        "accuracy_at_threshold": "accuracy at a threshold",
+        "f1": "macro F1",
+        "ece": "ECE",
+    }
     shown = ("auroc", measure, "ece")
     columns = [f"{words[name]}, {when}" for name in shown for when in ("undamaged", "damaged")]
     rows = [
