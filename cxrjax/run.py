@@ -48,13 +48,13 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     mesh = meshes.make(config.mesh.devices)
     phases.check(config, mesh)
     films = data.prepare(config.data)
-    phases.check_films(config, films, mesh.size)
+    bound = phases.check_films(config, films, mesh.size)
     notes = STUDIES[config.study.name].check_films(config, films)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
     try:
         with lock, logs.Log(workdir) as log:
-            return _run(config, choices, workdir, command, mesh, films, notes, log)
+            return _run(config, choices, workdir, command, mesh, films, bound, notes, log)
     except Timeout:
         raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
     except loop.Preempted as stop:
@@ -83,6 +83,7 @@ def _run(
     command: str,
     mesh: Mesh,
     films: data.Prepared,
+    bound: Mapping[str, phases.Bound],
     notes: list[str],
     log: logs.Log,
 ) -> int:
@@ -116,7 +117,7 @@ def _run(
         log.say(f"warning: {warning}")
 
     study = STUDIES[config.study.name]
-    context = phases.Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {}, {})
+    context = phases.Context(config, films, bound, workdir, mesh, jax.random.key(config.seed), log, {}, {})
     for name in config.phases:
         phases.run(context, name, study.after)
     results = study.run(context)

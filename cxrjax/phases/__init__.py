@@ -1,7 +1,8 @@
 """The phases of a run: which films and members each trains on, where its weights begin, and its training."""
 
+from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.phase import check, check_films, run
 from cxrjax.phases.start import origins
 
-__all__ = ["Context", "check", "check_films", "origins", "run"]
+__all__ = ["Bound", "Context", "bind", "check", "check_films", "origins", "run"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax import data
-from cxrjax.phases.bind import Bound, bind
+from cxrjax.phases.bind import Bound
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -27,6 +26,7 @@ class Context:
     Attributes:
       config: the run's; phases are bound to what they read of it, studies read the rest.
       films: prepared.
+      phases: every phase, bound to the films.
       workdir: of the run.
       mesh: every device.
       key: the run's root key.
@@ -37,17 +37,13 @@ class Context:
 
     config: Any
     films: data.Prepared
+    phases: Mapping[str, Bound]
     workdir: Path
     mesh: Mesh
     key: Key
     log: logs.Log
     states: dict[str, State]
     found: dict[str, dict[str, Any]]
-
-    @cached_property
-    def phases(self) -> dict[str, Bound]:
-        """Every phase, bound to the films."""
-        return bind(self.config, self.films, self.mesh.size)
 
     @property
     def classes(self) -> tuple[str, ...]:
