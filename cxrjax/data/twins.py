@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +58,7 @@ class Films:
 
     def add(self, record: Record, film: np.ndarray, near: bool) -> Twin | None:
         """Takes a film (s, s) uint8, or gives its twin; `near` keeps it for `near_twins` too."""
-        first = self._first.setdefault(hashlib.blake2b(film.tobytes(), digest_size=16).digest(), record)
+        first = self._first.setdefault(_digest(film), record)
         if first is not record:
             return Twin(record, first)
         if near:
@@ -68,11 +68,20 @@ class Films:
 
     def near_twins(self) -> list[Twin]:
         """Each film with the first whose hash differs in at most `NEAR` signs and that is of another patient."""
-        packed = np.array(self._signs, np.uint8).reshape(-1, _FREQUENCIES**2 // 8)
+        packed = _stacked(self._signs)
         patients = [record.patient or f"film:{i}" for i, record in enumerate(self._records)]
         groups = np.unique(patients, return_inverse=True)[1]
         pairs = close_pairs(packed, groups, NEAR)
         return [Twin(self._records[j], self._records[i], near=True) for j, i in pairs.items()]
+
+
+def _digest(film: np.ndarray) -> bytes:
+    return hashlib.blake2b(film.tobytes(), digest_size=16).digest()
+
+
+def _stacked(found: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, 32) uint8 of packed hashes, also where there are none."""
+    return np.array(found, np.uint8).reshape(-1, _FREQUENCIES**2 // 8)
 
 
 def signs(film: np.ndarray) -> np.ndarray:
@@ -89,8 +98,8 @@ def close_pairs(packed: np.ndarray, groups: np.ndarray, most: int) -> dict[int, 
     (Norouzi et al. 2012, multi-index hashing). Only rows that do are compared: of chest films one pair in a hundred.
 
     Args:
-      packed: (n, b) uint8, eight bits a number; b a multiple of 8 is fastest.
-      groups: (n,) int.
+      packed: (n, b) uint8, eight bits a number.
+      groups: (n,) int or bool.
       most: bits that may differ.
     """
     n, bits = len(packed), 8 * packed.shape[1]
@@ -126,6 +135,47 @@ def _parts(sizes: np.ndarray) -> list[slice]:
         done = total[cuts[-1] - 1] if cuts[-1] else 0
         cuts.append(max(int(np.searchsorted(total, done + _AT_ONCE, side="right")), cuts[-1] + 1))
     return [slice(a, b) for a, b in pairwise(cuts)]
+
+
+class Known:
+    """Films of one set, which those of another are held against.
+
+    Args:
+      films: pairs of a record and its film (s, s) uint8; a film of one gray is no twin.
+      near: whether near twins are looked for too, whatever the patients' names: two sets may give one to two people.
+    """
+
+    def __init__(self, films: Iterable[tuple[Record, np.ndarray]], near: bool):
+        self._near = near
+        self._first: dict[bytes, Record] = {}
+        self._records: list[Record] = []
+        found = []
+        for record, film in films:
+            if film.min() < film.max():
+                self._first.setdefault(_digest(film), record)
+                if near:
+                    self._records.append(record)
+                    found.append(np.packbits(signs(film)))
+        self._signs = _stacked(found)
+
+    def twins(self, films: Iterable[tuple[Record, np.ndarray]]) -> list[Twin]:
+        """Each film of another set with the first of this one that shows the same."""
+        same, others, found = [], [], []
+        for record, film in films:
+            if film.min() == film.max():
+                continue
+            if first := self._first.get(_digest(film)):
+                same.append(Twin(record, first))
+            elif self._near:
+                others.append(record)
+                found.append(np.packbits(signs(film)))
+        return same + [Twin(others[j], self._records[i], near=True) for j, i in self._closest(_stacked(found)).items()]
+
+    def _closest(self, packed: np.ndarray) -> dict[int, int]:
+        """By row the first of this set that differs in at most `NEAR` signs."""
+        n = len(self._signs)
+        pairs = close_pairs(np.concatenate([self._signs, packed]), np.arange(n + len(packed)) >= n, NEAR)
+        return {j - n: i for j, i in pairs.items()}
 
 
 def write(path: Path, found: Sequence[Twin]) -> None:

@@ -19,6 +19,7 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         "maps": "",  # the phase whose maps are held against masks or boxes
         "num_maps": 200,  # films for that
         "penalties": (0.01,),  # of the floor, a logistic regression
+        "recalibrate": (10, 20, 50, 100),  # films of `data.external` that a threshold is chosen on anew
         "caution": "",  # a sentence over the figures
         "enh_figure": False,  # films beside their local-phase features
         "ntk": {},  # features (a phase), films, widths, steps, lr of the tangent kernel's diagnosis; or empty

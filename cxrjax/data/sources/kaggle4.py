@@ -50,8 +50,8 @@ def source(data: Any) -> Source:
     """The tree `root/{train,test[,val]}/{COVID19,NORMAL,PNEUMONIA,TURBERCULOSIS or TUBERCULOSIS}/` of films.
 
     `data.split`: "archive" keeps the archive's test folder and carves `data.carve.val` of train and val together, by
-    patient, into a new val; "random_8_2" pools everything and carves a fifth into test, then `data.carve.val` of the
-    rest into val, by patient and class.
+    patient, into a new val; "random_8_2" pools everything, where either folder may be missing, and carves a fifth into
+    test, then `data.carve.val` of the rest into val, by patient and class.
 
     Patients are known by `data.patients_csv`, a CSV with columns path (relative to the CSV, the root or the folder
     above it) and patient; a `MANIFEST.csv` in the root or next to it is found by itself. A path may differ from the
@@ -68,7 +68,8 @@ def source(data: Any) -> Source:
     root = existing(data.root, "the Kaggle folder with train/COVID19, train/NORMAL, train/PNEUMONIA in it")
     split = choice(data, "split", SPLITS)
     found, left = folders.by_class(root, FOLDERS, ("train", "test"))  # the archive's tiny val may lack a class
-    if missing := {"train", *(("test",) if split == "archive" else ())} - {part for part, _, _ in found}:
+    parts = {part for part, _, _ in found}
+    if missing := {"train", "test"} - parts if split == "archive" or not parts else set():
         raise UserError(
             f"data.root {str(root)!r} has no folder {' and '.join(sorted(missing))}/ with class folders in it"
         )
