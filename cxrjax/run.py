@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 from filelock import FileLock, Timeout
-from jax.sharding import Mesh
 
 from cxrjax import data, manifest, phases, report
 from cxrjax.data import external
@@ -60,7 +59,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     origins = phases.check(config, mesh)
     films = data.prepare(config.data)
     outside = external.prepare(config)
-    phases.check_films(config, films, mesh.size)
+    bound = phases.check_films(config, films, mesh.size)
     notes = study.check_films(config, films)
     if outside and study.external:
         notes += [f"{name}: {warning}" for name, others in outside.items() for warning in others.warnings]
@@ -69,7 +68,9 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
     try:
         with lock, logs.Log(workdir) as log:
-            return _run(config, choices, workdir, command, mesh, films, outside, notes, origins, log)
+            key = jax.random.key(config.seed)
+            context = phases.Context(config, films, bound, workdir, mesh, key, log, {}, {}, outside)
+            return _run(context, choices, command, notes, origins)
     except Timeout:
         raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
     except loop.Preempted as stop:
@@ -101,17 +102,10 @@ def _phase_notes(config: Any) -> list[str]:
 
 
 def _run(
-    config: Any,
-    choices: Mapping[str, tuple[tuple[Any, ...], str]],
-    workdir: Path,
-    command: str,
-    mesh: Mesh,
-    films: data.Prepared,
-    outside: dict[str, data.Prepared],
-    notes: list[str],
+    context: phases.Context, choices: Mapping[str, tuple[tuple[Any, ...], str]], command: str, notes: list[str],
     origins: dict[str, Any],
-    log: logs.Log,
-) -> int:
+) -> int:  # fmt: skip
+    config, films, workdir, log = context.config, context.films, context.workdir, context.log
     facts = {
         "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
@@ -119,7 +113,7 @@ def _run(
         "external": {
             name: {"fingerprint": others.fingerprint, "label_version": others.label_version,
                    "films": others.count(external.PART), "quarantined": others.quarantined}
-            for name, others in outside.items()
+            for name, others in context.external.items()
         },
     }  # fmt: skip
     if STUDIES[config.study.name].by_boxes:
@@ -147,7 +141,6 @@ def _run(
         log.say(f"warning: {warning}")
 
     study = STUDIES[config.study.name]
-    context = phases.Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {}, {}, outside)
     for name in config.phases:
         phases.run(context, name, study.after)
     results = study.run(context)

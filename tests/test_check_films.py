@@ -46,7 +46,10 @@ GOOD = {"train": [MASS, EFFUSION, NORMAL, MASS], "val": [MASS, NORMAL], "test": 
 
 def test_films_that_do_are_let_pass(tmp_path):
     films = _films(tmp_path, **GOOD)
-    phases.check_films(_config(), films, 1)
+    bound = phases.check_films(_config(only="Mass"), films, 1)
+    assert list(bound) == ["first", "second"]
+    assert bound["first"].members[0].keep is None
+    np.testing.assert_array_equal(bound["second"].members[0].keep, [0, 3])
     phases.check_films(_config(class_weight=("balanced",), only="Mass", folds=2), films, 1)
     phases.check_films(_config(("Normal", *COLUMNS), balance=True), films, 1)
 

@@ -98,8 +98,8 @@ def close_pairs(packed: np.ndarray, groups: np.ndarray, most: int) -> dict[int, 
     (Norouzi et al. 2012, multi-index hashing). Only rows that do are compared: of chest films one pair in a hundred.
 
     Args:
-      packed: (n, b) uint8, eight bits a number; b a multiple of 8 is fastest.
-      groups: (n,) int.
+      packed: (n, b) uint8, eight bits a number.
+      groups: (n,) int or bool.
       most: bits that may differ.
     """
     n, bits = len(packed), 8 * packed.shape[1]
@@ -174,8 +174,8 @@ class Known:
     def _closest(self, packed: np.ndarray) -> dict[int, int]:
         """By row the first of this set that differs in at most `NEAR` signs."""
         n = len(self._signs)
-        found = close_pairs(np.concatenate([self._signs, packed]), np.repeat([0, 1], [n, len(packed)]), NEAR)
-        return {j - n: i for j, i in found.items()}
+        pairs = close_pairs(np.concatenate([self._signs, packed]), np.arange(n + len(packed)) >= n, NEAR)
+        return {j - n: i for j, i in pairs.items()}
 
 
 def write(path: Path, found: Sequence[Twin]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,14 +64,14 @@ class Generator(NamedTuple):
 
     def films(self, z: np.ndarray, c: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
         """Films (n, s, s) uint8 at every scale, from noise (n, noise) and codes (n, width)."""
-
-        @jax.jit
-        def generate(state: State, z: Array, c: Array) -> tuple[Array, ...]:
-            scales = gan.sample(self.nets.g, self.options, state, z, c)
-            return tuple(to_uint8(film[..., 0]) for film in scales)
-
         state = State(self.state.step, self.state.params, self.state.stats, {}, self.state.ema, {}, {})
-        return in_batches(self.mesh, batch, partial(generate, state), z, c)
+        return in_batches(self.mesh, batch, partial(_generate, self.nets.g, self.options, state), z, c)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _generate(net: nn.Module, options: gan.Options, state: State, z: Array, c: Array) -> tuple[Array, ...]:
+    """One program for every generator of a network, whatever its weights."""
+    return tuple(to_uint8(film[..., 0]) for film in gan.sample(net, options, state, z, c))
 
 
 def of(config: Any, state: State, classes: tuple[str, ...], mesh: Mesh) -> Generator:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from cxrjax import data
-from cxrjax.phases.bind import Bound, bind
+from cxrjax.phases.bind import Bound
 from cxrjax.train import log as logs
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
@@ -26,6 +25,7 @@ class Context:
     Attributes:
       config: the run's; phases are bound to what they read of it, studies read the rest.
       films: prepared.
+      phases: every phase, bound to the films.
       workdir: of the run.
       mesh: every device.
       key: the run's root key.
@@ -37,6 +37,7 @@ class Context:
 
     config: Any
     films: data.Prepared
+    phases: Mapping[str, Bound]
     workdir: Path
     mesh: Mesh
     key: Key
@@ -44,11 +45,6 @@ class Context:
     states: dict[str, State]
     found: dict[str, dict[str, Any]]
     external: dict[str, data.Prepared] = field(default_factory=dict)
-
-    @cached_property
-    def phases(self) -> dict[str, Bound]:
-        """Every phase, bound to the films."""
-        return bind(self.config, self.films, self.mesh.size)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -71,13 +71,17 @@ def check(config: Any, mesh: Mesh) -> dict[str, Any]:
     return origins
 
 
-def check_films(config: Any, films: data.Prepared, devices: int) -> None:
+def check_films(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
     """Refuses films that any phase could not begin or go on with, before the first is trained: asks for what it will.
+
+    Returns:
+      every phase, bound to the films.
 
     Raises:
       UserError: names the phase, and the class that no film has or whose labels do not do.
     """
-    for name, phase in bind(config, films, devices).items():
+    bound = bind(config, films, devices)
+    for name, phase in bound.items():
         try:
             if phase.config.get("from_run", ""):
                 finished.check_films(phase.config.from_run, films.fingerprint)
@@ -94,6 +98,7 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> None:
                 ).close()  # fmt: skip
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+    return bound
 
 
 def _balanced(phase: Bound, films: data.Prepared) -> tuple[float, ...]:

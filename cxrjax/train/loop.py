@@ -59,7 +59,7 @@ class Preempted(Exception):
 
 
 class Diverged(UserError):
-    """Every step of a logging window, or all of a phase that ends before one is full, was not finite."""
+    """Every step of a logging window was not finite, or of the last of a phase, which may be shorter."""
 
 
 Running = dict[str, metrics.Average]
@@ -173,7 +173,7 @@ def fit(
 
     Raises:
       Preempted: after SIGTERM, saved.
-      Diverged: a whole logging window, or a whole phase that is shorter, was not finite.
+      Diverged: a whole logging window was not finite, or the last, of two steps or more or the phase's only one.
       UserError: the checkpoints do not fit this configuration.
     """
     init_key, root, eval_key = jax.random.split(key, 3)
@@ -217,7 +217,8 @@ def fit(
                 nonlocal lost
                 scalars = {k: float(v.compute()) for k, v in averages.items()}
                 lost = lost + int(averages["skipped"].count) if scalars["skipped"] == 1.0 else 0
-                if lost >= patience:
+                # At the end two steps suffice: no later window tells. One may be its batch's fault.
+                if lost >= (min(patience, 2) if at == phase.steps else patience):
                     raise Diverged(
                         f"{phase.name}: no finite loss and update in the {lost} steps up to step {at} (last batch: "
                         f"films {indices.tolist()}); lower {phase.name}.optim.lr and give a new --workdir"

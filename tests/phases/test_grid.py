@@ -85,7 +85,9 @@ def train(films):
         folder.mkdir(exist_ok=True)
         with logs.Log(folder) as log, pytest.MonkeyPatch.context() as patch:
             patch.setattr(classify, "network", lambda config, num_classes: Small())
-            context = Context(config(**changes), films, folder, meshes.make(devices), jax.random.key(0), log, {}, {})
+            whole = config(**changes)
+            bound = bind(whole, films, devices)
+            context = Context(whole, films, bound, folder, meshes.make(devices), jax.random.key(0), log, {}, {})
             return grid.train(context, context.phases["grid"])
 
     return train

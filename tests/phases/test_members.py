@@ -82,7 +82,18 @@ def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch
     given: dict[str, Any] = {}
     monkeypatch.setattr(loop, "fit", lambda task, phase, **rest: given.update(rest))
     log: Any = SimpleNamespace(say=lambda message: None)
-    context = phases.Context(tiny.config, tiny.films, workdir, meshes.make(), jax.random.key(0), log, {}, {})
+    mesh = meshes.make()
+    context = phases.Context(
+        tiny.config,
+        tiny.films,
+        phases.bind(tiny.config, tiny.films, mesh.size),
+        workdir,
+        mesh,
+        jax.random.key(0),
+        log,
+        {},
+        {},
+    )
     bound = context.phases[phase]
     phase_module.train(context, bound, bound.members[0], TASKS[bound.config.task](bound.config, bound.classes))
     return given

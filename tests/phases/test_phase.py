@@ -52,7 +52,10 @@ def films(config) -> data.Prepared:
 def train(config, films, workdir, states, phase):
     workdir.mkdir(exist_ok=True)
     with logs.Log(workdir) as log:
-        context = phases.Context(config, films, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {})
+        found = bind(config, films, 1)
+        context = phases.Context(
+            config, films, found, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {}
+        )
         bound = context.phases[phase]
         return phase_module.train(context, bound, bound.members[0], TASKS["classify"](bound.config, bound.classes))
 

@@ -159,13 +159,16 @@ def test_what_one_network_of_several_lost_is_not_kept_though_every_scalar_is_fin
 
 @pytest.mark.parametrize(
     ("steps", "log_every", "poison", "at"),
-    [(3, 20, range(40), 3), (1, 20, range(40), 1), (8, 4, range(4, 40), 8), (7, 4, range(4, 40), None)],
-)
-def test_divergence_is_told_of_a_window_or_of_a_phase_that_is_shorter(tmp_path, steps, log_every, poison, at):
+    [
+        (3, 20, range(40), 3), (1, 20, range(40), 1), (8, 4, range(4, 40), 8), (7, 4, range(4, 40), 7),
+        (7, 4, range(5, 40), None), (5, 4, range(4, 40), None),
+    ],
+)  # fmt: skip
+def test_divergence_is_told_of_a_window_also_of_a_shorter_last_one(tmp_path, steps, log_every, poison, at):
     def train():
         return fit(tmp_path, Stream(poison=poison), steps=steps, log_every=log_every, eval_every=0, save_every=100)
 
-    if at is None:  # three steps are not yet a window of four
+    if at is None:  # a step of the window was finite, or it is one step, which may be its batch's fault
         assert int(train().step) == steps
     else:
         with pytest.raises(loop.Diverged, match=f"up to step {at} "):

@@ -1,4 +1,4 @@
-"""Distances between real and made films by class, each with its floor and its interval; no network in here."""
+"""Distances between real and generated films by class, each with its floor and its interval; no network in here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sets(NamedTuple):
     Attributes:
       features: by layer, (n, d).
       condition: (n,) position of the class in the classes with Normal last.
-      patients: (n,) of real films; each made film stands alone.
+      patients: (n,) of real films; each generated film stands alone.
     """
 
     features: Features
@@ -120,7 +120,7 @@ def mean_difference(
 
 
 def asked(made: Sets, classes: tuple[str, ...], columns: list[int], draws: int, seed: int) -> Results:
-    """Whether the network finds in a made film the finding that was asked for.
+    """Whether the network finds in a generated film the finding that was asked for.
 
     Args:
       made: films of every class, Normal last.

@@ -31,7 +31,7 @@ POINTS = ((0.4, 0.3), (0.4, 0.7), (0.6, 0.55), (0.8, 0.3))
 
 
 class Reference(NamedTuple):
-    """The real films that made ones are held against.
+    """The real films that generated ones are held against.
 
     Attributes:
       split: the part that they are of.
@@ -56,7 +56,7 @@ def trained_on(config: Any) -> tuple[str, ...]:
 
 
 def write_neighbors(context: Context, real: Reference, image: np.ndarray) -> Results:
-    """Each made film's distance to the nearest training film, against what held-out films of patients have.
+    """Each generated film's distance to the nearest training film, against what held-out films of patients have.
 
     A reference film that was trained on is held against the others.
     """

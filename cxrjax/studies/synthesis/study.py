@@ -73,7 +73,7 @@ def class_of(config: Any, labels: np.ndarray) -> np.ndarray:
 
 
 def split_of(config: Any, films: data.Prepared) -> str:
-    """The part that made films are held against."""
+    """The part that generated films are held against."""
     return "train" if config.study.reference == "train" else films.held_out
 
 
@@ -85,7 +85,7 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     """
     split = split_of(config, films)
     if not films.splits.get(split):
-        raise UserError("the films have no test and no validation part to hold made films against; set data.carve")
+        raise UserError("the films have no test and no validation part to hold generated films against; set data.carve")
     notes = []
     if split in shown.trained_on(config):
         notes.append("The reference films of every distance were in the generator's training set.")

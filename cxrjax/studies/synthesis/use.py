@@ -1,4 +1,4 @@
-"""What made films are good for: classifiers trained with and without them, equally long, judged on patients' films."""
+"""What generated films are good for: classifiers trained with and without them, judged on patients' films."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ARMS = {
     "real": "films of patients",
     "balanced": "films of patients, oversampled to balance",
     "augmented": "films of patients, flips and brightness",
-    "real_and_made": "films of patients and made ones, half each",
-    "made": "made films alone",
+    "real_and_made": "films of patients and generated ones, half each",
+    "made": "generated films alone",
 }
 LEVEL = 0.5  # of a map in [0, 1], above which it is held against the mask
 MOST_MAPS = 200  # films with a finding whose maps are held against its mask

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,7 +59,8 @@ def begin(config: Any, workdir: Path) -> phases.Context:
     record = {"finished": True, "command": "", "config": manifest.plain(config)}
     manifest.write_json(workdir / "manifest.json", record)
     log = logs.Log(workdir)
-    return phases.Context(config, films, workdir, mesh, jax.random.key(0), log, states, {})
+    bound = phases.bind(config, films, mesh.size)
+    return phases.Context(config, films, bound, workdir, mesh, jax.random.key(0), log, states, {})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,8 @@ def test_the_results_are_json_with_tables_and_a_headline(ran):
     json.dumps(ran.results, default=str, allow_nan=False)
     titles = [table["title"] for table in ran.results["tables"]]
     assert titles == [
-        "FDD on probabilities", "Is the finding there?", "Copies of training films?", "What made films are good for",
+        "FDD on probabilities", "Is the finding there?", "Copies of training films?",
+        "What generated films are good for",
     ]  # fmt: skip
     for table in ran.results["tables"]:
         assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"]), table["title"]
@@ -282,6 +286,20 @@ def test_the_asked_finding_is_found_where_it_is():
     sets = fdd.Sets({"prob": prob}, condition, np.arange(60).astype(str))
     assert fdd.asked(sets, ("A", "B", "Normal"), [0, 1], 20, 0)["macro"]["value"] == 1.0
     assert fdd.asked(sets, ("A", "B", "Normal"), [1, 0], 20, 0)["macro"]["value"] < 0.5
+
+
+def _sentences(value: Any) -> Iterator[str]:
+    """Titles, notes and names of rows: what of results.json is written for a reader."""
+    if isinstance(value, str):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _sentences(item)
+
+
+def test_a_reader_is_told_of_generated_films_and_never_of_made_ones(ran):
+    said = [text for text in _sentences(ran.results) if " " in text]
+    assert sum("generated" in text for text in said) > 5
+    assert not [text for text in said if re.search(r"\bmade\b", text)]
 
 
 def test_a_generator_samples_the_same_film_in_any_batch(ran):
