@@ -8,33 +8,39 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from cxrjax.errors import UserError
+from cxrjax.data import dicom
+from cxrjax.data.limits import MAX_PIXELS, CorruptFilm, check_file, check_header
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-# The largest detectors give about 20 million pixels; a header that promises far more is a bomb or no film.
-MAX_PIXELS = 64_000_000
-MAX_BYTES = 256 * 1024 * 1024
-MIN_SIDE = 16
 # A 16-bit file holds values of its detector's own depth, which it does not tell: it is one of these.
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 _LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red: ITU-R BT.601
 
 
-class CorruptFilm(UserError):
-    """A film that cannot be read; carries `file` and `reason`."""
+class Film(NamedTuple):
+    """A film from a file.
 
-    def __init__(self, file: str | Path, reason: str):
-        super().__init__(f"{file}: {reason}")
-        self.file = str(file)
-        self.reason = reason
+    Attributes:
+      pixels: (h, w) uint8.
+      shown: of a DICOM file, what its stored values became gray by, and whether they were inverted; else "".
+    """
+
+    pixels: np.ndarray
+    shown: str = ""
 
 
 def decode(path: str | Path, size: int | None, depth: int = 0) -> np.ndarray:
+    """The pixels of `film`."""
+    return film(path, size, depth).pixels
+
+
+def film(path: str | Path, size: int | None, depth: int = 0) -> Film:
     """Reads one film file.
 
     The header is checked before a pixel is decoded. Then, by kind:
@@ -42,11 +48,12 @@ def decode(path: str | Path, size: int | None, depth: int = 0) -> np.ndarray:
       gray + alpha, RGBA, palette with transparency: laid over black, so an opaque alpha channel changes nothing.
       palette, RGB: luma of ITU-R BT.601.
       16-bit of one or more channels: the same, divided by the largest value of `depth` bits, never wrapped.
+      DICOM: see `data.dicom`.
     EXIF orientation is applied, and a TIFF whose white is zero is inverted. The film is resized to a square with
     Pillow's bilinear filter (which averages when it shrinks); the aspect ratio is not kept.
 
     Args:
-      path: a PNG, JPEG, TIFF or BMP file.
+      path: a PNG, JPEG, TIFF, BMP or DICOM file.
       size: side of the result in pixels; None keeps the film's own height and width.
       depth: bits of what a 16-bit file holds, one number for a data set; 0 for the smallest of 8, 10, 12, 14 and 16
         that holds this film's maximum.
@@ -56,18 +63,21 @@ def decode(path: str | Path, size: int | None, depth: int = 0) -> np.ndarray:
 
     Raises:
       CorruptFilm: missing, truncated, too large, not an image, brighter than `depth`, or of a kind with no rule above.
+      UserError: a DICOM file, and what reads it is not installed.
     """
+    if dicom.is_dicom(path):
+        shown = dicom.read(path)
+        return Film(_whole(shown.gray, size), f"{shown.by}, inverted" if shown.inverted else shown.by)
     with _opened(path) as image:
         if not _is_deep(image):
             image.load()
-            return np.asarray(_resized(_to_gray(path, ImageOps.exif_transpose(image)), size), np.uint8)
+            return Film(np.asarray(_resized(_to_gray(path, ImageOps.exif_transpose(image)), size), np.uint8))
         values, white = _deep(path, image)
         depth = depth or _bits(values)
         if _bits(values) > depth:
             raise CorruptFilm(path, f"values up to {values.max():,.0f} need more than data.bit_depth, {depth} bits")
         scaled = values * (255.0 / (2**depth - 1))
-        gray = Image.fromarray((scaled if white else 255 - scaled).astype(np.float32))
-        return np.clip(np.rint(np.asarray(_resized(gray, size))), 0, 255).astype(np.uint8)
+        return Film(_whole((scaled if white else 255 - scaled).astype(np.float32), size))
 
 
 def shape(path: str | Path) -> tuple[int, int]:
@@ -76,6 +86,8 @@ def shape(path: str | Path) -> tuple[int, int]:
     Raises:
       CorruptFilm: as `decode`.
     """
+    if dicom.is_dicom(path):
+        return dicom.shape(path)
     with _opened(path) as image:
         width, height = image.size
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
@@ -83,11 +95,13 @@ def shape(path: str | Path) -> tuple[int, int]:
 
 
 def own_depth(path: str | Path) -> int:
-    """The smallest of `BIT_DEPTHS` that holds a 16-bit film; 0 for a film of 8 bits, of which only the header is read.
+    """The smallest of `BIT_DEPTHS` that holds a 16-bit film; 0 for one of 8 bits, or whose header tells its range.
 
     Raises:
       CorruptFilm: as `decode`.
     """
+    if dicom.is_dicom(path):
+        return 0
     with _opened(path) as image:
         return _bits(_deep(path, image)[0]) if _is_deep(image) else 0
 
@@ -97,19 +111,15 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     """The image with its header checked and no pixel read; what goes wrong inside becomes a fault of this film."""
     path = Path(path)
     try:
-        nbytes = path.stat().st_size
-        if nbytes == 0:
-            raise CorruptFilm(path, "the file is empty")
-        if nbytes > MAX_BYTES:
-            raise CorruptFilm(path, f"the file has {nbytes:,} bytes; at most {MAX_BYTES:,} are read")
+        check_file(path)
         with warnings.catch_warnings():
             # Pillow only warns between its limit and twice it; here the limit below decides.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                _check_header(path, image)
+                check_header(path, *image.size, getattr(image, "n_frames", 1), 2 * len(image.getbands()))
                 yield image
     except UnidentifiedImageError:
-        raise CorruptFilm(path, f"not a readable {', '.join(FORMATS)} image") from None
+        raise CorruptFilm(path, f"not a readable {', '.join(FORMATS)} or DICOM image") from None
     except Image.DecompressionBombError:
         raise CorruptFilm(path, f"the header promises more than the {MAX_PIXELS:,} pixels allowed") from None
     except OSError as error:
@@ -140,16 +150,6 @@ def from_array(name: str, array: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _check_header(path: Path, image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise CorruptFilm(path, f"the header promises {width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
-    if min(width, height) < MIN_SIDE:
-        raise CorruptFilm(path, f"{width}x{height} pixels; a film has at least {MIN_SIDE} on a side")
-    if getattr(image, "n_frames", 1) > 1:
-        raise CorruptFilm(path, f"{image.n_frames} frames; a film has one")  # type: ignore[attr-defined]
-
-
 def _is_deep(image: Image.Image) -> bool:
     """Whether the file stores more than 8 bits a channel, which Pillow cuts to 8 where there are several channels."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -165,6 +165,11 @@ def _resized(image: Image.Image, size: int | None) -> Image.Image:
     return (
         image if size is None or image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
     )
+
+
+def _whole(gray: np.ndarray, size: int | None) -> np.ndarray:
+    """(h, w) float32 in [0, 255] -> whole grays of the size."""
+    return np.clip(np.rint(np.asarray(_resized(Image.fromarray(gray), size))), 0, 255).astype(np.uint8)
 
 
 def _to_gray(path: str | Path, image: Image.Image) -> Image.Image:

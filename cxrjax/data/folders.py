@@ -10,18 +10,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from cxrjax.data import decode, splits
+from cxrjax.data import decode, dicom, splits
 from cxrjax.errors import UserError, did_you_mean
 
-# What the decoder reads, by the names that Pillow knows it under.
-SUFFIXES = tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in decode.FORMATS))
+# What the decoder reads, by the names that Pillow knows it under, and DICOM, which often has none.
+_PLAIN = (suffix for suffix, kind in Image.registered_extensions().items() if kind in decode.FORMATS)
+SUFFIXES = (*sorted(_PLAIN), ".dcm", ".dicom")
 PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 PARTS |= {"test": "test", "testing": "test"}
 SHOWN = 5
 
 
 def is_film(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    if path.suffix.strip(".0123456789"):  # DICOM files may be called by a number with points, or IM0001
+        return path.suffix.lower() in SUFFIXES
+    return dicom.is_dicom(path) and path.name != "DICOMDIR"
 
 
 def files(folder: Path, strict: bool = True) -> Iterator[Path]:

@@ -35,7 +35,7 @@ class Intake:
         self.bad: list[decode.CorruptFilm] = []
         self._source, self._options = source, options
         self._seen, self._twins, self._dropped = twins.Films(), list[twins.Twin](), Counter[str]()
-        self._blank = Counter[str]()
+        self._blank, self._shown = Counter[str](), Counter[str]()
         self._facts = hashlib.sha256()
 
     def examples(
@@ -75,6 +75,7 @@ class Intake:
             if twin.across and self._options.overlap == "drop":
                 self._dropped[record.split] += 1
                 return False
+        self._shown.update([item.shown] if item.shown else [])
         facts = [record.split, record.key, record.patient, record.severity, np.asarray(record.labels).tolist()]
         self._facts.update(json.dumps(facts).encode() + item.content)
         return True
@@ -108,6 +109,9 @@ class Intake:
                 f"{self._blank.total()} films are blank, one gray throughout: {by_class}; "
                 "data.blank='quarantine' leaves them out"
             )
+        if self._shown:
+            by = ", ".join(f"{count} by {name}" for name, count in sorted(self._shown.items()))
+            out.append(f"stored values of DICOM films became gray: {by}")
         if self._dropped:
             counts = ", ".join(f"{count} of {split}" for split, count in self._dropped.items())
             out.append(f"films that another part has too were left out (data.overlap): {counts} (twins.csv)")

@@ -21,12 +21,13 @@ Result = TypeVar("Result")
 
 
 class Item(NamedTuple):
-    """A record with its film (s, s) uint8 or the fault it has, the hash of what the film was decoded from, and its
-    phase features (s, s, 3) uint8 or None."""
+    """A record with its film (s, s) uint8 or the fault it has, the hash of what the film was decoded from, what a DICOM
+    film was shown by, and its phase features (s, s, 3) uint8 or None."""
 
     record: Record
     film: np.ndarray | decode.CorruptFilm
     content: bytes
+    shown: str = ""
     enh: np.ndarray | None = None
 
 
@@ -38,7 +39,8 @@ def decoded(records: Iterable[Record], size: int, depth: int) -> Iterator[Item]:
         try:
             if isinstance(film, np.ndarray):
                 return Item(record, decode.from_array(record.key, film, size), hashlib.sha256(film.tobytes()).digest())
-            return Item(record, decode.decode(film, size, depth), hashlib.sha256(film.read_bytes()).digest())
+            found = decode.film(film, size, depth)
+            return Item(record, found.pixels, hashlib.sha256(film.read_bytes()).digest(), found.shown)
         except decode.CorruptFilm as fault:
             return Item(record, fault, b"")
 

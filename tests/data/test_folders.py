@@ -33,8 +33,8 @@ def test_every_suffix_that_is_offered_is_read(tmp_path):
 
 def test_films_below_and_of_any_kind_are_found_and_the_rest_is_counted(tmp_path):
     write(tmp_path, "train/NORMAL/a.jpeg", "train/normal/b.TIF", "train/NORMAL/old/more/c.bmp", "train/PNEUMONIA/d.png")
-    write(tmp_path, "valid/NORMAL/e.png", "Testing/PNEUMONIA/f.png", "train/loose.png", "train/NORMAL/g.dcm")
-    write(tmp_path, "train/NORMAL/h.dcm", "train/notes/readme", "extra/x/i.png", "extra/j.txt")
+    write(tmp_path, "valid/NORMAL/e.png", "Testing/PNEUMONIA/f.png", "train/loose.png", "train/NORMAL/g.nii")
+    write(tmp_path, "train/NORMAL/h.nii", "train/notes/readme", "extra/x/i.png", "extra/j.txt")
     write(tmp_path, "train/NORMAL/._a.jpeg", "train/.hidden/k.png", "__MACOSX/train/l.png")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "train/PNEUMONIA/linked").symlink_to(tmp_path / "elsewhere")
@@ -51,7 +51,7 @@ def test_films_below_and_of_any_kind_are_found_and_the_rest_is_counted(tmp_path)
         ("test", "Pneumonia", "f.png"),
     ]
     assert warning == (
-        "6 files were left out: 1 without suffix in train/notes/, 2 .dcm in train/NORMAL/, 1 .png in elsewhere/, "
+        "6 files were left out: 1 without suffix in train/notes/, 2 .nii in train/NORMAL/, 1 .png in elsewhere/, "
         "1 .png in extra/, 1 .png in train/"
     )
 
@@ -63,7 +63,7 @@ def test_class_folders_of_another_name_and_empty_ones_are_refused(tmp_path):
     (tmp_path / "train/PNEUMONIAS").rename(tmp_path / "train/PNEUMONIA")
     write(tmp_path, "val/NORMAL/c.png", "val/PNEUMONIA/no-film.txt")
     folders.by_class(tmp_path, CLASSES, ("train",))
-    with pytest.raises(UserError, match=r"val/PNEUMONIA' holds no film \(.*\.bmp.*\.tiff\)"):
+    with pytest.raises(UserError, match=r"val/PNEUMONIA' holds no film \(.*\.bmp.*\.tiff, \.dcm, \.dicom\)"):
         folders.by_class(tmp_path, CLASSES, ("train", "val"))
 
 

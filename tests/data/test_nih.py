@@ -173,12 +173,12 @@ def test_names_that_differ_in_their_form_only_are_told(tree):
 def test_films_that_are_not_read_are_counted(tree):
     (tree / "images_256/sub").mkdir()
     (tree / "images_256/00000005_000.png").rename(tree / "images_256/sub/00000005_000.png")
-    (tree / "images_256/a.dcm").touch()
+    (tree / "images_256/a.nii").touch()
     (tree / "images_1024").mkdir()
     (tree / "images_1024/00000001_000.png").touch()
     found = source(tree)
     assert found.total == 6
-    assert found.warnings == ("2 files were left out: 1 .dcm in images_256/, 1 .png in images_1024/",)
+    assert found.warnings == ("2 files were left out: 1 .nii in images_256/, 1 .png in images_1024/",)
     (tree / "images_256/00000009_000.png").touch()
     assert "1 films of the image folder are on no split list and were left out" in source(tree).warnings
     (tree / "images_256/00000005_000.png").touch()

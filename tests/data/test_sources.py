@@ -69,10 +69,10 @@ def test_kermany_reads_what_the_decoder_reads_and_counts_the_rest(kaggle):
     (kaggle / "val").rename(kaggle / "valid")
     for name in ("NORMAL/IM-0500-0001.tif", "PNEUMONIA/person9_virus_1.bmp", "NORMAL/more/IM-0501-0001.jpeg"):
         gray.save(kaggle / "train" / name)
-    (kaggle / "train/PNEUMONIA/person10_virus_1.dcm").touch()
+    (kaggle / "train/PNEUMONIA/person10_virus_1.nii").touch()
     found = SOURCES["kermany"](config(kaggle, name="kermany", root=str(kaggle), official_val=True))
     assert found.splits == {"train": 9, "val": 2, "test": 2}
-    assert found.warnings == ("1 files were left out: 1 .dcm in train/PNEUMONIA/",)
+    assert found.warnings == ("1 files were left out: 1 .nii in train/PNEUMONIA/",)
     patient = {record.key: (record.patient, record.labels.tolist()) for record in found.records()}
     assert patient["train/NORMAL/more/IM-0501-0001.jpeg"] == ("IM-0501", [0, 0, 0])
     assert patient["train/PNEUMONIA/person9_virus_1.bmp"] == ("person9", [1, 0, 1])

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxrjax.data.splits import is_nothing
 from cxrjax.errors import UserError, did_you_mean
 
 Box = tuple[str, float, float, float, float]
@@ -104,37 +102,6 @@ def choice(data: Any, name: str, options: Sequence[str]) -> str:
     if value not in options:
         raise UserError(f"data.{name} is {value!r}: expected one of {', '.join(options)}{did_you_mean(value, options)}")
     return value
-
-
-_AGE = re.compile(r"(\d+(?:\.\d*)?)\s*([YMWD]?)", re.IGNORECASE)
-_PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.25}
-OLDEST = 120.0
-_SEXES = {"m": "M", "male": "M", "f": "F", "female": "F", "unknown": "", "u": ""}
-
-
-def years(text: str) -> float:
-    """An age as tables (58, 58.0) and DICOM (058Y, 006M) write it; NaN where there is none or nobody is so old.
-
-    Raises:
-      ValueError: another form.
-    """
-    if is_nothing(text):
-        return math.nan
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no age; expected years, or a number with Y, M, W or D")
-    age = float(match[1]) / _PER_YEAR[match[2].upper()]
-    return age if age <= OLDEST else math.nan
-
-
-def sex(text: str) -> str:
-    """ "M", "F", "" where there is nothing, else as written."""
-    return "" if is_nothing(text) else _SEXES.get(text.strip().lower(), text.strip())
-
-
-def word(text: str) -> str:
-    """A cell that names something, "" where it says that there is nothing."""
-    return "" if is_nothing(text) else text.strip()
 
 
 def content(*parts: Any) -> str:

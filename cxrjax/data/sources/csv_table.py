@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxrjax.data import decode, folders, splits
+from cxrjax.data import decode, dicom, folders, patients, splits
 from cxrjax.data.labels import NORMAL
+from cxrjax.data.limits import CorruptFilm
+from cxrjax.data.patients import sex, word, years
 from cxrjax.data.sources import cells, tables
-from cxrjax.data.sources.base import Box, Record, Source, choice, content, digest, existing, sex, word, years
+from cxrjax.data.sources.base import Box, Record, Source, choice, content, digest, existing
 from cxrjax.errors import UserError, did_you_mean
 
 WHAT = "a CSV, a film a row, with a column path and labels"
@@ -40,7 +42,8 @@ def source(data: Any) -> Source:
     the table's folder. Labels are in one column, names joined by `|` (Normal or No Finding: none of them; an empty cell
     is unknown), or else in a column a class: 1, 0, nothing (unknown), or -1, which `data.uncertain` makes unknown
     ("mask"), absent ("zero") or present ("one"). Names are taken for a class of `data.classes`, or a finding that the
-    library knows, where they differ in case and signs only.
+    library knows, where they differ in case and signs only. Of DICOM films the header tells patient (as a salted hash),
+    age, sex and view where the table has no such column.
 
     Where no film is of val or test, such a part is carved from train by patient (`data.carve`). `data.boxes` is a
     second CSV: path, finding (or label), and x0, y0, x1, y1 (or x_min, ...) or x, y, width, height, in pixels of the
@@ -82,14 +85,15 @@ def source(data: Any) -> Source:
         warnings.append(f"columns of {table.name} that are not read: {', '.join(unread)}")
     if lost and data.get("present_only", False):
         warnings.append(f"{len(lost)} of the {len(films)} films in {table.name} are not there and were left out")
+    films = _with_headers(data, films, places, columns)
     records = _records(data, films, places, labels, set(lost), _boxes(data, table, root, first, places, labels))
-    facts = [[*record[:3], record.boxes, str(record.age), *record[-3:]] for record in records]
+    said = [[*record[:3], record.boxes, str(record.age), *record[-3:]] for record in records]
     values = np.stack([record.labels for record in records])
     sums = content(sorted([record.key, str(record.labels.tolist())] for record in records))
     uncertain = "" if "label" in columns else f"-{choice(data, 'uncertain', tuple(cells.UNCERTAIN))}"
     stamps = folders.stamps([record.key for record in records], [places[record.key] for record in records])
     given = [record.split for record in records]
-    version, fingerprint = f"{table.name}:{sums[:12]}{uncertain}", digest({"facts": content(facts, values)}, stamps)
+    version, fingerprint = f"{table.name}:{sums[:12]}{uncertain}", digest({"facts": content(said, values)}, stamps)
     return Source(
         "csv", labels.columns, version, fingerprint,
         lambda: iter(records), False, {name: given.count(name) for name in splits.ORDER if name in given},
@@ -156,6 +160,23 @@ def _facts(table: Path, row: Mapping[str, str], columns: Mapping[str, str], name
         tuple(row[name].strip() for name in names), folders.PARTS[part], splits.patient_id(cell("patient")), age,
         sex(cell("sex")), word(cell("view")).upper(), word(cell("site")),
     )  # fmt: skip
+
+
+def _with_headers(
+    data: Any, films: dict[str, Row], places: Mapping[str, Path], columns: Mapping[str, str]
+) -> dict[str, Row]:
+    """The rows with what the headers of DICOM films tell and the table has no column for."""
+    asked = [name for name in dicom.Who._fields if name not in columns]
+    here = [key for key in films if asked and dicom.is_dicom(places[key])]
+    secret, out = patients.salt(data.cache) if here else b"", dict(films)
+    for key in here:
+        try:
+            told = dicom.who(places[key], secret)
+        except CorruptFilm:  # told where films are read
+            continue
+        out[key] = out[key]._replace(**{name: getattr(told, name) for name in asked})
+        out[key] = out[key]._replace(age=str(out[key].age))
+    return out
 
 
 def _difference(one: Row, other: Row) -> str:
@@ -238,7 +259,7 @@ def _boxes(
     for key, what, place in found:
         try:
             height, width = decode.shape(places[key]) if in_pixels else (1, 1)
-        except decode.CorruptFilm:  # told where films are read
+        except CorruptFilm:  # told where films are read
             continue
         x0, x1 = (min(max(value / width, 0.0), 1.0) for value in place[::2])
         y0, y1 = (min(max(value / height, 0.0), 1.0) for value in place[1::2])
