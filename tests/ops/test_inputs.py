@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cxrjax.ops import inputs
 
@@ -41,3 +42,12 @@ def test_normalizations_map_their_own_center_to_zero():
     np.testing.assert_allclose(
         inputs.normalize(mean + 1, "imagenet")[0, 0, 0] * jnp.asarray(inputs.IMAGENET[1]), 1, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", inputs.NORMALIZATIONS)
+def test_three_like_channels_are_told_by_the_planes_of_one(kind):
+    film = jnp.asarray(np.random.default_rng(0).random((1, 4, 4, 1)), jnp.float32)
+    planes = np.asarray(inputs.normalize(film, kind))
+    assert planes.shape[-1] == (2 if kind == "imagenet" else 1)
+    three = inputs.normalize(jnp.repeat(film, 3, axis=-1), kind)
+    np.testing.assert_allclose(planes @ inputs.like_channels(kind).T, three, rtol=0, atol=1e-6)

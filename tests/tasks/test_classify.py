@@ -171,7 +171,7 @@ def test_the_average_of_the_weights_predicts_where_it_is_asked_for():
     ("changes", "message"),
     [
         ({"loss": "softmx"}, "did you mean"), ({"input": "phase"}, "expected cxr or enh"),
-        ({"normalize": "imagenet"}, "set channels = 3"), ({"ten_crop": True}, "needs crop"),
+        ({"ten_crop": True}, "needs crop"),
         ({"border": 0.5}, "share of the side"), ({"normalize": "imagnet"}, "did you mean"),
     ],
 )  # fmt: skip
