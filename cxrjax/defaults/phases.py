@@ -67,7 +67,7 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "balance": False,  # every class as often as the largest
         "seeds": 1,  # trainings from as many seeds, on all films
         "folds": 0,  # trainings that each hold out one of as many parts of the patients; 0 is off
-        "weights": "",  # a .safetensors file to begin with
+        "weights": "",  # a file (.safetensors, .pth) to begin with, or "imagenet", see `weights.pretrained`
         "weights_head": False,  # the file's head too, not its backbone alone
         "weights_classes": (),  # of the file's head, of which `weights_head` picks this run's by name
         "optim_from": "",  # an earlier grid phase whose best optimizer, rate and momentum are used

@@ -227,8 +227,6 @@ def options_of(config: Any) -> Options:
         raise UserError("label_smoothing means nothing to loss 'sparse', which reads class numbers; use softmax")
     if options.input not in ("cxr", "enh"):
         raise UserError(f"input = {options.input!r}: expected cxr or enh")
-    if options.normalize == "imagenet" and options.channels != 3 and options.input == "cxr":
-        raise UserError("normalize = 'imagenet' is of three channels; set channels = 3")
     if options.backbone_stats not in ("trained", "kept"):
         raise UserError(f"backbone_stats = {options.backbone_stats!r}: expected trained or kept")
     for kind in options.tta:

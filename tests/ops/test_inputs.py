@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cxrjax.ops import inputs
 
@@ -48,10 +49,19 @@ def test_the_border_control_hides_all_but_the_frame():
 
 
 def test_normalizations_map_their_own_center_to_zero():
-    for kind, center in (("film", 0.5), ("symmetric", 0.5), ("unit", 0.0)):
+    for kind, center in (("film", 0.5), ("symmetric", 0.5), ("unit", 0.0), ("efficientnet_lite", 127 / 255)):
         assert float(inputs.normalize(jnp.full((1, 2, 2, 1), center), kind).max()) == 0
     mean = jnp.broadcast_to(jnp.asarray(inputs.IMAGENET[0]), (1, 2, 2, 3))
     np.testing.assert_allclose(inputs.normalize(mean, "imagenet"), 0, atol=1e-7)
     np.testing.assert_allclose(
         inputs.normalize(mean + 1, "imagenet")[0, 0, 0] * jnp.asarray(inputs.IMAGENET[1]), 1, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", inputs.NORMALIZATIONS)
+def test_three_like_channels_are_told_by_the_planes_of_one(kind):
+    film = jnp.asarray(np.random.default_rng(0).random((1, 4, 4, 1)), jnp.float32)
+    planes = np.asarray(inputs.normalize(film, kind))
+    assert planes.shape[-1] == (2 if kind == "imagenet" else 1)
+    three = inputs.normalize(jnp.repeat(film, 3, axis=-1), kind)
+    np.testing.assert_allclose(planes @ inputs.like_channels(kind).T, three, rtol=0, atol=1e-6)

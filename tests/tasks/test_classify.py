@@ -200,7 +200,7 @@ def test_the_average_of_the_weights_predicts_where_it_is_asked_for():
     ("changes", "message"),
     [
         ({"loss": "softmx"}, "did you mean"), ({"input": "phase"}, "expected cxr or enh"),
-        ({"normalize": "imagenet"}, "set channels = 3"), ({"tta": ("turn",)}, "tta"),
+        ({"tta": ("turn",)}, "tta"),
         ({"backbone_stats": "keep"}, "trained or kept"), ({"zoom": 1.0}, "zoom = 1.0.*below 1"),
         ({"gamma": -0.1}, "gamma = -0.1.*0 or more"),
         ({"border": 0.5}, "share of the side"), ({"normalize": "imagnet"}, "did you mean"),
