@@ -35,6 +35,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
       UserError: what a person can mend.
     """
     workdir = Path(workdir)
+    config.data.classes = data.classes_of(config.data)
     path = workdir / "manifest.json"
     if path.exists() and (old := json.loads(path.read_text())).get("finished"):
         asked = manifest.plain(config)
