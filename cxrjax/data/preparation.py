@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ OVERLAP = ("stop", "drop")
 BLANK = ("keep", "quarantine")
 
 
-def prepare(data: Any) -> Prepared:
+def prepare(data: Any, change: Callable[[Source], Source] = lambda source: source) -> Prepared:
     """Prepares a data set, or opens it if that is done.
 
     The films are decoded, checked, resized and written to `data.cache/name-size-fingerprint`. The folder is built under
@@ -53,6 +53,7 @@ def prepare(data: Any) -> Prepared:
         "quarantine" leaves out films of one gray), `bit_depth` (0; of all 16-bit files, 0 for the smallest of 8, 10,
         12, 14 and 16 bits that holds every one of them), `enh` (False; with it the films' phase features are stored
         too, computed with `enh_options`), and what the source reads.
+      change: what is made of the source before any film of it is read.
 
     Raises:
       UserError: unknown name, bad source, more corrupt films than the limit, a patient or a film in two splits, a box
@@ -74,7 +75,7 @@ def prepare(data: Any) -> Prepared:
         blank=choice(data, "blank", BLANK),
         bit_depth=depth,
     )
-    return materialize(SOURCES[data.name](data), data.cache, size=int(data.size), **options._asdict())
+    return materialize(change(SOURCES[data.name](data)), data.cache, size=int(data.size), **options._asdict())
 
 
 def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -> Prepared:

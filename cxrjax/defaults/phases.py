@@ -65,6 +65,7 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "eval_batch": 128,
         "save_every": 200,
         "balance": False,  # every class as often as the largest
+        "patients": 0,  # how many it trains on, those of fewer among those of more; 0 for all
         "seeds": 1,  # trainings from as many seeds, on all films
         "folds": 0,  # trainings that each hold out one of as many parts of the patients; 0 is off
         "weights": "",  # a file (.safetensors, .pth) to begin with, or "imagenet", see `weights.pretrained`

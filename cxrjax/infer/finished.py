@@ -29,7 +29,7 @@ TRAINED_BY = frozenset((
     "optim", "optim_d", "steps", "batch", "eval_batch", "log_every", "eval_every", "save_every", "only", "carry",
     "carry_opt", "augment", "balance", "weights", "weights_head", "weights_classes", "optim_from", "from_run", "given",
     "class_weight", "label_smoothing", "focal_gamma", "backbone_stats", "classifier", "perceptual", "adversarial", "kl",
-    "adversarial_from", *augment.Ranges._fields,
+    "adversarial_from", "patients", "cached", *augment.Ranges._fields,
 ))  # fmt: skip
 # The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
 ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}

@@ -39,6 +39,9 @@ def check_carry(phase: Any, earlier: Any) -> None:
     folds, before = phase.get("folds", 0), earlier.get("folds", 0)
     if folds > 1 and folds != before:
         raise UserError(f"folds is {folds}, that of {phase.carry} {before}: its weights would have seen held-out films")
+    few, many = phase.get("patients", 0), earlier.get("patients", 0)
+    if few and not 0 < many <= few:
+        raise UserError(f"patients is {few}, that of {phase.carry} {many}: its weights would have seen more of them")
     if phase.get("carry_opt", False) and phase.optim.name != earlier.optim.name:
         raise UserError(f"carry_opt goes on with the optimizer of {phase.carry}, which is {earlier.optim.name}")
     if phase.get("weights", ""):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxrjax import data
+from cxrjax.data import corruptions
 from cxrjax.data.lungs import lungs
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer.finished import member_names
@@ -15,7 +16,7 @@ from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
 from cxrjax.studies import arrays, floor, footing, tables
 from cxrjax.studies.arrays import write_arrays
-from cxrjax.studies.classification import localization, predictions
+from cxrjax.studies.classification import external, localization, predictions, robustness
 from cxrjax.studies.published import PAPERS
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
@@ -75,6 +76,7 @@ def check(config: Any) -> None:
             raise UserError(f"study.maps = {study.maps!r}: a border-only control has no map of lesions")
     if study.paper:
         lookup(PAPERS, study.paper, "study.paper")
+    corruptions.check(study.robustness.kinds, "study.robustness.kinds")
     folds = {config[name].folds for name, _ in study.systems}
     if len(folds) > 1:
         raise UserError(f"study.systems have folds {sorted(folds)}: compared are systems that predict the same films")
@@ -144,14 +146,6 @@ def _check_labels(config: Any, films: data.Prepared, folds: int) -> None:
             raise UserError(f"no film of the {part} part has a known label of {', '.join(classes)}: nothing to report")
 
 
-def mean_of(found: list[Arrays]) -> Arrays:
-    """Several seeds as one system: the mean of their probabilities, and the logits that give it."""
-    probability = np.mean([arrays["probability"] for arrays in found], axis=0)
-    exclusive_classes = np.allclose(probability.sum(axis=1), 1)
-    odds = 1.0 if exclusive_classes else np.clip(1 - probability, 1e-12, 1)
-    return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
-
-
 def seeds_of(context: Context, phase: str) -> list[Arrays]:
     """The predictions of each seed of a phase."""
     return predictions.gather(context.workdir, member_names(context.config, phase), folds=False)
@@ -171,8 +165,8 @@ def systems_of(context: Context) -> list[System]:
         if len(names) > 1:
             title, found, seen = (
                 f"{title}, mean of {len(names)} seeds",
-                [mean_of(found)],
-                [mean_of(seen)] if seen else [],
+                [predictions.mean_of(found)],
+                [predictions.mean_of(seen)] if seen else [],
             )
         out.append(System(phase, title, found[0], seen[0] if seen else None))
     return out
@@ -205,10 +199,10 @@ def add_floor(context: Context) -> System:
             label, table = parts[0][1], films.table(split)
             probability = both[: len(label)]
             if len(parts) > 1:  # the floor's thresholds are chosen where the networks' are
-                stated = mean_of([{"probability": both[len(label) :].astype(np.float64)}])
+                stated = predictions.mean_of([{"probability": both[len(label) :].astype(np.float64)}])
                 write_arrays(predictions.path_of(context.workdir, FLOOR, "val"), **stated, label=parts[1][1])
         order = np.argsort(table["key"], kind="stable") if first.folds > 1 else np.arange(len(label))
-        found = mean_of([{"probability": probability[order].astype(np.float64)}])
+        found = predictions.mean_of([{"probability": probability[order].astype(np.float64)}])
         write_arrays(
             path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
             classes=np.array(tuple(config.data.classes)), split=np.array(split),
@@ -257,6 +251,8 @@ def run(context: Context) -> Results:
     films = describe(context, base)
     titles = {system.name: system.title for system in (*systems, base)}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
+    external.add(out, context, systems, base)
+    robustness.add(out, context, systems, base)
     out["headline"] = headline(out, systems, films)
     return out
 

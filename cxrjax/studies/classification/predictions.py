@@ -53,6 +53,14 @@ def write(context: Context, member: Member) -> None:
         )  # fmt: skip
 
 
+def mean_of(found: list[Arrays]) -> Arrays:
+    """Several networks as one system: the mean of their probabilities, and the logits that give it."""
+    probability = np.mean([arrays["probability"] for arrays in found], axis=0)
+    exclusive_classes = np.allclose(probability.sum(axis=1), 1)
+    odds = 1.0 if exclusive_classes else np.clip(1 - probability, 1e-12, 1)
+    return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
+
+
 def gather(workdir: Path, names: list[str], folds: bool) -> list[Arrays]:
     """A system's predictions: one set for each seed, or one over all folds together, in the order of the keys."""
     parts = [arrays.read_arrays(path_of(workdir, name)) for name in names]
