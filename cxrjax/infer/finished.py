@@ -18,7 +18,7 @@ from cxrjax.errors import UserError, did_you_mean, lookup
 from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, masks, treat
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
-from cxrjax.ops import guidance
+from cxrjax.ops import augment, guidance
 from cxrjax.tasks import TASKS, ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
@@ -28,8 +28,8 @@ from cxrjax.types import Batch, Results, State
 TRAINED_BY = frozenset((
     "optim", "optim_d", "steps", "batch", "eval_batch", "log_every", "eval_every", "save_every", "only", "carry",
     "carry_opt", "augment", "balance", "weights", "weights_head", "weights_classes", "optim_from", "from_run", "given",
-    "class_weight", "label_smoothing", "focal_gamma", "warp", "optical_limit", "noise", "blur", "classifier",
-    "perceptual", "adversarial", "kl", "adversarial_from", "patients",
+    "class_weight", "label_smoothing", "focal_gamma", "backbone_stats", "classifier", "perceptual", "adversarial", "kl",
+    "adversarial_from", "patients", "cached", *augment.Ranges._fields,
 ))  # fmt: skip
 # The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
 ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}

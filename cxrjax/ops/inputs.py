@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,12 +74,33 @@ def center_crop(image: Array, size: int) -> Array:
     return image[:, top : top + size, left : left + size]
 
 
-def ten_crops(image: Array, size: int) -> Array:
-    """The four corners, the middle, and their mirror images. (b, h, w, c) -> (10, b, size, size, c)."""
-    bottom, right = image.shape[1] - size, image.shape[2] - size
-    corners = [image[:, y : y + size, x : x + size] for y in (0, bottom) for x in (0, right)]
-    five = jnp.stack([*corners, center_crop(image, size)])
-    return jnp.concatenate([five, five[:, :, :, ::-1]])
+VIEWS = ("flip", "shift")
+SHIFT = 1 / 32  # of the side: how far the views of a whole film are moved
+
+
+def views(image: Array, kinds: Sequence[str], size: int = 0) -> Array:
+    """The same films seen several times, for an average over what a network says of them.
+
+    Args:
+      image: (b, h, w, c).
+      kinds: some of `VIEWS`. "shift": the film moved to each corner by `SHIFT` of its side, its border mirrored, and as
+        it is; of crops, those in the four corners and the middle. "flip": each of these mirrored too; of crops, the two
+        kinds together are ten-crop.
+      size: side of crops; 0 for whole films.
+
+    Returns:
+      (v, b, s, s, c), s the side of the crops or of the film.
+    """
+    if "shift" not in kinds:
+        seen = (center_crop(image, size) if size else image)[None]
+    else:
+        if not size:
+            size, pad = image.shape[1], max(1, round(image.shape[1] * SHIFT))
+            image = jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        bottom, right = image.shape[1] - size, image.shape[2] - size
+        corners = [image[:, y : y + size, x : x + size] for y in (0, bottom) for x in (0, right)]
+        seen = jnp.stack([*corners, center_crop(image, size)])
+    return jnp.concatenate([seen, seen[:, :, :, ::-1]]) if "flip" in kinds else seen
 
 
 def border_only(image: Array, share: float) -> Array:

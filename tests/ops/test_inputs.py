@@ -19,11 +19,25 @@ def test_random_crops_are_squares_of_the_film_at_every_offset():
 
 
 def test_ten_crops_are_corners_and_middle_and_their_mirror_images():
-    ten = inputs.ten_crops(FILM, 6)
+    ten = inputs.views(FILM, ("flip", "shift"), 6)
     assert ten.shape == (10, 2, 6, 6, 1)
     np.testing.assert_array_equal(ten[3], FILM[:, 2:, 2:])
     np.testing.assert_array_equal(ten[4], inputs.center_crop(FILM, 6))
     np.testing.assert_array_equal(ten[5:], ten[:5, :, :, ::-1])
+
+
+def test_views_of_a_whole_film_are_itself_its_mirror_image_and_moves_by_a_share_of_its_side():
+    assert np.array_equal(inputs.views(FILM, ()), FILM[None])
+    plain, mirrored = inputs.views(FILM, ("flip",))
+    np.testing.assert_array_equal(mirrored, plain[:, :, ::-1])
+    moved = inputs.views(FILM, ("shift",))
+    assert moved.shape == (5, *FILM.shape)
+    np.testing.assert_array_equal(moved[4], FILM)
+    np.testing.assert_array_equal(moved[0][:, 1:, 1:], FILM[:, :-1, :-1])  # by a pixel, the least there is
+    np.testing.assert_array_equal(moved[0][:, 0, 1:], FILM[:, 1, :-1])  # its border mirrored
+    np.testing.assert_array_equal(moved[3][:, :-1, :-1], FILM[:, 1:, 1:])
+    ten = inputs.views(FILM, ("shift", "flip"))
+    np.testing.assert_array_equal(ten, np.concatenate([moved, moved[:, :, :, ::-1]]))
 
 
 def test_the_border_control_hides_all_but_the_frame():

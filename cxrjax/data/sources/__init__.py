@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from cxrjax.data.sources import covid3, csv_table, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
+from cxrjax.data.sources import covid3, csv_table, folder, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
 from cxrjax.data.sources.base import Source
 from cxrjax.errors import UserError
 
@@ -37,4 +37,5 @@ SOURCES: dict[str, Callable[[Any], Source]] = {
     "mimic_cxr": _told(mimic_cxr.source),
     "csv": _told(csv_table.source),
     "merged": _told(merged.source),
+    "folder": _told(folder.source),
 }
