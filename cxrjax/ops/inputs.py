@@ -43,6 +43,12 @@ def center_crop(image: Array, size: int) -> Array:
     return image[:, top : top + size, left : left + size]
 
 
+def resized(image: Array, size: int) -> Array:
+    """Films at another side, antialiased where it is smaller. (b, h, w, c) -> (b, size, size, c)."""
+    b, h, w, c = image.shape
+    return image if h == w == size else jax.image.resize(image, (b, size, size, c), "bilinear")
+
+
 def ten_crops(image: Array, size: int) -> Array:
     """The four corners, the middle, and their mirror images. (b, h, w, c) -> (10, b, size, size, c)."""
     bottom, right = image.shape[1] - size, image.shape[2] - size

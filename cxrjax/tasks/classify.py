@@ -23,6 +23,7 @@ from cxrjax.ops.inputs import normalize as normalize  # a judge of other tasks' 
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
+SMALLEST, LARGEST = 16, 4096  # side of what a network sees
 AUXILIARY_WEIGHT = 0.4  # of Inception's second head (Szegedy et al. 2016)
 
 
@@ -39,6 +40,7 @@ class Options(NamedTuple):
       input: `cxr`, or `enh` for the three local-phase channels, computed here unless the films come with them.
       channels: 3 repeats a gray film, for networks of three channels.
       normalize: a key of `inputs.NORMALIZATIONS`.
+      input_size: side that films, or their crops, are brought to as the network sees them; 0 for their own.
       crop: side of a random square in training, of the middle one in evaluation; 0 for the whole film.
       ten_crop: evaluation averages the probabilities of ten crops instead.
       border: width, as a share of the side, of the frame that is all the network sees, of films whose found lungs
@@ -60,6 +62,7 @@ class Options(NamedTuple):
     input: str = "cxr"
     channels: int = 1
     normalize: str = "film"
+    input_size: int = 0
     crop: int = 0
     ten_crop: bool = False
     border: float = 0.0
@@ -101,9 +104,11 @@ def augment(options: Options, key: Key, image: Array) -> Array:
 
 
 def shown(options: Options, image: Array) -> Array:
-    """What the network sees of films (b, h, w, 1 or 3) in [0, 1] that have their final size."""
+    """What the network sees of films (b, h, w, 1 or 3) in [0, 1] that are cropped."""
     if options.border:
         image = inputs.border_only(image, options.border)
+    if options.input_size:
+        image = inputs.resized(image, options.input_size)
     if options.input == "enh" and image.shape[-1] == 1:
         image = enhance.enhance(image)  # (b, h, w, 3)
     if options.channels == 3 and image.shape[-1] == 1:
@@ -250,6 +255,10 @@ def options_of(config: Any) -> Options:
         raise UserError(f"input = {options.input!r}: expected cxr or enh")
     if options.normalize == "imagenet" and options.channels != 3 and options.input == "cxr":
         raise UserError("normalize = 'imagenet' is of three channels; set channels = 3")
+    if options.input_size and not SMALLEST <= options.input_size <= LARGEST:
+        raise UserError(
+            f"input_size = {options.input_size}: expected {SMALLEST} to {LARGEST} pixels, or 0 for the films' own"
+        )
     if options.ten_crop and not options.crop:
         raise UserError("ten_crop needs crop, the side of the crops")
     if not 0 <= options.border < 0.5:
