@@ -81,6 +81,7 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "input": "cxr",  # or "enh", the local-phase features
         "channels": 1,  # 3 repeats a gray film
         "normalize": "film",  # a key of `ops.inputs.NORMALIZATIONS`
+        "input_size": 0,  # pixels that films are enlarged to, or made smaller, as the network sees them; 0: their own
         "crop": 0,  # side of a random square, of the middle one in evaluation; 0 for the whole film
         "tta": (),  # evaluation averages views: some of flip, shift, see `ops.inputs.views`
         "border": 0.0,  # width, a share of the side, of a frame that is all it sees, found lungs blank; 0 is off

@@ -17,7 +17,7 @@ from cxrjax.data import lungs
 from cxrjax.errors import UserError, did_you_mean
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
-from cxrjax.ops import cam
+from cxrjax.ops import cam, inputs
 from cxrjax.tasks import autoencoder, classify, latent
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, Arrays, PyTree, State
@@ -150,15 +150,9 @@ def check_normal(config: Any, classes: tuple[str, ...]) -> None:
         )
 
 
-def fitted(image: Array, size: int) -> Array:
-    """Films (b, h, w, c) at a network's own side, antialiased."""
-    b, h, _, c = image.shape
-    return image if h == size else jax.image.resize(image, (b, size, size, c), "bilinear")
-
-
 def _inner(classifier: Classifier, image: Array) -> Array:
     """Films (b, h, w, c) in [0, 1] as the classification task has them: at their side, or as latents about 0.5."""
-    image = fitted(image, classifier.size)
+    image = inputs.resized(image, classifier.size)
     if classifier.codec is None:
         return image
     variables = classifier.variables

@@ -103,6 +103,12 @@ def views(image: Array, kinds: Sequence[str], size: int = 0) -> Array:
     return jnp.concatenate([seen, seen[:, :, :, ::-1]]) if "flip" in kinds else seen
 
 
+def resized(image: Array, size: int) -> Array:
+    """Films at another side, antialiased where it is smaller. (b, h, w, c) -> (b, size, size, c)."""
+    b, h, w, c = image.shape
+    return image if h == w == size else jax.image.resize(image, (b, size, size, c), "bilinear")
+
+
 def border_only(image: Array, share: float) -> Array:
     """Blanks all but a frame whose width is `share` of the side.
 

@@ -23,6 +23,7 @@ from cxrjax.ops.inputs import normalize as normalize  # a judge of other tasks' 
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
 
+SMALLEST, LARGEST = 16, 4096  # side of what a network sees
 AUXILIARY_WEIGHT = 0.4  # of Inception's second head (Szegedy et al. 2016)
 
 
@@ -40,6 +41,7 @@ class Options(NamedTuple):
       input: `cxr`, or `enh` for the three local-phase channels, computed here unless the films come with them.
       channels: 3 repeats a gray film, for networks of three channels.
       normalize: a key of `inputs.NORMALIZATIONS`.
+      input_size: side that films, or their crops, are brought to as the network sees them; 0 for their own.
       crop: side of a random square in training, of the middle one in evaluation; 0 for the whole film.
       tta: what evaluation averages the probabilities of, see `inputs.views`; empty for one view.
       border: width, as a share of the side, of the frame that is all the network sees, of films whose found lungs
@@ -57,6 +59,7 @@ class Options(NamedTuple):
     input: str = "cxr"
     channels: int = 1
     normalize: str = "film"
+    input_size: int = 0
     crop: int = 0
     tta: tuple[str, ...] = ()
     border: float = 0.0
@@ -78,9 +81,11 @@ def objective(options: Options, logits: Array, label: Array, valid: Array) -> Ar
 
 
 def shown(options: Options, image: Array) -> Array:
-    """What the network sees of films (b, h, w, 1 or 3) in [0, 1] that have their final size."""
+    """What the network sees of films (b, h, w, 1 or 3) in [0, 1] that are cropped."""
     if options.border:
         image = inputs.border_only(image, options.border)
+    if options.input_size:
+        image = inputs.resized(image, options.input_size)
     if options.input == "enh" and image.shape[-1] == 1:
         image = enhance.enhance(image)  # (b, h, w, 3)
     if options.channels == 3 and image.shape[-1] == 1:
@@ -235,6 +240,10 @@ def options_of(config: Any) -> Options:
         if value < 0 or (name in augment.SHARES and value >= 1):
             share = ", a share below 1" if name in augment.SHARES else ""
             raise UserError(f"{name} = {value}: expected the range of an augmentation, 0 or more{share}")
+    if options.input_size and not SMALLEST <= options.input_size <= LARGEST:
+        raise UserError(
+            f"input_size = {options.input_size}: expected {SMALLEST} to {LARGEST} pixels, or 0 for the films' own"
+        )
     if not 0 <= options.border < 0.5:
         raise UserError(f"border = {options.border}: expected a share of the side in [0, 0.5)")
     if options.border and options.input == "enh":

@@ -18,6 +18,16 @@ def test_random_crops_are_squares_of_the_film_at_every_offset():
     np.testing.assert_array_equal(first, FILM[1, row : row + 6, column : column + 6])
 
 
+def test_a_resized_film_keeps_its_gray_and_a_ramp_stays_one():
+    ramp = jnp.broadcast_to(jnp.arange(8.0)[None, None, :, None], (2, 8, 8, 1)) + 0.5  # pixel centers
+    large, small = inputs.resized(ramp, 24), inputs.resized(ramp, 4)
+    assert inputs.resized(FILM, 8) is FILM
+    middle = (np.arange(24) + 0.5) / 3  # where the enlarged pixels lie; at the edge the film goes on as it ends
+    np.testing.assert_allclose(large[0, 5, 2:-2, 0], middle[2:-2], atol=1e-5)
+    np.testing.assert_allclose(small[0, 1, 1:-1, 0], [3.0, 5.0], atol=1e-5)  # of neighbors a mean: antialiased
+    np.testing.assert_allclose(inputs.resized(jnp.full((1, 8, 8, 3), 0.3), 20), 0.3, rtol=1e-6)
+
+
 def test_ten_crops_are_corners_and_middle_and_their_mirror_images():
     ten = inputs.views(FILM, ("flip", "shift"), 6)
     assert ten.shape == (10, 2, 6, 6, 1)

@@ -1,6 +1,7 @@
 import dataclasses
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +77,33 @@ def test_a_step_augments_by_its_key_and_evaluation_never():
         for r in (ranges, augment.NONE)
     ]
     assert np.array_equal(*asked)
+
+
+def test_films_reach_the_network_at_its_input_size_wherever_they_are_shown():
+    """In the step, in evaluation and crop by crop, the same as films that had that size before."""
+    sides: list[int] = []
+
+    class Watched(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train, backbone_train=True, label=None):
+            sides.append(x.shape[1])
+            return nn.Dense(2)(x.mean(axis=(1, 2)) + x[:, 20, 20]), {}
+
+    net, films = Watched(), batch(4)
+    options = classify.Options(input_size=24)
+    state = classify.init(net, TX, options, jax.random.key(0), films)
+    jax.jit(partial(classify.step, net, TX, options))(state, films, jax.random.key(1))
+    found = classify.predict(net, options, state, films, jax.random.key(0))["logits"]
+    crops = options._replace(crop=12, ten_crop=True)
+    classify.predict(net, crops, state, films, jax.random.key(0))
+    assert set(sides) == {24}
+    before = films.replace(image=np.asarray(jax.image.resize(films.image, (4, 24, 24, 1), "bilinear")))
+    plain = classify.predict(net, classify.Options(), state, before, jax.random.key(0))["logits"]
+    np.testing.assert_allclose(found, plain, atol=1e-6)
+    for size in (15, 5000):
+        config = defaults.classify({"name": "resnet_tiny"}, defaults.optim("adam", 0.1), 1, 4, input_size=size)
+        with pytest.raises(UserError, match=f"input_size = {size}: expected 16 to 4096"):
+            classify.options_of(config)
 
 
 def test_summary_of_perfect_and_of_reversed_rows():
