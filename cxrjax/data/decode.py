@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from cxrjax.data import dicom
+from cxrjax.data import codestream, dicom
 from cxrjax.data.limits import MAX_PIXELS, CorruptFilm, check_file, check_header
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 # A 16-bit file holds values of its detector's own depth, which it does not tell: it is one of these.
 BIT_DEPTHS = (8, 10, 12, 14, 16)
+# Compressed bytes that a PNG may hold beside those of its pixels: a bomb holds thousands of times as much.
+SURPLUS = 1 << 16
 _LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red: ITU-R BT.601
 
 
@@ -70,7 +72,7 @@ def film(path: str | Path, size: int | None, depth: int = 0) -> Film:
         return Film(_whole(shown.gray, size), f"{shown.by}, inverted" if shown.inverted else shown.by)
     with _opened(path) as image:
         if not _is_deep(image):
-            image.load()
+            _load(path, image)
             return Film(np.asarray(_resized(_to_gray(path, ImageOps.exif_transpose(image)), size), np.uint8))
         values, white = _deep(path, image)
         depth = depth or _bits(values)
@@ -116,7 +118,12 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             # Pillow only warns between its limit and twice it; here the limit below decides.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                check_header(path, *image.size, getattr(image, "n_frames", 1), 2 * len(image.getbands()))
+                check_header(
+                    path,
+                    *image.size,
+                    getattr(image, "n_frames", 1),
+                    len(image.getbands()) * (8 if _is_deep(image) else 1),
+                )
                 yield image
     except UnidentifiedImageError:
         raise CorruptFilm(path, f"not a readable {', '.join(FORMATS)} or DICOM image") from None
@@ -148,6 +155,49 @@ def from_array(name: str, array: np.ndarray, size: int) -> np.ndarray:
     if array.shape == (size, size):
         return array
     return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _load(path: str | Path, image: Image.Image) -> None:
+    """Decodes the pixels, where the file holds as many as its header says."""
+    if image.format == "JPEG":
+        data = Path(path).read_bytes()
+        if len(data) < codestream.least_bytes(*image.size):
+            raise CorruptFilm(path, f"its {len(data):,} bytes are too few for the {_by(image)} of its header")
+        image.load()
+        last = image.crop((0, image.height - codestream.last_rows(image.height), image.width, image.height))
+        if image.mode in ("L", "RGB") and codestream.ends_early(data, np.asarray(last)):
+            raise CorruptFilm(path, f"its data end before the last of the {_by(image)} of its header")
+    elif isinstance(image, PngImagePlugin.PngImageFile):
+        compressed, read = _idat(Path(path)), image.load_read
+        taken = 0
+
+        def counted(count: int) -> bytes:
+            nonlocal taken
+            data = read(count)
+            taken += len(data)
+            return data
+
+        image.load_read = counted  # type: ignore[assignment,method-assign]
+        image.load()
+        if compressed - taken > SURPLUS:
+            raise CorruptFilm(path, f"it holds more than the {_by(image)} of its header")
+    else:
+        image.load()
+
+
+def _by(image: Image.Image) -> str:
+    return f"{image.width}x{image.height} pixels"
+
+
+def _idat(path: Path) -> int:
+    """Compressed bytes of pixels in a PNG file."""
+    total, at = 0, 8
+    with path.open("rb") as file:
+        while len(head := (file.seek(at), file.read(8))[1]) == 8:
+            length = int.from_bytes(head[:4], "big")
+            total += length if head[4:] == b"IDAT" else 0
+            at += 12 + length
+    return total
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -192,14 +242,14 @@ def _deep(path: str | Path, image: Image.Image) -> tuple[np.ndarray, bool]:
     """(h, w) values of a 16-bit file at their full depth, and whether the largest is white."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     if image.mode.startswith("I"):
-        image.load()
+        _load(path, image)
         values = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
         if values.min() < 0 or values.max() > 65_535:
             raise CorruptFilm(path, f"values from {values.min()} to {values.max()}; 16-bit gray has 0 to 65,535")
         return values, tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != 0
     if image.mode not in ("RGB", "RGBA") or tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:
         raise _no_rule(path, "16-bit images in separate planes or of other colors than RGB")
-    image.load()  # OpenCV gives what it has of a truncated file; Pillow tells
+    _load(path, image)  # OpenCV gives what it has of a truncated file; Pillow tells
     pixels = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise CorruptFilm(path, "damaged image data")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cxrjax.data import codestream
 from cxrjax.data.limits import CorruptFilm, check_file, check_header
 from cxrjax.data.patients import pseudonym, sex, years
 from cxrjax.errors import UserError
@@ -198,7 +199,7 @@ def _check(path: Path, ds: Any, pixels: bool = True) -> None:
 
 def _pixels(path: Path, ds: Any) -> np.ndarray:
     """(h, w) stored values."""
-    from pydicom import pixels
+    from pydicom import encaps, pixels, uid
 
     syntax = ds.file_meta.TransferSyntaxUID
     try:
@@ -207,9 +208,20 @@ def _pixels(path: Path, ds: Any) -> np.ndarray:
         raise CorruptFilm(path, f"pixels stored as {syntax.name[:64]!r}, which is no still image") from None
     if not decoder.is_available:
         raise UserError(f"{path}: nothing here decodes {syntax.name!r}: {EXTRA}")
+    frame = b""
+    if syntax.is_encapsulated:
+        frame = encaps.get_frame(ds.PixelData, 0, number_of_frames=1)
+        found = codestream.size(frame) or (ds.Columns, ds.Rows)
+        if found != (ds.Columns, ds.Rows):
+            raise CorruptFilm(path, f"{found[0]}x{found[1]} pixels under a header of {ds.Columns}x{ds.Rows}")
+        if len(frame) > 1.1 * ds.Columns * ds.Rows * ds.BitsAllocated // 8 + _DEFERRED:  # nothing grows by packing
+            raise CorruptFilm(path, f"{len(frame):,} compressed bytes, more than {ds.Columns}x{ds.Rows} pixels take")
     stored = pixels.pixel_array(ds, raw=True)
     if stored.shape != (int(ds.Rows), int(ds.Columns)):
         raise CorruptFilm(path, f"pixels of shape {stored.shape} under a header of {ds.Rows}x{ds.Columns}")
+    last = stored[-codestream.last_rows(len(stored)) :]
+    if syntax == uid.JPEGBaseline8Bit and codestream.ends_early(frame, last):
+        raise CorruptFilm(path, "its compressed pixels end before the last row")
     return stored
 
 
