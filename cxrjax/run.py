@@ -58,7 +58,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     if config.mesh.distributed:
         jax.distributed.initialize()
     mesh = meshes.make(config.mesh.devices)
-    phases.check(config, mesh)
+    origins = phases.check(config, mesh)
     films = data.prepare(config.data)
     outside = external.prepare(config)
     phases.check_films(config, films, mesh.size)
@@ -70,7 +70,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
     try:
         with lock, logs.Log(workdir) as log:
-            return _run(config, choices, workdir, command, mesh, films, outside, notes, log)
+            return _run(config, choices, workdir, command, mesh, films, outside, notes, origins, log)
     except Timeout:
         raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
     except loop.Preempted as stop:
@@ -110,6 +110,7 @@ def _run(
     films: data.Prepared,
     outside: dict[str, data.Prepared],
     notes: list[str],
+    origins: dict[str, Any],
     log: logs.Log,
 ) -> int:
     facts = {
@@ -129,7 +130,7 @@ def _run(
         drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]
     record = manifest.make(config, choices, command, facts) | {
         "warnings": [*films.warnings, *notes, *_phase_notes(config), *drawn, *config.warnings],
-        "weights": phases.origins(config),
+        "weights": origins,
     }
     path = workdir / "manifest.json"
     if path.exists():

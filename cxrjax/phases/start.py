@@ -79,31 +79,35 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
     if config.get("weights", ""):
-        return of_file(classes_of(context.config, member.phase), config)
+        return weights.bring(_source(context.config, member.phase))
     return None
 
 
-def of_file(classes: tuple[str, ...], phase: Any) -> Callable[[State], State]:
-    """Brings a file's weights into a fresh state, or into its shapes alone."""
-    return weights.bring(
-        phase.weights, phase.net.name, head=phase.weights_head, classes=classes,
-        file_classes=tuple(phase.weights_classes),
+def _source(config: Any, name: str) -> weights.Source:
+    """The weight file of a phase that names one."""
+    phase = config[name]
+    return weights.Source(
+        phase.weights, phase.net.name, phase.weights_head, classes_of(config, name), tuple(phase.weights_classes),
+        phase.normalize,
     )  # fmt: skip
 
 
-def origins(config: Any) -> dict[str, Any]:
-    """Where each phase's weights begin, for the manifest: "from scratch", a phase, a run, or a file and its digest."""
-    out: dict[str, Any] = {}
-    for name in config.phases:
-        carry, path = config[name].get("carry", ""), config[name].get("weights", "")
-        taken = config[name].get("run", "") or config[name].get("from_run", "")
-        out[name] = (
-            f"run {taken}"
-            if taken
-            else f"those of {carry}"
-            if carry
-            else weights.describe(path)
-            if path
-            else "from scratch"
-        )
-    return out
+def origin(config: Any, name: str, shapes: State | None = None) -> Any:
+    """Where a phase's weights begin, for the manifest: "from scratch", a phase, a run or a file (`weights.account`).
+
+    Args:
+      config: the run's.
+      name: of the phase.
+      shapes: of its fresh state, which a file is held against.
+
+    Raises:
+      UserError: as `weights.account`.
+    """
+    phase = config[name]
+    if taken := phase.get("run", "") or phase.get("from_run", ""):
+        return f"run {taken}"
+    if phase.get("carry", ""):
+        return f"those of {phase.carry}"
+    if phase.get("weights", "") and shapes is not None:
+        return weights.account(_source(config, name), weights.variables_of(shapes))
+    return "from scratch"

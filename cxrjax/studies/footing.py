@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 from flax.traverse_util import flatten_dict
 
+from cxrjax.ops import augment
 from cxrjax.phases import members
 from cxrjax.tasks import TASKS
 
 CAPACITY = 0.1  # parameters that differ by a smaller share are alike
-_AUGMENTATION = ("augment", "warp", "noise", "blur", "crop")
+_AUGMENTATION = ("augment", *(name for name in augment.Ranges._fields if name != "optical_limit"), "crop")
 _BOOKKEEPING = frozenset({"eval_batch", "log_every", "eval_every", "save_every"})  # of no weight
 
 
