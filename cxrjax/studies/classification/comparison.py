@@ -16,7 +16,7 @@ from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
 from cxrjax.studies import arrays, floor, footing, tables
 from cxrjax.studies.arrays import write_arrays
-from cxrjax.studies.classification import external, localization, predictions, robustness
+from cxrjax.studies.classification import curve, external, localization, predictions, robustness
 from cxrjax.studies.published import PAPERS
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
@@ -76,6 +76,7 @@ def check(config: Any) -> None:
             raise UserError(f"study.maps = {study.maps!r}: a border-only control has no map of lesions")
     if study.paper:
         lookup(PAPERS, study.paper, "study.paper")
+    curve.check(config)
     corruptions.check(study.robustness.kinds, "study.robustness.kinds")
     folds = {config[name].folds for name, _ in study.systems}
     if len(folds) > 1:
@@ -102,7 +103,7 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
                 f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
             )
     notes = [config.study.caution] if config.study.caution else []
-    notes += footing.notes(sides(config, config.study.pairs))
+    notes += footing.notes(sides(config, config.study.pairs)) + curve.notes(config)
     folds = config[config.study.systems[0][0]].folds
     _check_labels(config, films, folds)
     if folds > 1:
@@ -252,6 +253,7 @@ def run(context: Context) -> Results:
     titles = {system.name: system.title for system in (*systems, base)}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
     external.add(out, context, systems, base)
+    curve.add(out, context, base)
     robustness.add(out, context, systems, base)
     out["headline"] = headline(out, systems, films)
     return out

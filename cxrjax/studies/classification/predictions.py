@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from cxrjax import defaults
 from cxrjax.phases import Context
 from cxrjax.phases.members import Member
 from cxrjax.studies import arrays
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays
 
+FOLDER, CURVE = "predictions", "curve"  # of systems; of the points of a learning curve, which no table lists
 
-def path_of(workdir: Path, name: str, split: str = "") -> Path:
+
+def path_of(workdir: Path, name: str, split: str = "", folder: str = FOLDER) -> Path:
     """The file of a member's, a system's or the floor's predictions; `split` only for the validation part's."""
-    return workdir / "predictions" / (f"{name}.{split}.npz" if split else f"{name}.npz")
+    return workdir / folder / (f"{name}.{split}.npz" if split else f"{name}.npz")
+
+
+def folder_of(config: Any, phase: str) -> str:
+    """Where a phase's predictions are kept; "" where they are not."""
+    if phase in dict(config.study.systems):
+        return FOLDER
+    return CURVE if phase in defaults.points(config.study.curve).values() else ""
 
 
 def write(context: Context, member: Member) -> None:
@@ -26,15 +37,15 @@ def write(context: Context, member: Member) -> None:
     `probability` and `logits` (n, k), `key` and `patient` (n,), `classes` (k,) and `split`.
     """
     films, phase = context.films, context.phases[member.phase]
-    if member.phase not in dict(context.config.study.systems):
+    if not (folder := folder_of(context.config, member.phase)):
         return
     wanted: list[tuple[str, np.ndarray | None, Path]] = []
     if member.held_out is not None:
-        wanted.append(("train", member.held_out, path_of(context.workdir, member.name)))
+        wanted.append(("train", member.held_out, path_of(context.workdir, member.name, "", folder)))
     else:
-        wanted.append((films.held_out, None, path_of(context.workdir, member.name)))
+        wanted.append((films.held_out, None, path_of(context.workdir, member.name, "", folder)))
         if films.held_out == "test" and films.splits.get("val"):
-            wanted.append(("val", None, path_of(context.workdir, member.name, "val")))
+            wanted.append(("val", None, path_of(context.workdir, member.name, "val", folder)))
     missing = [item for item in wanted if not arrays.exists(item[2])]
     if not missing:
         return
@@ -61,9 +72,9 @@ def mean_of(found: list[Arrays]) -> Arrays:
     return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
 
 
-def gather(workdir: Path, names: list[str], folds: bool) -> list[Arrays]:
+def gather(workdir: Path, names: list[str], folds: bool, folder: str = FOLDER) -> list[Arrays]:
     """A system's predictions: one set for each seed, or one over all folds together, in the order of the keys."""
-    parts = [arrays.read_arrays(path_of(workdir, name)) for name in names]
+    parts = [arrays.read_arrays(path_of(workdir, name, "", folder)) for name in names]
     if not folds:
         return parts
     per_film = ("label", "probability", "logits", "key", "patient")
@@ -73,7 +84,7 @@ def gather(workdir: Path, names: list[str], folds: bool) -> list[Arrays]:
              "split": parts[0]["split"]}]  # fmt: skip
 
 
-def validation(workdir: Path, member: str) -> Arrays | None:
+def validation(workdir: Path, member: str, folder: str = FOLDER) -> Arrays | None:
     """A member's predictions on the validation part, or None where there is none."""
-    path = path_of(workdir, member, "val")
+    path = path_of(workdir, member, "val", folder)
     return arrays.read_arrays(path) if path.exists() else None
