@@ -67,6 +67,9 @@ def treatment(**changes: Any) -> ConfigDict:
         "diffusion_phase": "diffusion",
         "num_diseased": 64,  # films, one a patient
         "num_controls": 24,
+        "outside": {"num_diseased": 32, "num_controls": 16},  # the same, of each set of `data.external`
+        "num_healthy": 500,  # untreated healthy films of a source that judges are tried on, at most
+        "num_threshold": 20,  # healthy films of other patients of it that a second threshold is set on
         "batch": 88,  # films at once
         "penalties": (0.01,),  # of the floor, a logistic regression
         "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"),  # names of arms

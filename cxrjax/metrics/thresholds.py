@@ -6,6 +6,7 @@ never called has precision 0. Arrays may have leading axes, such as the resample
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -137,3 +138,20 @@ def best_balanced_threshold(labels: ArrayLike, scored: ArrayLike) -> float:
     below = levels[min(best + 1, len(levels) - 1)]
     middle = (levels[best] + below) / 2
     return float(middle if middle > below else levels[best])
+
+
+def at_share(scored: ArrayLike, share: float) -> float:
+    """The threshold that at least a share of films lies above, called at `score > threshold`.
+
+    Args:
+      scored: (n,), n at least 1.
+      share: in (0, 1].
+
+    Returns:
+      Halfway between the lowest score that has to be called and the next below it; where there is none, the next
+      smaller number. Set it on films that are not reported on.
+    """
+    values = np.sort(np.asarray(scored, dtype=np.float64))[::-1]
+    least = values[math.ceil(share * len(values) - 1e-9) - 1]  # 0.9 x 20 is 18, whatever the floats say
+    below = values[values < least]
+    return float((least + below[0]) / 2) if len(below) else float(np.nextafter(least, -np.inf))

@@ -99,3 +99,20 @@ def test_one_class_has_no_threshold():
     assert np.isnan(thresholds.f1([1, np.nan], [0.1, 0.2]))
     with pytest.raises(UserError, match="one length"):
         thresholds.best_f1_threshold([0, 1], [0.1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 20, 30, 101])
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_a_threshold_at_a_share_is_halfway_below_the_least_that_must_lie_above(count, share):
+    scored = np.random.default_rng(count).permutation(np.arange(1, count + 1)) / count
+    cut = thresholds.at_share(scored, share)
+    called = int((scored > cut).sum())
+    assert called >= share * count > called - 1  # as few as do
+    if called < count:
+        assert cut == pytest.approx((np.sort(scored)[::-1][called - 1] + np.sort(scored)[::-1][called]) / 2)
+
+
+def test_a_threshold_at_a_share_of_equal_scores_lets_all_of_them_lie_above():
+    assert (np.full(5, 0.3) > thresholds.at_share(np.full(5, 0.3), 0.9)).all()
+    tied = np.array([0.9, 0.4, 0.4, 0.4, 0.1])
+    assert thresholds.at_share(tied, 0.4) == pytest.approx(0.25)  # two of five are asked for, four tie

@@ -102,11 +102,11 @@ class Treatment(Run):
                 found |= set(treated.probability)
         return in_order(found | set(self.children("equal_rate")), JUDGE_ORDER)
 
-    def curve(self, group: str, mode: str, *measure: str) -> list[tuple[int, Entry]]:
+    def curve(self, group: str | tuple[str, ...], mode: str, *measure: str) -> list[tuple[int, Entry]]:
         """The entries `group.mode.lambda.measure` with a finite value, by rising lambda."""
-        points = []
-        for name in self.children(group, mode):
-            entry = self.entry(group, mode, name, *measure)
+        points, place = [], (group,) if isinstance(group, str) else group
+        for name in self.children(*place, mode):
+            entry = self.entry(*place, mode, name, *measure)
             if name.isdecimal() and entry is not None and is_number(entry.value):
                 points.append((int(name), entry))
         return sorted(points, key=lambda point: point[0])

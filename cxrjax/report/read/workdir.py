@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from cxrjax.errors import UserError
 from cxrjax.report.read.files import read_json, read_lines
 
-_DRAWN = ("tables", "headline")  # parts of results.json that every page draws
+_DRAWN = ("tables", "headline", "sentences", "warnings")  # parts of results.json that every page draws
 R = TypeVar("R", bound="Run")
 
 
@@ -124,6 +124,7 @@ def read_run(workdir: Path) -> Run:
     results: dict[str, Any] = {}
     if (workdir / "results.json").is_file():
         results = read_json(workdir / "results.json")
+        notes += map(str, results.get("warnings") or ())  # of the study itself
     else:
         notes.append("results.json is missing: the run may not have finished, and this page has no numbers.")
     numbers = entries_of({name: tree for name, tree in results.items() if name not in _DRAWN})

@@ -46,6 +46,14 @@ _PROGRESS_FIGURES = {
         "so part of its lead is built in.",
         place="above",
     ),
+    "outside": Plot(
+        ranking.outside,
+        "Arms inside and outside",
+        "The same networks and arms on this run's own films and on films from elsewhere, at equal normal rate: at the "
+        "judge's own threshold, and at one that 90 % of a few healthy films of each source lie above. Arms stand in "
+        "the order of the ranking inside, all panels share their scale, and bars are 95 % intervals.",
+        place="above",
+    ),
     "rate": Plot(
         curves.rate,
         "Called normal, by noise level",

@@ -27,18 +27,30 @@ def guided(run: Treatment, arm: str) -> bool:
     return mode_of(run, arm) not in _UNGUIDED and source != "anomaly" and not arm.startswith(PIXEL)
 
 
-def at_rate(run: Treatment, arm: str, measure: str, region: str, kind: str = "value") -> Entry | None:
+def at_rate(
+    run: Treatment, arm: str, measure: str, region: str, kind: str = "value", source: str = "", at: str = ""
+) -> Entry | None:
     """A measure of an arm where the first judge first calls the lowest compared share of films normal.
 
-    `kind` is "value", or "difference" for the paired difference to the baseline. None where that is never reached.
+    `kind` is "value", or "difference" for the paired difference to the baseline. `source` is a set from elsewhere, ""
+    for the run's own films; `at` is "_set" for the threshold set on healthy films. None where that is never reached.
     """
-    entry = run.entry("equal_rate", run.judges[0], run.ranking[0], arm, measure, region, kind) if run.judges else None
+    if not run.judges:
+        return None
+    place = (*below(source), f"equal_rate{at}", run.judges[0], run.ranking[0])
+    entry = run.entry(*place, arm, measure, region, kind)
     return entry if entry is not None and is_number(entry.value) else None
 
 
-def best_rate(run: Treatment, arm: str) -> tuple[int, Entry] | None:
-    """The highest normal rate that an arm comes to under the first judge, and the lambda it comes at."""
-    curve = [point for judge in run.judges[:1] for point in run.curve("progress", arm, "normal_rate", judge)]
+def below(source: str) -> tuple[str, ...]:
+    """Where the figures of a source stand in results.json."""
+    return ("external", source) if source else ()
+
+
+def best_rate(run: Treatment, arm: str, source: str = "", at: str = "") -> tuple[int, Entry] | None:
+    """The highest normal rate that an arm comes to under the first judge, and the lambda it comes at; see `at_rate`."""
+    group, rate = (*below(source), "progress"), f"normal_rate{at}"
+    curve = [point for judge in run.judges[:1] for point in run.curve(group, arm, rate, judge)]
     return max(curve, key=lambda point: float(point[1].value), default=None)
 
 

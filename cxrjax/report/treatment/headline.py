@@ -16,12 +16,22 @@ def key_numbers(run: Treatment) -> list[tuple[str, Entry]]:
     names: dict[tuple[str, ...], str] = {("normal_rate", judge): f"{words} ({pretty(judge)})" for judge in run.judges}
     names["empty_mask",] = "Diseased films whose class activation map is empty"
     found = [(name, run.entry("progress", "untreated", *path)) for path, name in names.items()]
+    found += [
+        (f"Healthy untreated films called normal, {pretty(judge)}: {where}", run.entry("healthy", source, judge, key))
+        for source in run.children("healthy")
+        for judge in run.judges
+        for key, where in (("normal", source), ("normal_set", f"{source}, at the threshold set on healthy films of it"))
+    ]
     return [(name, entry) for name, entry in found if entry is not None]
 
 
 def headline(run: Treatment) -> str:
-    """The main finding in a sentence or two; which finding is fixed beforehand, not picked for looking well."""
-    return " ".join(filter(None, (_classifier_sentence(run), _ranking_sentence(run))))
+    """The main finding in a few sentences; which finding is fixed beforehand, not picked for looking well.
+
+    The study's own sentences, on its judges and on films from elsewhere, come last.
+    """
+    told = run.results.get("sentences") or ()
+    return " ".join(filter(None, (_classifier_sentence(run), _ranking_sentence(run), *map(str, told))))
 
 
 def _classifier_sentence(run: Treatment) -> str:

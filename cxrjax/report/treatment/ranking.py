@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -66,13 +68,53 @@ def ranking(run: Treatment) -> Figure | None:
                 log_scale(axes, "x")
             else:
                 axes.set_xlim(left=0)
-            for place, entry in enumerate(entries):
-                best = arms.best_rate(run, names[place])
-                if entry is None and best is not None:
-                    said = f"not reached; at most {100 * best[1].value:.0f} %, at λ = {best[0]}"
-                    axes.text(0.02, place, said, transform=axes.get_yaxis_transform(), va="center", color=SOFT, size=8)
+            missed(axes, entries, [arms.best_rate(run, name) for name in names])
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def missed(axes: Axes, entries: Sequence[Entry | None], best: Sequence[tuple[int, Entry] | None]) -> None:
+    """Writes into the rows without an entry how high an arm's normal rate comes."""
+    for place, (entry, highest) in enumerate(zip(entries, best, strict=True)):
+        if entry is None and highest is not None:
+            said = f"not reached; at most {100 * highest[1].value:.0f} %, at λ = {highest[0]}"
+            axes.text(0.02, place, said, transform=axes.get_yaxis_transform(), va="center", color=SOFT, size=8)
+
+
+def outside(run: Treatment) -> Figure | None:
+    """The change outside the mask at one normal rate, a column for each source of films, a row for each threshold.
+
+    Arms stand in the order of the ranking inside, so that a column that does not rise downward has another order.
+    """
+    level, names = run.ranking
+    sources, kinds = ["", *run.children("external")], ("", "_set")
+    found = {
+        (at, source): [arms.at_rate(run, name, "mae", "outside", source=source, at=at) for name in names]
+        for at in kinds
+        for source in sources
+    }
+    kept = [at for at in kinds if any(any(found[at, source]) for source in sources)]
+    if len(sources) == 1 or not kept:
+        return None
+    across, down = len(sources), len(kept)
+    figure = Figure(figsize=(2.1 + 3.4 * across, (0.9 + 0.25 * len(names)) * down))
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    looks = [arm_look(name, run.modes) for name in names]
+    for at, row in zip(kept, grid, strict=True):
+        for source, axes in zip(sources, row, strict=True):
+            entries = found[at, source]
+            spans(axes, entries, looks)
+            missed(axes, entries, [arms.best_rate(run, name, source=source, at=at) for name in names])
+            title = f"{source or 'inside'}: change outside the mask"
+            axes.set_title(f"{title}\nat normal rate {level}, {'set' if at else 'own'} threshold")
+            axes.tick_params(axis="x", labelsize=8, labelbottom=True)
+    if is_wide([entry for entries in found.values() for entry in entries if entry is not None]):
+        log_scale(grid[0, 0], "x")
+    else:
+        grid[0, 0].set_xlim(left=0)
+    grid[0, 0].set_yticks(range(len(names)), names)
+    grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 

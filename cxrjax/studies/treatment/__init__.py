@@ -3,5 +3,5 @@
 from cxrjax.studies.study import Study
 from cxrjax.studies.treatment import anomaly, study
 
-PROGRESS = Study(study.check, study.check_films, study.run)
-ANOMALY = Study(anomaly.check, anomaly.check_films, anomaly.run, by_boxes=True)
+PROGRESS = Study(study.check, study.check_films, study.run, external=study.check_external)
+ANOMALY = Study(anomaly.check, anomaly.check_films, anomaly.run, external=anomaly.check_external, by_boxes=True)

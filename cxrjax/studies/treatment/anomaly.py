@@ -7,11 +7,14 @@ its mask itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cxrjax import data
+from cxrjax.data import external
 from cxrjax.errors import UserError
 from cxrjax.infer import arms, classifier
 from cxrjax.metrics import anomaly, entries
@@ -19,8 +22,10 @@ from cxrjax.metrics import localization as boxes_of
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.tables import Table, table
-from cxrjax.studies.treatment import classifiers, sweep
+from cxrjax.studies.treatment import classifiers, sources, sweep
 from cxrjax.studies.treatment import study as studies
+from cxrjax.studies.treatment.outside import order_words as words
+from cxrjax.studies.treatment.sources import INSIDE
 from cxrjax.types import Results
 
 MEASURES = (
@@ -37,6 +42,7 @@ def check(config: Any) -> None:
       UserError: an arm that could not be run, or a comparison of arms that are not there.
     """
     study = config.study
+    sources.check_names(config)
     classifier.check_normal(config[study.cam_phase], tuple(config.data.classes))
     arms.check(config)
     if study.against not in study.modes:
@@ -45,81 +51,134 @@ def check(config: Any) -> None:
 
 def check_films(config: Any, films: data.Prepared) -> list[str]:
     """Refuses before any training films without masks or boxes; see `located`."""
-    split, keep, _ = located(config, films)
-    if len(keep) < config.study.num_diseased:
-        return [
-            f"The {split} part has {len(keep)} located films, fewer than the {config.study.num_diseased} asked for."
-        ]
-    return []
+    return _check(config, INSIDE, films)
 
 
-def located(config: Any, films: data.Prepared) -> tuple[str, np.ndarray, np.ndarray]:
-    """The held-out part, the positions of its films whose lesion is known to have a place, and the lesions (n, s, s).
+def check_external(config: Any, sets: Mapping[str, data.Prepared]) -> list[str]:
+    """As `check_films`, of the sets of `data.external`; their classifiers need films of both classes too."""
+    notes = []
+    for name, films in sets.items():
+        taken = external.take(config, name, films, exclusive=True)
+        if not (taken.label.max(axis=0) == 1).all():
+            raise UserError(
+                f"data.external.{name}: its films are all of one class; give films of two, or mend class_map"
+            )
+        notes += [f"data.external.{name}: {taken.words}."] if taken.words else []
+        notes += _check(config, name, films)
+    return notes
+
+
+def _check(config: Any, name: str, films: data.Prepared) -> list[str]:
+    keep, _ = located(config, name, films)
+    if len(keep) >= (asked := _counts(config, name).num_diseased):
+        return []
+    where = sources.where(name, films.held_out)
+    return [f"{where[0].upper()}{where[1:]} has {len(keep)} located films, fewer than the {asked} asked for."]
+
+
+def _counts(config: Any, name: str) -> Any:
+    return config.study if name == INSIDE else config.study.outside
+
+
+def located(config: Any, name: str, films: data.Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (n,) of a source's films whose lesion is known to have a place, and the lesions (n, s, s).
 
     Raises:
       UserError: there are none.
     """
-    split = films.held_out
-    disease = next(name for name in config.data.classes if name != data.labels.NORMAL)
-    label = data.labels.select(films.table(split)["labels"], films.columns, (disease,))[:, 0]
+    split, most = films.held_out, _counts(config, name).num_diseased
+    normal = tuple(config.data.classes).index(data.labels.NORMAL)
     if films.has_truth:
-        keep = np.flatnonzero(label == 1)[: config.study.num_diseased]
+        keep = np.flatnonzero(sources.labels(config, name, films)[:, 1 - normal] == 1)[:most]
         truth = np.any(np.stack(list(data.films(films, split, keep)["masks"].values())), axis=0)
     else:
         boxes, size = films.boxes(split), config.data.size
-        keep = np.array([i for i in sorted(boxes) if boxes[i]], int)[: config.study.num_diseased]
+        keep = np.array([i for i in sorted(boxes) if boxes[i]], int)[:most]
         truth = np.zeros((len(keep), size, size), bool)
         for row, i in enumerate(keep):
             sides = np.array([[x0, y0, x1 - x0, y1 - y0] for _, x0, y0, x1, y1 in boxes[i]]) * size
             truth[row] = boxes_of.masks(sides, size, size).any(axis=0)
     if not len(keep):
         raise UserError(
-            f"no film of the {split} part has a mask or a box; localization cannot be measured on these films"
+            f"no film of {sources.where(name, split)} has a mask or a box; localization cannot be measured on them"
         )
-    return split, keep, truth
+    return keep, truth
 
 
 def run(context: Context) -> Results:
     """Treats every located film in every arm and scores the residuals; films and results go to `anomaly/*.npz`."""
-    config, workdir = context.config, context.workdir
-    study = config.study
-    split, keep, truth = located(config, context.films)
-    chosen = data.films(context.films, split, keep)
-    patients = np.asarray(chosen["patient"], dtype=str)
-    shared = studies.shared(context, chosen["image"])._replace(folder=workdir / "anomaly")
-    disease = 1 - tuple(config.data.classes).index("Normal")
-    out = classifiers.score_all(context, tuple(shared.classifiers), disease)
-    masks = sweep.run(shared, arms.of(study), tuple(study.lambdas))
-    image = chosen["image"][..., 0]
+    config, study = context.config, context.config.study
+    every, truths = [], []
+    for name, known in sources.every(context).items():
+        keep, truth = located(config, name, known)
+        label, sick = sources.labels(config, name, known), np.ones(len(keep), bool)
+        every.append(sources.with_healthy(config, name, known, keep, sick, np.arange(len(label)), label))
+        truths.append(truth)
+    read = [source.read(source.keep) for source in every]
+    image = np.concatenate([films["image"] for films in read])
+    whole = studies.shared(context, image, studies.parts_of(context, every, "anomaly"))
+    names, disease = tuple(whole.classifiers), 1 - context.classes.index(data.labels.NORMAL)
+    out = classifiers.score_all(context, names, disease)
+    masks = sweep.run(whole, arms.of(study), tuple(study.lambdas))
+    out["tables"], out["healthy"] = [], {}
+    best: dict[str, str] = {}
+    for source, films, truth, part in zip(every, read, truths, whole.parts, strict=True):
+        inside = source.name == INSIDE
+        patients = np.asarray(films["patient"], dtype=str)
+        own = {mode: part.of(mask) for mode, mask in masks.items()}
+        scores, found = _score(config, part.folder, films["image"][..., 0], own, truth, patients)
+        if inside:  # what is chosen is chosen here
+            best = {mode: _best(found, mode, tuple(study.lambdas)) for mode in study.modes}
+        base = scores[best[study.against]]
+        for mode, name in best.items():
+            if mode != study.against:
+                options = {"groups": patients, "seed": config.seed}
+                found[name]["pixel_auroc_minus"] = anomaly.difference(scores[name], base, truth, **options)
+        write_arrays(
+            part.folder / "films.npz", image=films["image"][..., 0], truth=truth,
+            key=np.asarray(films["key"], dtype=str), names=np.array(list(best.values())),
+            scores=np.stack([scores[name] for name in best.values()]),
+        )  # fmt: skip
+        share = float(truth.mean())
+        place = out if inside else out["external"][source.name]
+        place["anomaly"], place["lesion_share"] = found, entries.plain(share, len(truth), "fraction")
+        out["healthy"][source.name] = sources.judge(source, sweep.scorer(whole), tuple(whole.scoring)).figures
+        title = "" if inside else source.name
+        out["tables"].append(_table(found, study, share, source.films.has_truth, title))
+    out["warnings"] = sources.warnings(out["healthy"])
+    out["tables"] += [sources.judges_table(out["healthy"]), *classifiers.tables_of(out, names, context.films.held_out)]
+    told = [_headline(out["anomaly"], best, study), *sources.sentences(out["healthy"], "cam_network")]
+    out["headline"] = " ".join([*told, *_outside(out, best)])
+    return out
 
-    scores: dict[str, np.ndarray] = {}
+
+def _score(
+    config: Any, folder: Path, image: np.ndarray, masks: dict[str, np.ndarray], truth: np.ndarray, patients: np.ndarray
+) -> tuple[dict[str, np.ndarray], Results]:
+    """The residuals (n, h, w) of every arm and lambda on one source's films, and every row's figures."""
+    study, scores = config.study, {}
     for name in study.modes:
         for lam in study.lambdas:
-            treated = read_arrays(shared.folder / f"{name}_{lam:04d}.npz")["image"]
+            treated = read_arrays(folder / f"{name}_{lam:04d}.npz")["image"]
             scores[f"{name}, lambda {lam}"] = np.square(2.0 * (treated - image))
     maps = {f"map of {name}": masks[name] for name in study.modes if name in study.maps}
     options = {"groups": patients, "seed": config.seed}
     found = {name: anomaly.score(s, truth, threshold=study.threshold, **options) for name, s in scores.items()}
     # A map has its own scale, half of which is its level.
     found |= {name: anomaly.score(s, truth, threshold=0.5, **options) for name, s in maps.items()}
-    best = {mode: _best(found, mode, tuple(study.lambdas)) for mode in study.modes}
-    base = scores[best[study.against]]
-    for mode, name in best.items():
-        if mode != study.against:
-            found[name]["pixel_auroc_minus"] = anomaly.difference(scores[name], base, truth, **options)
-    write_arrays(
-        shared.folder / "films.npz", image=image, truth=truth, key=np.asarray(chosen["key"], dtype=str),
-        names=np.array(list(best.values())), scores=np.stack([scores[name] for name in best.values()]),
-    )  # fmt: skip
-    share = float(truth.mean())
-    out["anomaly"] = found
-    out["lesion_share"] = entries.plain(share, len(truth), "fraction")
-    out["tables"] = [
-        _table(found, best, study, share, context.films.has_truth),
-        classifiers.table(out, tuple(shared.classifiers), split),
+    return scores, found
+
+
+def _outside(out: Results, best: dict[str, str]) -> list[str]:
+    """Whether the arms, each at the lambda that is best inside, are in another order by pixel AUROC elsewhere."""
+
+    def order(found: Results) -> list[str]:
+        return sorted(best.values(), key=lambda name: -(found["anomaly"][name]["pixel_auroc"]["value"] or 0.0))
+
+    return [
+        f"By pixel AUROC on {name}, {words(name, order(out), order(found))}"
+        for name, found in out.get("external", {}).items()
     ]
-    out["headline"] = _headline(found, best, study)
-    return out
 
 
 def _best(found: Results, mode: str, lambdas: tuple[int, ...]) -> str:
@@ -128,7 +187,7 @@ def _best(found: Results, mode: str, lambdas: tuple[int, ...]) -> str:
     return max(names, key=lambda name: found[name]["pixel_auroc"]["value"] or 0.0)
 
 
-def _table(found: Results, best: dict[str, str], study: Any, share: float, truth: bool) -> Table:
+def _table(found: Results, study: Any, share: float, truth: bool, outside: str = "") -> Table:
     columns = [*(title for _, title in MEASURES), f"AUROC minus {study.against}, each at its best lambda"]
     keys = [*(key for key, _ in MEASURES), "pixel_auroc_minus"]
     rows = [(name, [entry.get(key) for key in keys]) for name, entry in found.items()]
@@ -136,9 +195,9 @@ def _table(found: Results, best: dict[str, str], study: Any, share: float, truth
     note = (
         f"Squared residual in [-1, 1] units against {source}; {share:.1%} of pixels lie inside, which is the AUPRC of "
         f"guessing. Dice to FPR at threshold {study.threshold:g} (maps: 0.5), means over films. Intervals by "
-        "resampling patients. The best lambda is chosen on these films."
+        f"resampling patients. The best lambda is chosen on {'the films inside' if outside else 'these films'}."
     )
-    return table("Anomaly localization", note, columns, rows)
+    return table("Anomaly localization" + f" on films from elsewhere: {outside}" * bool(outside), note, columns, rows)
 
 
 def _headline(found: Results, best: dict[str, str], study: Any) -> str:

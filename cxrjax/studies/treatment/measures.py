@@ -5,6 +5,7 @@ On phantoms the healthy twin is the truth; the judge that did not make the map i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from cxrjax.metrics import entries, identity, similarity
 from cxrjax.studies.arrays import read_arrays
 from cxrjax.studies.treatment import realism
+from cxrjax.studies.treatment.sources import OWN
 from cxrjax.types import Results
 
 
@@ -134,44 +136,50 @@ def equal_rate(
 
 
 def results(
-    workdir: Path,
+    folder: Path,
     modes: tuple[str, ...],
     lambdas: tuple[int, ...],
     judges: tuple[str, ...],
     healthy: realism.Reference | None = None,
+    cuts: Mapping[str, float] | None = None,
 ) -> Results:
-    """Every figure of the study, from the files of a finished sweep; the diseased films and the controls apart.
+    """Every figure of one source's films, from the files of a finished sweep; the diseased and the controls apart.
 
     Args:
-      workdir: of the run.
+      folder: of the source's films.
       modes: the arms.
       lambdas: at which they were run.
       judges: by whom, the first one's features are in the files.
       healthy: what treated films are compared with; None leaves the distances out.
+      cuts: by judge, the threshold set on healthy films of the source. Rates at it are told beside those at the
+        judge's own, as `normal_rate_set`, and arms are compared at the first judge's too, in `equal_rate_set`.
     """
-    folder = workdir / "progress"
     films = read_arrays(folder / "films.npz")
-    sick = films["disease"]
+    sick, cuts = films["disease"], cuts or {}
 
-    def called_normal(run: dict[str, np.ndarray], judge: str) -> np.ndarray:
-        return run[f"normal_probability_{judge}"] > 0.5
+    def called_normal(run: dict[str, np.ndarray], judge: str, cut: float = OWN) -> np.ndarray:
+        return run[f"normal_probability_{judge}"].astype(np.float64) > cut  # a threshold lies between two float32
 
     untreated = read_arrays(folder / "untreated.npz")
     films["pooled"] = untreated["pooled"]
     before = measures(films, untreated)
 
     def rates_of(run: dict[str, np.ndarray], which: np.ndarray) -> Results:
-        return {j: entries.rate(called_normal(run, j)[which]) for j in judges}
+        out = {"normal_rate": {j: entries.rate(called_normal(run, j)[which]) for j in judges}}
+        if cuts:
+            out["normal_rate_set"] = {j: entries.rate(called_normal(run, j, cuts[j])[which]) for j in judges}
+        return out
 
-    progress: Results = {"untreated": {"normal_rate": rates_of(untreated, sick)}}
-    control: Results = {"untreated": {"normal_rate": rates_of(untreated, ~sick)}}
+    progress: Results = {"untreated": rates_of(untreated, sick)}
+    control: Results = {"untreated": rates_of(untreated, ~sick)}
     if healthy is not None:
         progress["untreated"]["fdd"] = realism.distance(healthy, untreated["pooled"][sick])
     if "twin_error" in before:
         progress["untreated"]["twin_error"] = {
             where: entries.mean(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
         }
-    normal = {j: {m: [called_normal(untreated, j)[sick]] for m in modes} for j in judges}
+    points = [("equal_rate", j, OWN) for j in judges] + [("equal_rate_set", j, cuts[j]) for j in judges[:1] if cuts]
+    normal = {point: {m: [called_normal(untreated, *point[1:])[sick]] for m in modes} for point in points}
     errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
     for mode in modes:
         progress[mode], control[mode] = {}, {}
@@ -181,16 +189,14 @@ def results(
             change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
             progress[mode][str(lam)] = (
                 {"seconds_a_film": seconds_of(run)}
-                | {"normal_rate": rates_of(run, sick)}
+                | rates_of(run, sick)
                 | {
                     name: {where: entries.mean(v[sick], UNITS[name]) for where, v in parts.items()}
                     for name, parts in after.items()
                 }
             )
-            control[mode][str(lam)] = {
-                "normal_rate": rates_of(run, ~sick),
-                "change": entries.mean(change[~sick], UNITS["mae"]),
-            }
+            change_of = {"change": entries.mean(change[~sick], UNITS["mae"])}
+            control[mode][str(lam)] = rates_of(run, ~sick) | change_of
             if "twin_error" in after:
                 gain = after["twin_error"]["inside"] - before["twin_error"]["inside"]
                 progress[mode][str(lam)]["twin_error"]["inside_minus_untreated"] = entries.mean(
@@ -198,24 +204,22 @@ def results(
                 )
             if healthy is not None:
                 progress[mode][str(lam)]["fdd"] = realism.distance(healthy, run["pooled"][sick])
-            for j in judges:
-                normal[j][mode].append(called_normal(run, j)[sick])
+            for point in points:
+                normal[point][mode].append(called_normal(run, *point[1:])[sick])
             for name, parts in after.items():
                 for where, v in parts.items():
                     errors.setdefault((name, where), {}).setdefault(mode, [before[name][where][sick]]).append(v[sick])
-    equal: Results = {}
-    for j in judges:
-        rates = {m: np.stack(v) for m, v in normal[j].items()}
+    out: Results = {"progress": progress, "control": control, "equal_rate": {}}
+    for kind, j, cut in points:
+        rates = {m: np.stack(v) for m, v in normal[kind, j, cut].items()}
         for level in LEVELS:
             for (name, where), by_mode in errors.items():
                 if name == "psnr":  # infinite where nothing changed
                     continue
                 stacked = {m: np.stack(v) for m, v in by_mode.items()}
+                place = out.setdefault(kind, {}).setdefault(j, {}).setdefault(str(level), {})
                 for m, entry in equal_rate(rates, stacked, level, UNITS[name]).items():
-                    equal.setdefault(j, {}).setdefault(str(level), {}).setdefault(m, {}).setdefault(name, {})[where] = (
-                        entry
-                    )
-    out = {"progress": progress, "control": control, "equal_rate": equal}
+                    place.setdefault(m, {}).setdefault(name, {})[where] = entry
     if healthy is not None:
         out["realism"] = {"floor": entries.plain(healthy.floor, len(healthy.features))}
     return out

@@ -14,26 +14,31 @@ def _value(entry: Any) -> float:
     return float(value) if value is not None and math.isfinite(value) else math.nan
 
 
-def _best_rate(out: Results, mode: str, judge: str) -> tuple[float, str]:
-    """The highest normal rate of an arm and the lambda it comes at."""
-    rates = [(_value(entry["normal_rate"][judge]), lam) for lam, entry in out["progress"][mode].items()]
+def best_rate(out: Results, mode: str, judge: str, at: str = "") -> tuple[float, str]:
+    """The highest normal rate of an arm and the lambda it comes at; `at` as in `order`."""
+    rates = [(_value(entry[f"normal_rate{at}"][judge]), lam) for lam, entry in out["progress"][mode].items()]
     return max(rates, default=(math.nan, ""))
 
 
-def order(out: Results, modes: tuple[str, ...], judge: str, level: str) -> list[str]:
+def change(out: Results, mode: str, judge: str, level: str, at: str = "") -> Any:
+    """The entry of an arm's change outside the mask at the normal rate `level`, None where it misses that."""
+    found = out.get(f"equal_rate{at}", {}).get(judge, {}).get(level, {})
+    entry = found.get(mode, {}).get("mae", {}).get("outside", {}).get("value")
+    return None if math.isnan(_value(entry)) else entry
+
+
+def order(out: Results, modes: tuple[str, ...], judge: str, level: str, at: str = "") -> list[str]:
     """Arms by their change outside the mask at the normal rate `level`.
 
     Those that reach it in too few resamples for an interval come after, and those that miss it last, by their best
-    rate.
+    rate. With `at` = "_set" the rate is that at the threshold set on healthy films.
     """
-    at = out["equal_rate"].get(judge, {}).get(level, {})
 
     def key(mode: str) -> tuple[int, float]:
-        entry = at.get(mode, {}).get("mae", {}).get("outside", {}).get("value")
-        change = _value(entry)
-        if math.isnan(change):
-            return 2, -_best_rate(out, mode, judge)[0]
-        return int(entry["low"] is None), change
+        entry = change(out, mode, judge, level, at)
+        if entry is None:
+            return 2, -best_rate(out, mode, judge, at)[0]
+        return int(entry["low"] is None), entry["value"]
 
     return sorted(modes, key=key)
 
@@ -58,7 +63,7 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
         rows = []
         for mode in order(out, modes, judge, str(level)):
             cells: list[Any] = [at.get(mode, {}).get(m, {}).get(where, {}).get(kind) for m, where, kind in picked]
-            best, lam = _best_rate(out, mode, judge)
+            best, lam = best_rate(out, mode, judge)
             if math.isnan(_value(cells[0])):
                 cells = ["not reached", *[None] * (len(cells) - 1)]
             rows.append((mode, [*cells, f"{best:.3f} at {lam}"]))
@@ -74,20 +79,23 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
                 rows,
             )
         )
-    found.append(_by_arm(out, modes))
+    found.append(by_arm(out, modes))
     return found
 
 
-def _by_arm(out: Results, modes: tuple[str, ...]) -> Table:
-    """Every arm at the largest lambda: realism, both judges, controls, time."""
+def by_arm(out: Results, modes: tuple[str, ...], source: str = "") -> Table:
+    """Every arm at the largest lambda: realism, both judges, controls, time; `source` is of films from elsewhere."""
     judges = list(out["progress"]["untreated"]["normal_rate"])
-    columns = [f"called normal, {judge.replace('_', ' ')}" for judge in judges]
+    rates = [("normal_rate", judge, "called normal") for judge in judges]
+    if "normal_rate_set" in out["progress"]["untreated"]:
+        rates += [("normal_rate_set", judge, "at the set threshold") for judge in judges]
+    columns = [f"{words}, {judge.replace('_', ' ')}" for _, judge, words in rates]
     columns += ["distance to healthy films (FDD)", "healthy films kept normal", "change of healthy films", "s a film"]
     rows: list[tuple[str, list[Any]]] = [
         (
             "untreated",
             [
-                *(out["progress"]["untreated"]["normal_rate"][j] for j in judges),
+                *(out["progress"]["untreated"][kind][judge] for kind, judge, _ in rates),
                 out["progress"]["untreated"].get("fdd"),
                 out["control"]["untreated"]["normal_rate"][judges[0]],
                 None,
@@ -99,11 +107,13 @@ def _by_arm(out: Results, modes: tuple[str, ...]) -> Table:
         lam = max(out["progress"][mode], key=int)
         entry, healthy = out["progress"][mode][lam], out["control"][mode][lam]
         rows.append((f"{mode}, lambda {lam}", [
-            *(entry["normal_rate"][j] for j in judges), entry.get("fdd"), healthy["normal_rate"][judges[0]],
+            *(entry[kind][judge] for kind, judge, _ in rates), entry.get("fdd"), healthy["normal_rate"][judges[0]],
             healthy["change"], entry["seconds_a_film"],
         ]))  # fmt: skip
     floor = _value(out.get("realism", {}).get("floor"))
     note = "At the largest lambda. "
+    if len(rates) > len(judges):
+        note += "The set threshold is one that 90 % of a few untreated healthy films of this source lie above. "
     if math.isnan(floor):
         note += "Too few films for a Frechet distance."
     else:
@@ -111,4 +121,4 @@ def _by_arm(out: Results, modes: tuple[str, ...]) -> Table:
             "FDD: Frechet distance, in the principal axes of the independent judge's features, to held-out healthy "
             f"films, less its bias; two sets of healthy films of their number are {floor:.3g} apart before that."
         )
-    return table("Arms at the largest lambda", note, columns, rows)
+    return table("Arms at the largest lambda" + f": {source}" * bool(source), note, columns, rows)

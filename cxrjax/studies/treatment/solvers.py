@@ -61,7 +61,7 @@ def run(shared: sweep.Sweep, study: Any, masks: dict[str, np.ndarray], truth: di
     """Treats the films by every solver at every number of evaluations, and compares.
 
     Args:
-      shared: the sweep, of diseased films alone.
+      shared: the sweep, of one source's diseased films alone.
       study: `study`.
       masks: (n, h, w) by arm; `cam`, the region whose outside is judged.
       truth: `twin` and `lesion` (n, h, w), or empty.
@@ -72,13 +72,14 @@ def run(shared: sweep.Sweep, study: Any, masks: dict[str, np.ndarray], truth: di
     options = study.solvers
     lam = options["lambda"]
     arm = next(arm for arm in arms.of(study) if arm.name == options.mode)
-    folder = shared.folder.parent / "solvers"
+    part = shared.parts[0]
+    folder = part.folder.parent / "solvers"
     wanted = [(name, n) for name in options.names for n in options.evaluations] + [(REFERENCE, options.reference)]
     jobs = []
     for name, n in dict.fromkeys(wanted):
         solver, spacing = split(name)
         changed = arm._replace(sampler=arm.sampler._replace(name=solver, spacing=spacing, resamples=1))
-        jobs.append(sweep.Job(changed, lam, folder / f"{name}_{n:04d}.npz", _stride(lam, n)))
+        jobs.append(sweep.Job(changed, lam, folder / f"{name}_{n:04d}.npz", part, _stride(lam, n)))
     score = sweep.scorer(shared)
 
     def finish(job: sweep.Job, treated: np.ndarray, seconds: float) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 import jax
 import numpy as np
 
 from cxrjax import data
+from cxrjax.data import external
 from cxrjax.errors import UserError
 from cxrjax.infer import arms, classifier, diffusion, masks, treat
 from cxrjax.infer.batches import in_batches
@@ -17,7 +19,17 @@ from cxrjax.infer.finished import ROLES
 from cxrjax.metrics import entries, similarity
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
-from cxrjax.studies.treatment import classifiers, measures, pixels, ranking, realism, solvers, sweep
+from cxrjax.studies.treatment import (
+    classifiers,
+    measures,
+    outside,
+    pixels,
+    ranking,
+    realism,
+    solvers,
+    sources,
+    sweep,
+)
 from cxrjax.types import Results
 
 
@@ -29,6 +41,7 @@ def check(config: Any) -> None:
         run, or a pixel run of other films.
     """
     study = config.study
+    sources.check_names(config)
     for key in ("cam_phase", "judge_phase", "diffusion_phase"):
         if study[key] not in config.phases:
             raise UserError(f"study.{key} = {study[key]!r} is none of the phases {', '.join(config.phases)}")
@@ -40,74 +53,30 @@ def check(config: Any) -> None:
         pixels.check(config)
 
 
-def held_out_labels(config: Any, films: data.Prepared) -> tuple[str, np.ndarray, np.ndarray]:
-    """The held-out part, its labels (n, 2), and the indices of the study's films: diseased first, then controls.
-
-    Raises:
-      UserError: unknown labels, or films of one kind only.
-    """
-    split, classes, study = films.held_out, tuple(config.data.classes), config.study
-    table = films.table(split)
-    label = data.labels.select(table["labels"], films.columns, classes)
-    if np.isnan(label).any():
-        raise UserError(f"the {split} part has films of unknown label; the progress study needs every label of it")
-    normal = classes.index("Normal")
-    chosen = choose(label, normal, table["patient"], study.num_diseased, study.num_controls, config.seed)
-    return split, label, chosen
-
-
 def check_films(config: Any, films: data.Prepared) -> list[str]:
     """Refuses before any training films that the study could not use; returns what a reader has to know.
 
     Raises:
-      UserError: see `held_out_labels`.
+      UserError: see `sources.of`.
     """
-    split, label, chosen = held_out_labels(config, films)
-    normal = tuple(config.data.classes).index("Normal")
-    controls = int((label[chosen, normal] == 1).sum())
-    notes = []
-    for name, found, asked in (
-        ("diseased films", len(chosen) - controls, config.study.num_diseased),
-        ("healthy controls", controls, config.study.num_controls),
-    ):
-        if found < asked:
-            notes.append(f"The {split} part has {found} patients with {name}, fewer than the {asked} asked for.")
-    if split == "val":
+    notes = sources.notes(config, sources.of(config, sources.INSIDE, films))
+    if films.held_out == "val":
         notes.append("There is no test part: figures are of the validation part, which phases may have selected by.")
     return notes
 
 
-def choose(
-    label: np.ndarray, normal: int, patients: np.ndarray, num_diseased: int, num_controls: int, seed: int
-) -> np.ndarray:
-    """Indices of diseased films, then of healthy controls: one film a patient, so that films are independent.
-
-    Raises:
-      UserError: there are none of one kind.
-    """
-    order = np.random.default_rng(seed).permutation(len(label))
-    out = []
-    for name, value, count in (("diseased", 0, num_diseased), ("normal", 1, num_controls)):
-        pool = order[label[order, normal] == value]  # a film of unknown label is neither
-        if not len(pool):
-            raise UserError(f"the held-out part has no {name} film; the progress study needs both kinds")
-        first = np.sort(np.unique(patients[pool], return_index=True)[1])
-        out.append(np.sort(pool[first][:count]))
-    return np.concatenate(out)
+def check_external(config: Any, sets: Mapping[str, data.Prepared]) -> list[str]:
+    """As `check_films`, of the sets of `data.external`."""
+    notes = []
+    for name, films in sets.items():
+        words = external.take(config, name, films, exclusive=True).words
+        notes += [f"data.external.{name}: {words}."] if words else []
+        notes += sources.notes(config, sources.of(config, name, films))
+    return notes
 
 
-def _healthy(
-    context: Context, score: Callable[[np.ndarray], dict[str, np.ndarray]], label: np.ndarray, keep: np.ndarray
-) -> np.ndarray:
-    """Features (n, d) of the held-out healthy films that are not treated."""
-    normal = tuple(context.config.data.classes).index("Normal")
-    rest = np.setdiff1d(np.flatnonzero(label[:, normal] == 1), keep)
-    films = data.films(context.films, context.films.held_out, rest)["image"] if len(rest) else None
-    return np.zeros((0, 1), np.float32) if films is None else score(films)["pooled"]
-
-
-def shared(context: Context, image: np.ndarray) -> sweep.Sweep:
-    """What every treatment of the run's films shares."""
+def shared(context: Context, image: np.ndarray, parts: tuple[sweep.Part, ...]) -> sweep.Sweep:
+    """What every treatment of films (n, h, w, 1) of these sources shares."""
     config, states, mesh = context.config, context.states, context.mesh
     study, classes = config.study, tuple(config.data.classes)
     seen = [name for name in config.phases if config[name].task in classifier.TASKS]
@@ -116,15 +85,24 @@ def shared(context: Context, image: np.ndarray) -> sweep.Sweep:
         for name in seen
     }
     trained = [name for name in config.phases if config[name].task in arms.DIFFUSIONS]
+    # Each source's films count from 0, so that no set changes another's noise.
+    keys = np.concatenate([treat.keys_of(config.seed, part.stop - part.start) for part in parts])
     return sweep.Sweep(
         image, {name: diffusion.of(config[name], states[name], mesh) for name in trained}, looking,
         {role: looking[study[key]] for role, key in ROLES.items() if study[key] in looking},
-        context.workdir / "progress", mesh, study.batch, treat.keys_of(config.seed, len(image)), context.log.console,
+        parts, mesh, study.batch, keys, context.log.console,
     )  # fmt: skip
 
 
-def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
-    """What the autoencoder alone does to the diseased films, where the diffusion is of latents."""
+def parts_of(context: Context, every: list[sources.Source], name: str) -> tuple[sweep.Part, ...]:
+    """The treated films of sources one after the other, their files in the folder `name` of the workdir or below it."""
+    ends = np.cumsum([0, *(len(source.keep) for source in every)]).tolist()
+    folders = [source.folder(context.workdir / name) for source in every]
+    return tuple(starmap(sweep.Part, zip(folders, ends[:-1], ends[1:], strict=True)))
+
+
+def _round_trip(whole: sweep.Sweep, study: Any, image: np.ndarray) -> Results:
+    """What the autoencoder alone does to films (n, h, w, 1), where the diffusion is of latents."""
     system = whole.diffusions[study.diffusion_phase]
     if system.codec is None:
         return {}
@@ -133,7 +111,6 @@ def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
     def through(variables: Any, image: Any) -> Any:
         return diffusion.round_trip(system._replace(variables=variables), image)
 
-    image = whole.image[sick]
     back = in_batches(whole.mesh, whole.batch, partial(through, system.variables), image)
     same = {"mae": similarity.mae, "ssim": similarity.ssim, "psnr": similarity.psnr}
     figures = {k: entries.mean(f(image[..., 0], back[..., 0]), measures.UNITS[k]) for k, f in same.items()}
@@ -141,52 +118,70 @@ def _round_trip(whole: sweep.Sweep, study: Any, sick: np.ndarray) -> Results:
 
 
 def run(context: Context) -> Results:
-    """Scores, sweep and figures; the films and every treated film go to `progress/*.npz`."""
-    config, films, workdir = context.config, context.films, context.workdir
-    study, classes = config.study, tuple(config.data.classes)
-    split, label, keep = held_out_labels(config, films)
-    chosen = data.films(films, split, keep)
-    sick = label[keep, classes.index("Normal")] != 1
-    whole = shared(context, chosen["image"])
-    out = classifiers.score_all(context, tuple(whole.classifiers), 1 - classes.index("Normal"))
+    """Scores, sweep and figures; films and treated films go to `progress/*.npz`, those from elsewhere below it."""
+    config, study = context.config, context.config.study
+    every = [sources.of(config, name, films) for name, films in sources.every(context).items()]
+    read = [source.read(source.keep) for source in every]
+    whole = shared(context, np.concatenate([films["image"] for films in read]), parts_of(context, every, "progress"))
+    names, roles, seen = tuple(study.modes), tuple(whole.scoring), tuple(whole.classifiers)
+    out = classifiers.score_all(context, seen, 1 - context.classes.index("Normal"))
 
-    listed = arms.of(study)
-    made = sweep.run(whole, listed, tuple(study.lambdas))
+    masks_of = sweep.run(whole, arms.of(study), tuple(study.lambdas))
     base = masks.base(study)
     cam = masks.make((base,), whole.classifiers, whole.image, whole.mesh, whole.batch)[base][..., 0]
-    truth = {}
-    if chosen["twin"] is not None:
-        lesion = np.any(np.stack(list(chosen["masks"].values())), axis=0)
-        truth = {"twin": chosen["twin"][..., 0], "lesion": lesion}
-    untreated = read_arrays(workdir / "progress" / "untreated.npz")
-    before = {name: value for name, value in untreated.items() if name.startswith("normal_probability_")}
-    write_arrays(
-        workdir / "progress" / "films.npz", key=np.asarray(chosen["key"], dtype=str), disease=sick,
-        severity=chosen["severity"], image=chosen["image"][..., 0], cam=cam, **before, **truth,
-    )  # fmt: skip
-
-    names, roles = tuple(study.modes), tuple(whole.scoring)
+    for source, films, part in zip(every, read, whole.parts, strict=True):
+        _write(source, films, part, cam)
     if study.pixel_run:
         names += pixels.run(context, whole)
-    healthy = realism.reference(_healthy(context, sweep.scorer(whole), label, keep), int(sick.sum()))
-    out |= measures.results(workdir, names, tuple(study.lambdas), roles, healthy)
-    lost = (cam.reshape(len(cam), -1).max(axis=1) == 0)[sick]
-    out["progress"]["untreated"]["empty_mask"] = entries.rate(lost)
+    out["healthy"] = {}
+    for source, part in zip(every, whole.parts, strict=True):
+        judged = sources.judge(source, sweep.scorer(whole), roles)
+        to = realism.reference(judged.pooled, int(source.sick.sum()))
+        found = measures.results(part.folder, names, tuple(study.lambdas), roles, to, judged.cuts)
+        lost = (part.of(cam).reshape(len(source.keep), -1).max(axis=1) == 0)[source.sick]
+        found["progress"]["untreated"]["empty_mask"] = entries.rate(lost)
+        out["healthy"][source.name] = judged.figures
+        (out if source.name == sources.INSIDE else out["external"][source.name]).update(found)
+
+    sick, truth = every[0].sick, _truth(read[0])
+    out["warnings"] = sources.warnings(out["healthy"])
+    out["sentences"] = sources.sentences(out["healthy"], "independent")
+    out["sentences"] += outside.said(out, names, "independent", measures.LEVELS[0])
     out["tables"] = ranking.tables(out, names, "independent", measures.LEVELS, bool(truth))
-    out["tables"].append(classifiers.table(out, tuple(whole.classifiers), split))
+    out["tables"] += outside.tables(out, names, "independent", measures.LEVELS[0])
+    out["tables"] += [sources.judges_table(out["healthy"]), *classifiers.tables_of(out, seen, context.films.held_out)]
     if study.pixel_run:
         out["tables"] += pixels.tables(out, names, "independent", measures.LEVELS)
-    out |= _round_trip(whole, study, sick)
+    own = whole.parts[0]
+    out |= _round_trip(whole, study, own.of(whole.image)[sick])
     if study.solvers.evaluations:
-        only = {name: value[sick] for name, value in truth.items()}
-        part = whole._replace(image=whole.image[sick], keys=whole.keys[sick])
-        out |= solvers.run(part, study, {"cam": cam[sick], **{k: v[sick] for k, v in made.items()}}, only)
+        image, keys = (own.of(rows)[sick] for rows in (whole.image, whole.keys))
+        diseased = whole._replace(image=image, keys=keys, parts=(own._replace(stop=len(image)),))
+        where = {name: own.of(rows)[sick] for name, rows in {"cam": cam, **masks_of}.items()}
+        out |= solvers.run(diseased, study, where, {name: value[sick] for name, value in truth.items()})
         out["tables"] += solvers.tables(out, study)
     severities = {
         str(key): entries.plain(float(value), 1, "severity (0 to 1)")
-        for key, value, ill in zip(chosen["key"], chosen["severity"], sick, strict=True)
+        for key, value, ill in zip(read[0]["key"], read[0]["severity"], sick, strict=True)
         if ill and np.isfinite(value)
     }
     if severities:
         out["severity"] = severities
     return out
+
+
+def _truth(films: dict[str, Any]) -> dict[str, np.ndarray]:
+    """`twin` and `lesion` (n, h, w) of films that have them."""
+    if films["twin"] is None:
+        return {}
+    return {"twin": films["twin"][..., 0], "lesion": np.any(np.stack(list(films["masks"].values())), axis=0)}
+
+
+def _write(source: sources.Source, films: dict[str, Any], part: sweep.Part, cam: np.ndarray) -> None:
+    """The films of a source before treatment, with the judges' verdicts on them."""
+    untreated = read_arrays(part.folder / "untreated.npz")
+    before = {name: value for name, value in untreated.items() if name.startswith("normal_probability_")}
+    write_arrays(
+        part.folder / "films.npz", key=np.asarray(films["key"], dtype=str), disease=source.sick,
+        severity=films["severity"], image=films["image"][..., 0], cam=part.of(cam), **before, **_truth(films),
+    )  # fmt: skip

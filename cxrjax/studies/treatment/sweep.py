@@ -29,14 +29,26 @@ from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, Arrays, PyTree
 
 
+class Part(NamedTuple):
+    """The films of one source among those of a sweep, from `start` to `stop`, and the folder of their files."""
+
+    folder: Path
+    start: int
+    stop: int
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Its share of (n, ...) rows."""
+        return rows[self.start : self.stop]
+
+
 class Sweep(NamedTuple):
     """What every treatment of a study shares.
 
     Attributes:
-      image: (n, h, w, 1) films in [0, 1].
+      image: (n, h, w, 1) films in [0, 1], of every source.
       diffusions, classifiers: the trained networks, by phase.
       scoring: the classifiers that score every result, by role; the first one's features are kept.
-      folder: where files go.
+      parts: the sources, in the order of their films.
       mesh: every device.
       batch: rows at once.
       keys: (n, ...) PRNG key data, one a film, shared by every arm.
@@ -47,7 +59,7 @@ class Sweep(NamedTuple):
     diffusions: Mapping[str, Diffusion]
     classifiers: Mapping[str, Classifier]
     scoring: Mapping[str, Classifier]
-    folder: Path
+    parts: tuple[Part, ...]
     mesh: Mesh
     batch: int
     keys: np.ndarray
@@ -57,25 +69,28 @@ class Sweep(NamedTuple):
 def scorer(sweep: Sweep) -> Callable[[np.ndarray], Arrays]:
     """`films (n, h, w, 1) -> normal_probability_<role> (n,)` of every judge, and `pooled` (n, d) of the first."""
 
-    @jax.jit
-    def score(variables: PyTree, image: Array) -> dict[str, Array]:
-        out = {}
-        for role, judge in sweep.scoring.items():
-            found = classifier.outputs(judge._replace(variables=variables[role]), image)
-            out[f"normal_probability_{role}"] = found["prob"][:, judge.normal]
-            out.setdefault("pooled", found["pool"])
-        return out
-
+    judges = tuple((role, judge._replace(variables=None)) for role, judge in sweep.scoring.items())
     variables = {role: judge.variables for role, judge in sweep.scoring.items()}
-    return lambda image: in_batches(sweep.mesh, sweep.batch, partial(score, variables), image)
+    return lambda image: in_batches(sweep.mesh, sweep.batch, partial(_score, judges, variables), image)
+
+
+@partial(jax.jit, static_argnums=0)
+def _score(judges: tuple[tuple[str, Classifier], ...], variables: PyTree, image: Array) -> dict[str, Array]:
+    out = {}
+    for role, judge in judges:
+        found = classifier.outputs(judge._replace(variables=variables[role]), image)
+        out[f"normal_probability_{role}"] = found["prob"][:, judge.normal]
+        out.setdefault("pooled", found["pool"])
+    return out
 
 
 class Job(NamedTuple):
-    """One arm at one lambda, and the file that it becomes; `stride` 0 is the arm's own."""
+    """One arm at one lambda on the films of one source, and the file that it becomes; `stride` 0 is the arm's own."""
 
     arm: Arm
     lam: int
     path: Path
+    part: Part
     stride: int = 0
 
 
@@ -83,7 +98,9 @@ def run_jobs(
     sweep: Sweep, jobs: list[Job], mask_of: Mapping[Mask, np.ndarray], finish: Callable[[Job, np.ndarray, float], None],
     title: str,
 ) -> None:  # fmt: skip
-    """Treats every film in every job whose file is missing, program by program, by rising number of evaluations.
+    """Treats its films in every job whose file is missing, program by program, by rising number of evaluations.
+
+    Films of all sources share programs and batches.
 
     Args:
       sweep: what they share.
@@ -94,14 +111,13 @@ def run_jobs(
     """
     todo = [job for job in jobs if not job.path.exists()]
     programs = list(dict.fromkeys(treat.program_of(job.arm) for job in todo))
-    n = len(sweep.image)
     with logs.progress(sweep.console) as bar:
         task_id = bar.add_task(title, total=len(jobs), completed=len(jobs) - len(todo), note="")
         for program in programs:
             own = sorted((job for job in todo if treat.program_of(job.arm) == program), key=_evaluations)
             walk = treat.compiled(program, sweep.diffusions, sweep.classifiers)
             lung = treat.lungs_for(program, sweep.image)
-            rows = [(k, film) for k in range(len(own)) for film in range(n)]
+            rows = [(k, film) for k, job in enumerate(own) for film in range(job.part.start, job.part.stop)]
             made: dict[int, list[np.ndarray]] = {k: [] for k in range(len(own))}
             seconds: dict[int, float] = dict.fromkeys(range(len(own)), 0.0)
             size = _rows_at_once(sweep, len(own))
@@ -116,6 +132,7 @@ def run_jobs(
                 treated = one_batch(sweep.mesh, size, walk, *arrays)
                 each = (time.perf_counter() - begun) / len(part)
                 for k in dict.fromkeys(job_of.tolist()):
+                    n = own[k].part.stop - own[k].part.start
                     made[k].append(treated[job_of == k])
                     seconds[k] += each * int((job_of == k).sum())
                     if sum(map(len, made[k])) == n:
@@ -145,7 +162,7 @@ def _evaluations(job: Job) -> int:
 
 def _rows_at_once(sweep: Sweep, jobs: int) -> int:
     """A multiple of the devices near `batch` that seldom parts a job: rows together walk as far as the farthest."""
-    n, most = len(sweep.image), meshes.whole_batch(sweep.mesh, sweep.batch)
+    n, most = max(part.stop - part.start for part in sweep.parts), meshes.whole_batch(sweep.mesh, sweep.batch)
     rows = n * min(most // n, jobs) if n <= most else -(-n // -(-n // most))
     return min(-(-rows // sweep.mesh.size) * sweep.mesh.size, most)
 
@@ -155,10 +172,10 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled` and `seconds` a film.
 
-    Also `untreated.npz`, and under the name `listed` every arm's mask.
+    Also `untreated.npz`, and under the name `listed` every arm's mask; all in the folder of each source.
 
     Returns:
-      the masks (n, h, w) by arm.
+      the masks (n, h, w) by arm, of all films.
     """
     score = scorer(sweep)
 
@@ -168,20 +185,26 @@ def run(
     def residual(lam: int) -> np.ndarray:
         """|x - x'| of a uniform pass by the first arm's diffusion."""
         first = next(arm for arm in arms if arm.mask.source == "anomaly" and arm.mask.anomaly_lambda == lam)
-        path = sweep.folder / "passes" / f"{first.diffusion}_{lam:04d}.npz"
-        job = Job(first._replace(name="uniform", mode="uniform", every=0, paste=False), lam, path)
+        arm = first._replace(name="uniform", mode="uniform", every=0, paste=False)
+        name = f"{first.diffusion}_{lam:04d}.npz"
+        jobs = [Job(arm, lam, part.folder / "passes" / name, part) for part in sweep.parts]
         run_jobs(
-            sweep, [job], {first.mask: np.zeros_like(sweep.image)},
+            sweep, jobs, {first.mask: np.zeros_like(sweep.image)},
             lambda job, treated, _: write_arrays(job.path, image=treated[..., 0]), "a uniform pass",
         )  # fmt: skip
-        return np.abs(read_arrays(path)["image"] - sweep.image[..., 0])
+        return np.abs(np.concatenate([read_arrays(job.path)["image"] for job in jobs]) - sweep.image[..., 0])
 
-    write_arrays(sweep.folder / "untreated.npz", image=sweep.image[..., 0], **score(sweep.image))
+    untreated = {"image": sweep.image[..., 0], **score(sweep.image)}
     wanted = tuple(dict.fromkeys(arm.mask for arm in arms))
     mask_of = masks.make(wanted, sweep.classifiers, sweep.image, sweep.mesh, sweep.batch, residual)
-    write_arrays(sweep.folder / listed, **{arm.name: mask_of[arm.mask][..., 0] for arm in arms})
+    for part in sweep.parts:
+        write_arrays(part.folder / "untreated.npz", **{name: part.of(rows) for name, rows in untreated.items()})
+        write_arrays(part.folder / listed, **{arm.name: part.of(mask_of[arm.mask])[..., 0] for arm in arms})
 
-    jobs = [Job(arm, lam, sweep.folder / f"{arm.name}_{lam:04d}.npz") for arm in arms for lam in lambdas]
+    jobs = [
+        Job(arm, lam, part.folder / f"{arm.name}_{lam:04d}.npz", part)
+        for part in sweep.parts for arm in arms for lam in lambdas
+    ]  # fmt: skip
     # The same walk, pasted: what `uniform` has made need not be made again.
     walked = {
         (treat.program_of(arm), arm.sampler.stride): arm.name for arm in arms if arm.mode == "uniform" and not arm.paste
@@ -195,9 +218,8 @@ def run(
     for job in pasted:
         if not job.path.exists():
             source = walked[treat.program_of(job.arm), job.arm.sampler.stride]
-            uniform = read_arrays(sweep.folder / f"{source}_{job.lam:04d}.npz")
-            blended = guidance.blend(
-                jnp.asarray(sweep.image), jnp.asarray(uniform["image"][..., None]), jnp.asarray(mask_of[job.arm.mask])
-            )
+            uniform = read_arrays(job.path.with_name(f"{source}_{job.lam:04d}.npz"))
+            image, mask = (jnp.asarray(job.part.of(rows)) for rows in (sweep.image, mask_of[job.arm.mask]))
+            blended = guidance.blend(image, jnp.asarray(uniform["image"][..., None]), mask)
             finish(job, np.asarray(blended), float(uniform["seconds"]))
     return {arm.name: mask_of[arm.mask][..., 0] for arm in arms}

@@ -37,7 +37,7 @@ def test_the_best_lambda_of_each_arm_is_that_of_its_highest_auroc():
 
 
 def test_the_table_has_every_row_and_says_what_guessing_gives():
-    table = anomaly._table(FOUND, {}, STUDY, 0.125, truth=False)
+    table = anomaly._table(FOUND, STUDY, 0.125, truth=False)
     assert [row["name"] for row in table["rows"]] == list(FOUND)
     assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"])
     assert "12.5%" in table["note"]
@@ -56,10 +56,10 @@ CONFIG = ConfigDict({"data": {"classes": ("Normal", "Pneumonia"), "size": 8}, "s
 
 
 def test_boxes_become_masks_of_the_films_that_have_one():
-    split, keep, truth = anomaly.located(
-        CONFIG, films({2: [("Pneumonia", 0.5, 0.0, 1.0, 0.5)], 0: [("Mass", 0.0, 0.5, 0.25, 1.0)], 3: []})
+    keep, truth = anomaly.located(
+        CONFIG, "inside", films({2: [("Pneumonia", 0.5, 0.0, 1.0, 0.5)], 0: [("Mass", 0.0, 0.5, 0.25, 1.0)], 3: []})
     )
-    assert (split, keep.tolist()) == ("test", [0, 2])
+    assert keep.tolist() == [0, 2]
     assert truth.shape == (2, 8, 8)
     assert truth[1, :4, 4:].all()
     assert truth[1].sum() == 16
@@ -72,4 +72,4 @@ def test_too_few_located_films_are_told_and_none_are_refused():
         in anomaly.check_films(CONFIG, films({0: [("Mass", 0, 0, 1, 1)], 2: [("Mass", 0, 0, 1, 1)]}))[0]
     )
     with pytest.raises(UserError, match="no film of the test part has a mask or a box"):
-        anomaly.located(CONFIG, films({}))
+        anomaly.located(CONFIG, "inside", films({}))

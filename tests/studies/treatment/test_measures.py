@@ -230,7 +230,7 @@ def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 def test_results_of_a_finished_sweep(tmp_path: Path):
     write_sweep(tmp_path, fake_films())
-    out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out = measures.results(tmp_path / "progress", ("uniform", "time_gated"), (200, 400), JUDGES)
     found = dict(leaves(out))
     assert all(set(leaf) == LEAF for leaf in found.values())
     assert found["progress.untreated.normal_rate.independent"]["value"] == 0
@@ -250,9 +250,29 @@ def test_results_of_a_finished_sweep(tmp_path: Path):
     assert not any(".psnr." in path for path in found if path.startswith("equal_rate"))
 
 
+def test_a_threshold_set_on_healthy_films_gives_rates_and_a_comparison_of_its_own(tmp_path: Path):
+    write_sweep(tmp_path, fake_films())  # called with 0.9, or not, with 0.1
+    folder, arms = tmp_path / "progress", ("uniform", "time_gated")
+    plain = measures.results(folder, arms, (200, 400), JUDGES)
+    # Above every film nothing is normal; at 0.05 all films are, untreated ones too.
+    strict, mild = (
+        measures.results(folder, arms, (200, 400), JUDGES, cuts=dict.fromkeys(JUDGES, cut)) for cut in (0.95, 0.05)
+    )
+    for out in (strict, mild):
+        found = dict(leaves(out))
+        assert {path: leaf for path, leaf in found.items() if "_set" not in path} == dict(leaves(plain))
+        assert {path.split(".")[1] for path in found if path.startswith("equal_rate_set")} == {JUDGES[0]}
+    rates = [dict(leaves(out))["progress.uniform.400.normal_rate_set.independent"]["value"] for out in (strict, mild)]
+    assert rates == [0, 1]
+    same = measures.results(folder, arms, (200, 400), JUDGES, cuts=dict.fromkeys(JUDGES, 0.3))
+    assert same["equal_rate_set"][JUDGES[0]] == same["equal_rate"][JUDGES[0]]
+    lost = dict(leaves(mild))["equal_rate_set.cam_network.0.5.uniform.mae.outside.value"]
+    assert lost["value"] is None  # reached without a treatment
+
+
 def test_results_are_what_the_report_reads(tmp_path: Path):
     write_sweep(tmp_path, fake_films())
-    out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out = measures.results(tmp_path / "progress", ("uniform", "time_gated"), (200, 400), JUDGES)
     out["tables"] = ranking.tables(out, ("uniform", "time_gated"), "independent", measures.LEVELS, truth=True)
     manifest.write_json(tmp_path / "results.json", out)
     manifest.write_json(tmp_path / "manifest.json", {"config": {"study": {"name": "progress"}}})
@@ -267,7 +287,7 @@ def test_results_are_what_the_report_reads(tmp_path: Path):
 def test_results_of_real_films_have_no_twin(tmp_path: Path):
     films = {key: value for key, value in fake_films().items() if key not in ("twin", "lesion")}
     write_sweep(tmp_path, films)
-    out = measures.results(tmp_path, ("uniform", "time_gated"), (200, 400), JUDGES)
+    out = measures.results(tmp_path / "progress", ("uniform", "time_gated"), (200, 400), JUDGES)
     paths = [path for path, _ in leaves(out)]
     assert "progress.uniform.400.mae.outside" in paths
     assert not any("twin" in path for path in paths)

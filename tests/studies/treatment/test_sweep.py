@@ -131,7 +131,8 @@ def shared(workdir: Path, log: logs.Log, devices: int = 2) -> sweep.Sweep:
     looking = {"classifier": judge(0), "judge": judge(2)}
     return sweep.Sweep(
         image, {"diffusion": denoiser()}, looking,
-        {"independent": looking["judge"], "cam_network": looking["classifier"]}, workdir / "progress", mesh, 4,
+        {"independent": looking["judge"], "cam_network": looking["classifier"]},
+        (sweep.Part(workdir / "progress", 0, len(image)),), mesh, 4,
         treat.keys_of(0, len(image)), log.console,
     )  # fmt: skip
 
@@ -278,6 +279,33 @@ def test_every_mode_and_lambda_is_one_program_and_rows_of_several_fill_a_batch(t
         for lam in LAMBDAS:
             one, other = (arrays(f, f"{mode}_{lam:04d}")["image"] for f in (finished, tmp_path / "progress"))
             np.testing.assert_allclose(one, other, atol=1e-4, err_msg=f"{mode} at {lam}")
+
+
+def test_films_of_several_sources_share_programs_and_batches_and_a_set_that_comes_later_is_treated_alone(
+    tmp_path, monkeypatch, finished
+):
+    made = counted(monkeypatch)
+    first, second = (sweep.Part(tmp_path / name, *ends) for name, ends in (("first", (0, 3)), ("second", (3, 4))))
+    with logs.Log(tmp_path) as log:
+        whole = shared(tmp_path, log, devices=1)
+        sweep.run(whole._replace(image=whole.image[:3], keys=whole.keys[:3], parts=(first,)), arms.of(study()), LAMBDAS)
+        before = {path: path.stat().st_mtime_ns for path in first.folder.glob("*_0*.npz")}
+        # The file that is gone shares its batches with the films of the other source.
+        (first.folder / "time_gated_0060.npz").unlink()
+        sweep.run(whole._replace(parts=(first, second)), arms.of(study()), LAMBDAS)
+    assert made == ["ancestral"] * 2
+    kept = {path for path, time in before.items() if path.stat().st_mtime_ns == time}
+    assert {path.name for path in before.keys() - kept} == {"time_gated_0060.npz"}
+    names = [f"{mode}_{lam:04d}" for mode in MODES for lam in LAMBDAS]
+    for name in (*names, "untreated"):
+        expected = arrays(finished, name)
+        for part in (first, second):
+            found = arrays(part.folder, name)
+            for key in ("image", "pooled", "normal_probability_independent"):
+                np.testing.assert_allclose(found[key], part.of(expected[key]), atol=1e-4, err_msg=f"{name} {key}")
+    np.testing.assert_allclose(
+        arrays(second.folder, "masks")["time_gated"], second.of(arrays(finished, "masks")["time_gated"]), atol=1e-5
+    )
 
 
 def test_arms_change_what_they_say_and_keep_the_rest():
