@@ -24,7 +24,7 @@ from cxrjax import console
 from cxrjax.data import builder, decode, prepared, splits, stream, twins
 from cxrjax.data.intake import Intake, Options, wrong_count
 from cxrjax.data.prepared import Prepared
-from cxrjax.data.sources import SOURCES
+from cxrjax.data.sources import SOURCES, listed
 from cxrjax.data.sources.base import Record, Source, choice
 from cxrjax.errors import UserError, lookup
 
@@ -36,6 +36,7 @@ FORMAT = 2
 ENH_FORMAT = "enh-v2"
 OVERLAP = ("stop", "drop")
 BLANK = ("keep", "quarantine")
+OTHERS = ("keep", "drop")
 SHOWN = 3
 
 
@@ -50,7 +51,8 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
     throughout are counted in warnings.
 
     Args:
-      data: `config.data`: `name`, `cache`, `size`, `quarantine_limit` (0.01), `overlap` ("stop"), `blank` ("keep";
+      data: `config.data`: `name`, `cache`, `size`, `quarantine_limit` (0.01), `overlap` ("stop"), `others`
+        ("keep"; "drop" leaves out films that have not exactly one of `classes`), `blank` ("keep";
         "quarantine" leaves out films of one gray), `bit_depth` (0; of all 16-bit files, 0 for the smallest of 8, 10,
         12, 14 and 16 bits that holds every one of them), `enh` (False; with it the films' phase features are stored
         too, computed with `enh_options`), and what the source reads.
@@ -60,7 +62,7 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
       UserError: unknown name, bad source, more corrupt films than the limit, a patient or a film in two splits, a box
         that encloses nothing, no space.
     """
-    source = lookup(SOURCES, data.name, "data.name")
+    read = lookup(SOURCES, data.name, "data.name")
     if not 16 <= int(data.size) <= 4096:
         raise UserError(f"data.size is {data.size}: expected 16 to 4096 pixels")
     depth = int(data.get("bit_depth", 0))
@@ -75,7 +77,10 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
         blank=choice(data, "blank", BLANK),
         bit_depth=depth,
     )
-    return materialize(change(source(data)), data.cache, size=int(data.size), **options._asdict())
+    source = change(read(data))
+    if choice(data, "others", OTHERS) == "drop":
+        source = listed.of_one_class(source, tuple(data.classes))
+    return materialize(source, data.cache, size=int(data.size), **options._asdict())
 
 
 def with_classes(config: Any) -> Any:

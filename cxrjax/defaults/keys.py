@@ -60,6 +60,7 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         "enh_options": {},  # of `ops.enhance.configure`
         "split": "",  # the source's word for how its films are parted; "" is its first
         "overlap": "stop",  # a film in two parts (kaggle4: or a patient); "drop" leaves it out of the training part
+        "others": "keep",  # films that have none or several of the classes, or unknown ones; "drop" leaves them out
         "blank": "keep",  # films of one gray; "quarantine" leaves them out
         "bit_depth": 0,  # bits that 16-bit files hold; 0 for what the brightest film needs
         "external": {},  # films from elsewhere, tested on alone: name -> keys of a data section, see `data.external`
@@ -71,7 +72,7 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         "severity": (0.4, 1.0),  # range that each finding's is drawn from
         "gamma": (1.0, 1.0),  # range of the power that each film's gray is raised to, as of another detector
         # Of sources of real films.
-        "present_only": False,  # nih, mimic_cxr: listed films that are not there are left out, and counted
+        "present_only": False,  # csv, nih, mimic_cxr, ...: listed films that are not there are left out, and counted
         "strict_lists": True,  # nih: the published lists must be unaltered
         "images": "",  # nih: folder of the films, where it is none of the usual ones
         "label_version": "",  # nih: edition of the labels, where a file does not tell
@@ -91,7 +92,9 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         },
         "manifest": "",  # covid3: a CSV with columns path, label, patient
         "labeler": "chexpert",  # mimic_cxr: or "negbio"
-        "uncertain": "mask",  # csv, mimic_cxr: an uncertain finding is unknown; "zero" or "one": absent or present
+        "agree": "majority",  # vindr: how many of a film's readers say what is present; or "any", "all"
+        # csv, chexpert, mimic_cxr: an uncertain finding is unknown; "zero" or "one": absent or present
+        "uncertain": "mask",
         "limit": 0,  # mimic_cxr, merged: studies taken, in seeded order; 0 for all
         "nih_root": "",  # merged
         "mimic_root": "",  # merged

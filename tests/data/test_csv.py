@@ -127,8 +127,8 @@ def test_all_faults_of_a_table_are_found_before_films_are_read(tmp_path):
         prepare(data)
     here = SOURCES["csv"](config(tmp_path, "path,label\na.png,Mass\nx.png,Normal\n", present_only=True))
     assert not any(here.faults.values())
-    assert here.warnings == ("1 of the 2 films in films.csv are not there and were left out",)
-    with pytest.raises(UserError, match=r"none of the 1 films .*'a\.png' is there, which differs in its suffix"):
+    assert here.warnings == ("1 of the 2 films listed are not there and were left out",)
+    with pytest.raises(UserError, match=r"none of the 1 films listed .*'a\.png' is there, which differs in its suffix"):
         read(tmp_path, "path,label\na.jpg,Mass\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -38,7 +39,7 @@ def test_patients_of_own_films_are_those_of_the_column(tmp_path, forms):
 
 
 def test_films_whose_patients_nothing_tells(tmp_path):
-    root = own_films(tmp_path / "a", header="Age")
+    root = own_films(tmp_path / "a", header="Name")
     with pytest.raises(
         UserError, match=r"nothing tells the patient of scan_0000\.png.*column 'Patient ID' in .*2017\.csv"
     ):
@@ -48,3 +49,16 @@ def test_films_whose_patients_nothing_tells(tmp_path):
     )
     assert sorted(r.patient for r in found.records()) == [""] * 22 + ["00000007"] * 2
     assert found.splits == {"train": 12, "val": 12}  # each of unknown patient on its own
+
+
+@pytest.mark.parametrize("names", [("Patient Age", "Patient Gender", "View Position"), ("Age", "Sex", "View")])
+def test_age_sex_and_view_are_those_of_the_table(tmp_path, names):
+    root = own_films(tmp_path / "a")
+    path = next(root.rglob("*.csv"))
+    header, *rows = path.read_text().splitlines()
+    said = ["058Y,M,PA", "006M,F,AP", "412,,"]  # NIH's table has ages that nobody reaches
+    lines = [f"{row},{said[i % 3]}" for i, row in enumerate(rows)]
+    path.write_text("\n".join([f"{header},{','.join(names)}", *lines]))
+    records = sorted(source(root, split="none").records(), key=lambda record: record.key)
+    np.testing.assert_array_equal([record.age for record in records[:3]], [58, 0.5, np.nan])
+    assert [(record.sex, record.view) for record in records[:3]] == [("M", "PA"), ("F", "AP"), ("", "")]

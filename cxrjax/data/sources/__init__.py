@@ -6,7 +6,21 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from cxrjax.data.sources import covid3, csv_table, folder, kaggle4, kermany, medmnist, merged, mimic_cxr, nih, phantom
+from cxrjax.data.sources import (
+    chexpert,
+    covid3,
+    csv_table,
+    folder,
+    kaggle4,
+    kermany,
+    medmnist,
+    merged,
+    mimic_cxr,
+    nih,
+    phantom,
+    rsna,
+    vindr,
+)
 from cxrjax.data.sources.base import Source
 from cxrjax.errors import UserError
 
@@ -35,6 +49,9 @@ SOURCES: dict[str, Callable[[Any], Source]] = {
     "kaggle4": _told(kaggle4.source),
     "covid3": _told(covid3.source),
     "mimic_cxr": _told(mimic_cxr.source),
+    "chexpert": _told(chexpert.source),
+    "rsna": _told(rsna.source),
+    "vindr": _told(vindr.source),
     "csv": _told(csv_table.source),
     "merged": _told(merged.source),
     "folder": _told(folder.source),

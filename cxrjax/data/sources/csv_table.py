@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cxrjax.data import decode, dicom, folders, patients, splits
 from cxrjax.data.labels import NORMAL
 from cxrjax.data.limits import CorruptFilm
 from cxrjax.data.patients import sex, word, years
-from cxrjax.data.sources import cells, tables
-from cxrjax.data.sources.base import Box, Record, Source, choice, content, digest, existing
+from cxrjax.data.sources import cells, listed, tables
+from cxrjax.data.sources.base import Box, Record, Source, choice, content, existing
 from cxrjax.errors import UserError, did_you_mean
 
 WHAT = "a CSV, a film a row, with a column path and labels"
@@ -74,35 +72,28 @@ def source(data: Any) -> Source:
         raise UserError(f"{table} lists no film")
     labels = _labels(table, data, films, names if "label" not in columns else ())
     _check_classes(table, data.classes, labels)
-    lost = [key for key in films if not places[key].is_file()]
-    if len(lost) == len(films):
-        hint = folders.like_path(places[lost[0]]) or "; paths start from data.root, or from the table's folder"
-        raise UserError(f"none of the {len(films)} films that {table} lists is there, as {places[lost[0]]}{hint}")
     warnings = []
     if again := len(rows) - len(films):
         warnings.append(f"{table.name} lists {again} films a second time; each counts once")
     if unread := [name for name in tables.header(table) if name and name not in {*columns.values(), *names}]:
         warnings.append(f"columns of {table.name} that are not read: {', '.join(unread)}")
-    if lost and data.get("present_only", False):
-        warnings.append(f"{len(lost)} of the {len(films)} films in {table.name} are not there and were left out")
-    films = _with_headers(data, films, places, columns)
-    records = _records(data, films, places, labels, set(lost), _boxes(data, table, root, first, places, labels))
-    said = [[*record[:3], record.boxes, str(record.age), *record[-3:]] for record in records]
-    values = np.stack([record.labels for record in records])
+    boxes = _boxes(data, table, root, first, places, labels)
+    records = [
+        Record(
+            key, row.split, row.patient, labels.values[i], places[key], boxes=tuple(boxes.get(key, ())),
+            age=float(row.age), sex=row.sex, view=row.view, site=row.site,
+        )
+        for i, (key, row) in enumerate(_with_headers(data, films, places, columns).items())
+    ]  # fmt: skip
     sums = content(sorted([record.key, str(record.labels.tolist())] for record in records))
     uncertain = "" if "label" in columns else f"-{choice(data, 'uncertain', tuple(cells.UNCERTAIN))}"
-    stamps = folders.stamps([record.key for record in records], [places[record.key] for record in records])
-    given = [record.split for record in records]
-    version, fingerprint = f"{table.name}:{sums[:12]}{uncertain}", digest({"facts": content(said, values)}, stamps)
-    return Source(
-        "csv", labels.columns, version, fingerprint,
-        lambda: iter(records), False, {name: given.count(name) for name in splits.ORDER if name in given},
-        tuple(warnings), classes=labels.classes,
-        faults={
-            "missing": () if data.get("present_only", False) else _with_hint(lost, places),
-            "listed twice and differently": tuple(differ),
-            "labeled Normal and with a finding": tuple(list(films)[i] for i in labels.wrong),
-        },
+    faults = {
+        "listed twice and differently": tuple(differ),
+        "labeled Normal and with a finding": tuple(list(films)[i] for i in labels.wrong),
+    }
+    return listed.source(
+        "csv", data, records, labels.columns, f"{table.name}:{sums[:12]}{uncertain}", classes=labels.classes,
+        warnings=warnings, faults=faults,
     )  # fmt: skip
 
 
@@ -205,26 +196,6 @@ def _check_classes(table: Path, classes: tuple[str, ...], labels: cells.Labels) 
             )
 
 
-def _records(
-    data: Any, films: dict[str, Row], places: dict[str, Path], labels: cells.Labels, lost: set[str],
-    boxes: dict[str, list[Box]],
-) -> list[Record]:  # fmt: skip
-    keys = [key for key in films if key not in lost]
-    values = labels.values[[i for i, key in enumerate(films) if key not in lost]]
-    given = np.array([films[key].split for key in keys], object)
-    shares = {name: float(data.carve[name]) for name in ("val", "test") if name not in given}
-    pool = np.flatnonzero(given == "train")
-    given[pool] = splits.carve([films[keys[i]].patient for i in pool], values[pool], shares, seed=int(data.seed))
-    out = []
-    for i in sorted(range(len(keys)), key=lambda i: (splits.ORDER.index(given[i]), keys[i])):
-        row = films[keys[i]]
-        out.append(Record(
-            keys[i], str(given[i]), row.patient, values[i], places[keys[i]], boxes=tuple(boxes.get(keys[i], ())),
-            age=float(row.age), sex=row.sex, view=row.view, site=row.site,
-        ))  # fmt: skip
-    return out
-
-
 def _boxes(
     data: Any, films_table: Path, root: Path, first: Mapping[str, str], places: Mapping[str, Path], labels: cells.Labels
 ) -> dict[str, list[Box]]:
@@ -265,8 +236,3 @@ def _boxes(
         y0, y1 = (min(max(value / height, 0.0), 1.0) for value in place[1::2])
         out.setdefault(key, []).append((what, x0, y0, x1, y1))
     return out
-
-
-def _with_hint(lost: list[str], places: Mapping[str, Path]) -> tuple[str, ...]:
-    """The missing films, the first with what its name may mean."""
-    return tuple(key + (folders.like_path(places[key]) if i == 0 else "") for i, key in enumerate(lost))

@@ -47,7 +47,7 @@ def source(data: Any) -> Source:
             for name, record in ((name, record) for name, part in found.items() for record in part):
                 if record.split == split:
                     patient = f"nih{record.patient}" if name == "nih" and record.patient else record.patient
-                    yield record._replace(key=f"{name}/{record.key}", patient=patient)
+                    yield record._replace(key=f"{name}/{record.key}", patient=patient, site=name)
 
     warnings = tuple(f"{name}: {warning}" for name, part in both.items() for warning in part.warnings)
     version = f"{first.label_version}+{second.label_version}"

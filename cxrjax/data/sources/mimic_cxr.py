@@ -60,7 +60,7 @@ def read(root: Path, data: Any, limit: int, carve: Mapping[str, float] | None) -
     if limit < 0:
         raise UserError(f"data.limit is {limit}: expected a number of films, or 0 for all")
     table = _labels(_table(root, labeler), UNCERTAIN[uncertain])
-    films = _films(root, data, table, int(data.seed))
+    films, views = _films(root, data, table, int(data.seed))
     chosen = films[: limit or None]
     names = [f"p{subject}/s{study}/{dicom}" for subject, study, dicom in chosen]
     paths = [_path(root, *film) for film in chosen]
@@ -86,9 +86,9 @@ def read(root: Path, data: Any, limit: int, carve: Mapping[str, float] | None) -
 
     def records() -> Iterator[Record]:
         for i in order:
-            yield Record(names[i], str(given[i]), patients[i], labels[i], paths[i])
+            yield Record(names[i], str(given[i]), patients[i], labels[i], paths[i], view=views[chosen[i][2]])
 
-    facts = content([[names[i], str(given[i])] for i in order], labels[order])
+    facts = content([[names[i], str(given[i]), views[chosen[i][2]]] for i in order], labels[order])
     version = f"mimic-cxr-jpg-2.0.0-{labeler}-{uncertain}"
     stamps = folders.stamps([names[i] for i in order], [paths[i] for i in order])
     fingerprint = digest({"labels": version, "facts": facts}, stamps)
@@ -107,8 +107,8 @@ def _path(root: Path, subject: str, study: str, dicom: str) -> Path:
     return root / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / f"{dicom}.jpg"
 
 
-def _films(root: Path, data: Any, table: Mapping, seed: int) -> list[tuple[str, str, str]]:
-    """(subject, study, film): one labeled frontal film a study, studies in seeded order."""
+def _films(root: Path, data: Any, table: Mapping, seed: int) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
+    """(subject, study, film): one labeled frontal film a study, studies in seeded order; and every film's view."""
 
     def draw(*names: str) -> str:
         return hashlib.sha256("/".join([str(seed), *names]).encode()).hexdigest()
@@ -124,7 +124,7 @@ def _films(root: Path, data: Any, table: Mapping, seed: int) -> list[tuple[str, 
         if view in FRONTAL and key in table and (not present_only or _path(root, *key, dicom).is_file()):
             by_study[key].append(dicom)
     chosen = [(*key, min(films, key=lambda film: draw(*key, film))) for key, films in by_study.items()]
-    return sorted(chosen, key=lambda film: draw(film[0], film[1]))
+    return sorted(chosen, key=lambda film: draw(film[0], film[1])), {film: view for film, (_, view) in listed.items()}
 
 
 def _labels(path: Path, uncertain: float) -> dict[tuple[str, str], np.ndarray]:

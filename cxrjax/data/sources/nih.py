@@ -13,6 +13,8 @@ import numpy as np
 
 from cxrjax.data import folders, splits
 from cxrjax.data.labels import CHESTXRAY14
+from cxrjax.data.patients import sex as sex_of
+from cxrjax.data.patients import word, years
 from cxrjax.data.sources import nih_lists, tables
 from cxrjax.data.sources.base import Box, Record, Source, choice, content, digest, existing
 from cxrjax.errors import UserError, did_you_mean
@@ -25,6 +27,8 @@ BOX_SIDE = 1024.0  # boxes are given in pixels of the films as NIH ships them
 VAL_SHARE = 1 / 8
 TABLES = ["Data_Entry_2017*.csv", "labels_14.csv"]
 PATIENT = "Patient ID"
+# What the tables call age, sex and view.
+WHO = (("Patient Age", "Age"), ("Patient Gender", "Patient Sex", "Sex"), ("View Position", "View"))
 NAME = re.compile(r"(\d{8})_\d{3}\.")  # as NIH names a film: the patient, and which of the patient's films
 SELECTION = (
     "selection on test: val and test are the same films (the benchmark's val and test lists merged), "
@@ -49,8 +53,8 @@ def source(data: Any) -> Source:
     A patient is known by the column `Patient ID` of the label table, and where that is missing or empty by the first
     eight digits of a name of NIH's form (00000001_000.png); other names need the column. Labels of `nih_official`,
     `carved` and `none` come from `Data_Entry_2017*.csv`, or `labels_14.csv` (a column for each finding; an empty cell
-    is unknown), whose edition `data.label_version` may name. Boxes come from `BBox_List_2017*.csv` or
-    `bbox_1024px.csv` where there is one.
+    is unknown), whose edition `data.label_version` may name; age, sex and view too. Boxes come from
+    `BBox_List_2017*.csv` or `bbox_1024px.csv` where there is one.
 
     Raises:
       UserError: a file or a film is missing or listed twice and differently, a list was altered, a label is unknown, or
@@ -78,7 +82,7 @@ def read(root: Path, data: Any) -> Source:
             names, given, _ = nih_lists.official(places, strict)
         used = set(films) if here_only else set(names)
         labels, version = _labels(places, names, used, str(data.get("label_version", "") or ""))
-    patients = _patients(places, names)
+    patients, who = _patients(places, names)
     where = np.array(given, dtype=object)
     if split == "nih_official":
         where = _hold_out(names, patients, where == "train_val", where, labels, {"val": VAL_SHARE}, int(data.seed))
@@ -116,11 +120,16 @@ def read(root: Path, data: Any) -> Source:
     def records() -> Iterator[Record]:
         for i in chosen:
             name = names[i]
-            yield Record(name, str(where[i]), patients[i], labels[i], films[name], boxes=tuple(boxes.get(name, ())))
+            age, sex, view = who[i]
+            yield Record(
+                name, str(where[i]), patients[i], labels[i], films[name], boxes=tuple(boxes.get(name, ())),
+                age=float(age), sex=sex, view=view,
+            )  # fmt: skip
 
     kept = [names[i] for i in chosen]
     whose = [patients[i] for i in chosen]
-    facts = content(kept, whose, where[chosen].tolist(), labels[chosen], [boxes.get(name, ()) for name in kept])
+    facts = content(kept, whose, where[chosen].tolist(), labels[chosen], [boxes.get(name, ()) for name in kept],
+                    [who[i] for i in chosen])  # fmt: skip
     stamps = folders.stamps(kept, [films[name] for name in kept])
     fingerprint = digest({"split": split, "labels": version, "facts": facts}, stamps)
     aliases = {"val": "test"} if split == "s0_faithful" else {}
@@ -204,17 +213,20 @@ def _from_columns(path: Path) -> dict[str, list[float]]:
     return tables.once(path, out)
 
 
-def _patients(places: list[Path], names: list[str]) -> list[str]:
-    """Each film's patient, as eight digits where it is a number; "" where the column is there and says nothing."""
+def _patients(places: list[Path], names: list[str]) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Each film's patient, as eight digits where it is a number, "" where the column is there and says nothing; and
+    age (as text, in years or nan), sex and view."""
     found = tables.find(places, TABLES)
-    column: dict[str, str] = {}
-    if found and PATIENT in tables.header(found[0]):
-        rows = tables.rows(found[0], ("Image Index", PATIENT))
-        column = tables.once(found[0], ((row["Image Index"].strip(), splits.patient_id(row[PATIENT])) for row in rows))
+    header = tables.header(found[0]) if found else []
+    told = [next((name for name in ways if name in header), "") for ways in WHO]
+    column: dict[str, tuple[str, tuple[str, str, str]]] = {}
+    if found and (PATIENT in header or any(told)):
+        rows = tables.rows(found[0], ("Image Index", *({PATIENT} & {*header}), *filter(None, told)))
+        column = tables.once(found[0], ((row["Image Index"].strip(), _who(found[0], row, told)) for row in rows))
     out = []
     for name in names:
         match = NAME.match(name)
-        if not match and name not in column:
+        if not match and (name not in column or PATIENT not in header):
             what = (
                 f"the column {PATIENT!r} in {found[0]}" if found else f"a table {TABLES[0]} with a column {PATIENT!r}"
             )
@@ -222,9 +234,18 @@ def _patients(places: list[Path], names: list[str]) -> list[str]:
                 f"nothing tells the patient of {name}, which is not of NIH's form 00000001_000.png; add {what}, with "
                 "an empty cell where the patient is unknown"
             )
-        who = column.get(name, "") or (splits.patient_id(match[1]) if match else "")
+        who = column.get(name, ("",))[0] or (splits.patient_id(match[1]) if match else "")
         out.append(who.zfill(8) if who.isdigit() else who)
-    return out
+    return out, [column[name][1] if name in column else ("nan", "", "") for name in names]
+
+
+def _who(table: Path, row: Mapping[str, str], told: list[str]) -> tuple[str, tuple[str, str, str]]:
+    """The patient; age, sex and view."""
+    age, sex, view = (row.get(name, "") for name in told)
+    try:
+        return splits.patient_id(row.get(PATIENT, "")), (str(years(age)), sex_of(sex), word(view).upper())
+    except ValueError as error:
+        raise UserError(f"{table}: the age of {row['Image Index']}: {error}") from None
 
 
 def _unknown(path: Path, film: str, name: str) -> None:
