@@ -94,7 +94,7 @@ def test_films_reach_the_network_at_its_input_size_wherever_they_are_shown():
     state = classify.init(net, TX, options, jax.random.key(0), films)
     jax.jit(partial(classify.step, net, TX, options))(state, films, jax.random.key(1))
     found = classify.predict(net, options, state, films, jax.random.key(0))["logits"]
-    crops = options._replace(crop=12, ten_crop=True)
+    crops = options._replace(crop=12, tta=("flip", "shift"))
     classify.predict(net, crops, state, films, jax.random.key(0))
     assert set(sides) == {24}
     before = films.replace(image=np.asarray(jax.image.resize(films.image, (4, 24, 24, 1), "bilinear")))
