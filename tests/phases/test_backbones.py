@@ -1,4 +1,4 @@
-"""A finished run's classifier as a start: its backbone to the bit, a head of one's own, and nothing that does not fit."""
+"""A finished run as a start: its backbone to the bit, a head of one's own, and nothing that does not fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from cxrjax import defaults, manifest
 from cxrjax.errors import UserError
-from cxrjax.phases import backbones, check, check_films, start
+from cxrjax.phases import backbones, check, start
 from cxrjax.tasks import TASKS
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
