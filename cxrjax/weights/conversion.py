@@ -14,6 +14,7 @@ from cxrjax.errors import UserError
 from cxrjax.ops import inputs
 from cxrjax.types import PyTree, State
 from cxrjax.weights import pretrained, read
+from cxrjax.weights.read import File
 from cxrjax.weights.rules import CLASS_LAYERS, FAMILIES, HEADS, UNREAD, family_of, flattened, recognized, to_flax
 
 
@@ -199,7 +200,7 @@ class Source(NamedTuple):
         path, package = pretrained.locate(self.given, self.net)
         return read.read(path), package
 
-    def fill(self, file: read.File, variables: PyTree) -> tuple[PyTree, Report]:
+    def fill(self, file: File, variables: PyTree) -> tuple[PyTree, Report]:
         """`convert` with this file; an error begins with its name."""
         try:
             return convert(

@@ -134,7 +134,7 @@ def _numbers(data: bytes | memoryview, dtype: str, order: str) -> np.ndarray:
         return (np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
     if dtype == "b1":
         return np.frombuffer(data, np.uint8) != 0
-    numbers = np.frombuffer(data, np.dtype(dtype).newbyteorder(order))
+    numbers = np.frombuffer(data, np.dtype(f"{order}{dtype}"))
     return numbers.astype(np.float32 if dtype == "f2" else np.dtype(dtype), copy=False)
 
 
@@ -144,7 +144,7 @@ def _array(name: str, tensor: Tensor, numbers: np.ndarray, largest: int) -> np.n
     Raises:
       UserError: it reaches beyond its storage, or is larger than `largest` bytes.
     """
-    stretch = numbers[tensor.storage.start :][: tensor.storage.count]
+    stretch = numbers[tensor.storage.start :][: tensor.storage.length]
     if tensor.dtype != tensor.storage.dtype:  # of a storage without a type
         stretch = stretch.view(tensor.dtype)
     size = math.prod(tensor.shape)
