@@ -56,7 +56,9 @@ def _panel(axes: Axes, run: Classification, name: str, measure: str, systems: di
         )
         for entry, side, filled in zip(pair, (-0.13, 0.13), (False, True), strict=True):
             if is_number(entry.low) and is_number(entry.high):
-                axes.plot([entry.low, entry.high], [place + side] * 2, color=color, linewidth=1.4, alpha=0.45)
+                axes.plot(
+                    np.array([entry.low, entry.high], float), [place + side] * 2, color=color, linewidth=1.4, alpha=0.45
+                )
             inside: Any = {} if filled else {"markerfacecolor": "white"}
             axes.plot(np.array([entry.value], float), [place], "o", color=color, markersize=6.5, **inside)
     if (floor := _ends(run, name, FLOOR, measure)) is not None:
