@@ -34,6 +34,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
       UserError: what a person can mend.
     """
     workdir = Path(workdir)
+    config.data.classes = data.classes_of(config.data)
     path = workdir / "manifest.json"
     if path.exists() and (old := json.loads(path.read_text())).get("finished"):
         asked = manifest.plain(config)
@@ -56,7 +57,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     if config.mesh.distributed:
         jax.distributed.initialize()
     mesh = meshes.make(config.mesh.devices)
-    phases.check(config, mesh)
+    origins = phases.check(config, mesh)
     films = data.prepare(config.data)
     outside = external.prepare(config)
     bound = phases.check_films(config, films, mesh.size)
@@ -70,7 +71,7 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
         with lock, logs.Log(workdir) as log:
             key = jax.random.key(config.seed)
             context = phases.Context(config, films, bound, workdir, mesh, key, log, {}, {}, outside)
-            return _run(context, choices, command, notes)
+            return _run(context, choices, command, notes, origins)
     except Timeout:
         raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
     except loop.Preempted as stop:
@@ -102,7 +103,11 @@ def _phase_notes(config: Any) -> list[str]:
 
 
 def _run(
-    context: phases.Context, choices: Mapping[str, tuple[tuple[Any, ...], str]], command: str, notes: list[str]
+    context: phases.Context,
+    choices: Mapping[str, tuple[tuple[Any, ...], str]],
+    command: str,
+    notes: list[str],
+    origins: dict[str, Any],
 ) -> int:
     config, films, workdir, log = context.config, context.films, context.workdir, context.log
     facts = {
@@ -122,7 +127,7 @@ def _run(
         drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]
     record = manifest.make(config, choices, command, facts) | {
         "warnings": [*films.warnings, *notes, *_phase_notes(config), *drawn, *config.warnings],
-        "weights": phases.origins(config),
+        "weights": origins,
     }
     path = workdir / "manifest.json"
     if path.exists():

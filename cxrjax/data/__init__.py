@@ -3,5 +3,6 @@
 from cxrjax.data import labels
 from cxrjax.data.pipeline import batches, eval_batches, films
 from cxrjax.data.preparation import Prepared, prepare
+from cxrjax.data.sources import classes_of
 
-__all__ = ["Prepared", "batches", "eval_batches", "films", "labels", "prepare"]
+__all__ = ["Prepared", "batches", "classes_of", "eval_batches", "films", "labels", "prepare"]

@@ -5,15 +5,18 @@ Imports ml_collections alone, so that a mistake on the command line is told befo
 
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
-from cxrjax.defaults.studies import anomaly, comparison, fdd, synthesis, treatment
+from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
 from cxrjax.defaults.variants import KERMANY, dtypes, smoke
 
 __all__ = [
+    "DAMAGE",
     "KERMANY",
     "anomaly",
     "autoencoder",
     "classify",
     "comparison",
+    "damage",
+    "damage_choices",
     "data",
     "diffusion",
     "dtypes",

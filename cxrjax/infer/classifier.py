@@ -41,6 +41,7 @@ class Classifier(NamedTuple):
       codec: the autoencoder whose latents it sees; None where it sees films.
       enh: options of the phase features that films become first; None where it reads films.
       source: where it is from, in words.
+      depth: bits that the run took its 16-bit files to hold; 0 for each file's own.
     """
 
     net: nn.Module
@@ -52,6 +53,7 @@ class Classifier(NamedTuple):
     codec: models.Autoencoder | None = None
     enh: tuple[tuple[str, Any], ...] | None = None
     source: str = ""
+    depth: int = 0
 
     @property
     def normal(self) -> int:
@@ -103,7 +105,7 @@ class Classifier(NamedTuple):
         return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self._read(films))
 
     def _read(self, films: door.Films) -> np.ndarray:
-        image = door.read(films, self.size)
+        image = door.read(films, self.size, self.depth)
         if self.options.border:
             image = image * lungs.outside(image[..., 0])[..., None]
         return image if self.enh is None else door.phase_features(image, dict(self.enh))
@@ -115,8 +117,9 @@ def _applied(function: Callable[..., Any], static: Classifier, variables: PyTree
 
 
 def of(
-    config: Any, state: State, classes: tuple[str, ...], size: int, mesh: Mesh, *, source: str = "", enh: Any = None
-) -> Classifier:
+    config: Any, state: State, classes: tuple[str, ...], size: int, mesh: Mesh, *, source: str = "", enh: Any = None,
+    depth: int = 0,
+) -> Classifier:  # fmt: skip
     """The classifier of a finished phase of task `classify` or `latent_classify`.
 
     Args:
@@ -126,6 +129,7 @@ def of(
       mesh: the devices.
       source: where it is from, in words.
       enh: `data.enh_options`, where the phase reads phase features.
+      depth: of the run's 16-bit files, for films from files.
     """
     options = classify.options_of(config)
     variables, codec = {"net": classify.variables_of(options, state)}, None
@@ -133,7 +137,8 @@ def of(
         codec = autoencoder.network(config.autoencoder)
         variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
     net, features = classify.network(config, len(classes)), None if enh is None else tuple(sorted(dict(enh).items()))
-    return Classifier(net, options, meshes.replicate(mesh, variables), classes, size, mesh, codec, features, source)
+    placed = meshes.replicate(mesh, variables)
+    return Classifier(net, options, placed, classes, size, mesh, codec, features, source, depth)
 
 
 def check_normal(config: Any, classes: tuple[str, ...]) -> None:

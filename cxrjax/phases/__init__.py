@@ -3,6 +3,5 @@
 from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.phase import check, check_films, run
-from cxrjax.phases.start import origins
 
-__all__ = ["Bound", "Context", "bind", "check", "check_films", "origins", "run"]
+__all__ = ["Bound", "Context", "bind", "check", "check_films", "run"]

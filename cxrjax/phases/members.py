@@ -90,13 +90,33 @@ def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     keep = None if config[phase].get("from_run", "") else kept(config, films, part_of(config, phase), phase)
     folds = config[phase].get("folds", 0)
     if folds < 2:
+        keep = fewer(config, films, phase, keep)
         return [Member(name, phase, i, keep, None) for i, name in enumerate(member_names(config, phase))]
     number = folds_of(config, films, folds)
     allowed = np.arange(len(number)) if keep is None else keep
     return [
-        Member(name, phase, i, allowed[number[allowed] != i], allowed[number[allowed] == i])
+        Member(
+            name, phase, i, fewer(config, films, phase, allowed[number[allowed] != i]), allowed[number[allowed] == i]
+        )
         for i, name in enumerate(member_names(config, phase))
     ]
+
+
+def fewer(config: Any, films: data.Prepared, phase: str, keep: np.ndarray | None) -> np.ndarray | None:
+    """Of the films that a member may train on, those of as many patients as `patients` says: see `splits.nested`.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    wanted = config[phase].get("patients", 0)
+    if not wanted or config[phase].get("from_run", ""):
+        return keep
+    table = films.table(part_of(config, phase))
+    rows = np.arange(len(table["key"])) if keep is None else keep
+    place = splits.nested(table["patient"][rows].tolist(), table["labels"][rows], seed=config.data.seed)
+    if not 0 < wanted <= (there := int(place.max(initial=-1)) + 1):
+        raise UserError(f"patients is {wanted}, and there are {there} to train on; expected 1 to {there}, or 0 for all")
+    return rows[place < wanted]
 
 
 def example_of(config: Any, phase: str, devices: int) -> Batch:

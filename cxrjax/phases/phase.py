@@ -26,12 +26,16 @@ from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, State, Task
 
 
-def check(config: Any, mesh: Mesh) -> None:
+def check(config: Any, mesh: Mesh) -> dict[str, Any]:
     """Refuses, before films are prepared and a workdir is made, phases that could not begin.
+
+    Returns:
+      where each phase's weights begin, see `start.origin`.
 
     Raises:
       UserError: names the phase and what is wrong with its task, network, optimizer, batch, weights or shards.
     """
+    origins: dict[str, Any] = {}
     for i, name in enumerate(config.phases):
         phase, earlier = config[name], config.phases[:i]
         try:
@@ -39,6 +43,7 @@ def check(config: Any, mesh: Mesh) -> None:
                 raise UserError(f"batch is {phase.batch}: expected a multiple of the {mesh.size} devices")
             if phase.task == "grid":
                 grid.check(config, name)
+                origins[name] = start.origin(config, name)
                 continue
             task = lookup(TASKS, phase.task, "task")(phase, finished.classes_of(config, name))
             state = jax.eval_shape(task.init, jax.random.key(0), members.example_of(config, name, mesh.size))
@@ -60,10 +65,10 @@ def check(config: Any, mesh: Mesh) -> None:
                 raise UserError("balanced class weights and a grid's winner would come from films that folds hold out")
             if phase.get("optim_from", ""):
                 lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
-            if phase.get("weights", ""):
-                start.of_file(finished.classes_of(config, name), phase)(state)
+            origins[name] = start.origin(config, name, state)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+    return origins
 
 
 def check_films(config: Any, films: data.Prepared, devices: int) -> dict[str, Bound]:
@@ -99,6 +104,8 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> dict[str, Bo
 def _balanced(phase: Bound, films: data.Prepared) -> tuple[float, ...]:
     """Weights that make the classes count alike; raises UserError for a class that no training film has."""
     label = data.labels.select(films.table("train")["labels"], films.columns, phase.classes)
+    if (keep := phase.members[0].keep) is not None:  # seeds share their films, and folds have no balanced weights
+        label = label[keep]
     present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
     if not present.all():
         missing = [name for name, count in zip(phase.classes, present, strict=True) if not count]

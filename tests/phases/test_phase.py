@@ -195,18 +195,33 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
     save_file(state, path)
     changed = config.copy_and_resolve_references()
     net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
-    changed.head = defaults.classify(net, defaults.optim("sgd", 0.0), 1, 8, weights=str(path))
+    frozen = defaults.optim("sgd", 0.5, frozen=("^backbone/",))
+    changed.head = defaults.classify(net, frozen, 2, 8, weights=str(path))
     changed.phases = ("head",)
-    phases.check(changed, meshes.make(1))
-    assert start.origins(changed)["head"]["tensors"] == len(state)
+    said = phases.check(changed, meshes.make(1))["head"]
+    assert (said["file"], said["tensors"]) == ("xrv.safetensors", len(state))
+    assert said["used"] + len(said["ignored"]) == len(state) - 7  # of eight counts of batches, told together
+    # All this is told before a film is prepared.
     for wrong, words in (
         ({"weights_head": True}, "head: .*weights_classes"),
         ({"weights_head": True, "weights_classes": ("Normal", "Pneumonia", "Mass")}, "has 5 rows"),
+        ({"net.growth": 12}, r"head: .*xrv\.safetensors: these weights do not fit .*features\.denseblock1"),
+        ({"net": {"name": "resnet18"}}, r"head: .*these are weights of the family 'densenet' .* network is 'resnet18'"),
+        ({"channels": 3}, "head: .*set channels=1"),
+        (
+            {"weights": "imagenet"},
+            "head: weights = 'imagenet' of densenet121 were trained under normalize = 'imagenet'",
+        ),
+        ({"weights": "imagenet", "normalize": "imagenet"}, "head: weights = 'imagenet': .*pip install torchvision"),
     ):
         other = changed.copy_and_resolve_references()
-        other.head.update(wrong)
+        for key, value in wrong.items():
+            other.update_from_flattened_dict({f"head.{key}": value}) if key != "net" else other.head.update(wrong)
         with pytest.raises(UserError, match=words):
             phases.check(other, meshes.make(1))
     trained = train(changed, films, tmp_path / "run", {}, "head")
     kernel = trained.params["net"]["backbone"]["conv0"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.conv0.weight"].transpose(2, 3, 1, 0))
+    average = trained.stats["net"]["batch_stats"]["backbone"]["norm_last"]["mean"]
+    np.testing.assert_array_equal(average, state["features.norm5.running_mean"])  # frozen, the statistics too
+    assert float(np.abs(trained.params["net"]["head"]["classes"]["bias"]).max()) > 0

@@ -1,6 +1,6 @@
 """The face of trained classifiers: comparisons, losses on phase features, and the pneumonia study."""
 
-from cxrjax.report.classification import external, maps, roc, searches
+from cxrjax.report.classification import external, maps, robustness, roc, searches
 from cxrjax.report.face import Face, Plot
 from cxrjax.report.read.classification import read
 
@@ -44,6 +44,13 @@ _FIGURES = {
         "predictions fall into a bin. With two classes the second is judged, with more exclusive ones the class "
         "called, otherwise every finding of every film.",
     ),
+    "robustness": Plot(
+        robustness.robustness,
+        "Damaged films",
+        "AUROC, accuracy (of findings, macro F1) and expected calibration error against the strength of each kind of "
+        "damage, 0 being none; last, the mean over kinds at each strength. The strengths stand in the table of damage "
+        "by kind. Thresholds and temperature are those of undamaged films.",
+    ),
     "maps": Plot(
         maps.maps,
         "What the network looked at",
@@ -81,5 +88,5 @@ _FIGURES = {
 CLASSIFICATION = Face(
     _FIGURES,
     read=read,
-    drawn=("ntk", "seeds"),
+    drawn=("ntk", "seeds", "robustness"),
 )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxrjax import data
+from cxrjax.data import corruptions
 from cxrjax.data.lungs import lungs
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer.finished import member_names
@@ -15,7 +16,7 @@ from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
 from cxrjax.studies import arrays, floor, footing, tables
 from cxrjax.studies.arrays import write_arrays
-from cxrjax.studies.classification import external, localization, predictions
+from cxrjax.studies.classification import external, localization, predictions, robustness
 from cxrjax.studies.published import PAPERS
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
@@ -75,6 +76,7 @@ def check(config: Any) -> None:
             raise UserError(f"study.maps = {study.maps!r}: a border-only control has no map of lesions")
     if study.paper:
         lookup(PAPERS, study.paper, "study.paper")
+    corruptions.check(study.robustness.kinds, "study.robustness.kinds")
     folds = {config[name].folds for name, _ in study.systems}
     if len(folds) > 1:
         raise UserError(f"study.systems have folds {sorted(folds)}: compared are systems that predict the same films")
@@ -250,6 +252,7 @@ def run(context: Context) -> Results:
     titles = {system.name: system.title for system in (*systems, base)}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
     external.add(out, context, systems, base)
+    robustness.add(out, context, systems, base)
     out["headline"] = headline(out, systems, films)
     return out
 

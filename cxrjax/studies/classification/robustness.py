@@ -1,0 +1,247 @@
+"""How classifiers hold on damaged films: every kind at every strength, each system beside the floor.
+
+Held-out films are damaged after they were decoded and brought to the run's size, and predicted by the networks that
+`cxrjax.load` hands out. Nothing is chosen on damaged films: temperature and thresholds are of undamaged ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cxrjax import data
+from cxrjax.data import corruptions
+from cxrjax.infer import classifier
+from cxrjax.infer.finished import classes_of, member_names
+from cxrjax.metrics import conditions
+from cxrjax.phases import Context, members
+from cxrjax.studies import arrays, floor, tables
+from cxrjax.studies.tables import Table
+from cxrjax.tasks import classify
+from cxrjax.types import Arrays, Results
+
+if TYPE_CHECKING:
+    from cxrjax.studies.classification.comparison import System
+
+CHUNK = 1024  # films handed to a network at once
+# Films (n, h, w) uint8 and their places in `Films.position` -> probabilities (n, k).
+Ask = Callable[[np.ndarray, np.ndarray], np.ndarray]
+NOTE = (
+    "Means over {kinds} kinds of damage at {conditions} strengths in all, of {n} films that were damaged after they "
+    "were brought to the run's size. Thresholds and the temperature of ECE were chosen {where}. Intervals "
+    "resample patients, differences are paired."
+)
+
+
+class Films(NamedTuple):
+    """The films that are damaged: their part, their places in it (n,), themselves (n, h, w) uint8, their folds (n,), 0
+    where there are none."""
+
+    split: str
+    position: np.ndarray
+    image: np.ndarray
+    fold: np.ndarray
+
+
+def films_of(context: Context) -> Films:
+    """The held-out films, or as many as the study damages, drawn by seed."""
+    config, films = context.config, context.films
+    folds = config[config.study.systems[0][0]].folds
+    split = "train" if folds > 1 else films.held_out
+    most, count = config.study.robustness.films, films.count(split)
+    position = np.arange(count)
+    if most and most < count:
+        position = np.sort(np.random.default_rng(config.seed).permutation(count)[:most])
+    image = np.rint(data.films(films, split, position)["image"][..., 0] * 255).astype(np.uint8)
+    fold = members.folds_of(config, films, folds)[position] if folds > 1 else np.zeros(len(position), int)
+    return Films(split, position, image, fold)
+
+
+def network(context: Context, phase: str, films: Films) -> Ask:
+    """What a phase says: of folds the one that left a film out, of seeds their mean."""
+    config = context.config
+    enh = config.data.enh_options if members.field_of(config, phase) == "enh" else None
+    classes, size = classes_of(config, phase), config.data.size
+    networks = [
+        classifier.of(config[phase], context.states[name], classes, size, context.mesh, source=name, enh=enh)
+        for name in member_names(config, phase)
+    ]
+
+    def said(one: classifier.Classifier, image: np.ndarray) -> np.ndarray:
+        chunks = [one.predict(image[i]) for i in _slices(image)]
+        return np.concatenate([np.stack([chunk[name] for name in classes], axis=1) for chunk in chunks])
+
+    def ask(image: np.ndarray, place: np.ndarray) -> np.ndarray:
+        if config[phase].folds < 2:
+            return np.mean([said(one, image) for one in networks], axis=0)
+        out = np.empty((len(image), len(classes)))
+        for i, one in enumerate(networks):
+            if (mine := films.fold[place] == i).any():
+                out[mine] = said(one, image[mine])
+        return out
+
+    return ask
+
+
+def floor_of(context: Context, films: Films, small: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """What logreg32, trained as for the table, says of films as `floor.small` makes them, (n, 1024): (n, k)."""
+    config = context.config
+    rows, label = floor.films_of(context, "train")
+    patients, folds = context.films.table("train")["patient"], config[config.study.systems[0][0]].folds
+    number = members.folds_of(config, context.films, folds) if folds > 1 else np.full(len(rows), -1)
+    out = np.empty((len(small), label.shape[1]))
+    for fold in np.unique(films.fold):
+        rest, mine = number != fold, films.fold[place] == fold
+        out[mine] = floor.logreg32(
+            rows[rest], label[rest], small[mine], config.seed, tuple(config.study.penalties), patients=patients[rest]
+        )
+    return out
+
+
+def said(context: Context, systems: Iterable[str], base: str) -> tuple[np.ndarray, Arrays]:
+    """What every system says of damaged films; kept in files, so that a resumed run does not ask again.
+
+    Args:
+      context: the run's.
+      systems: phases.
+      base: the floor's name.
+
+    Returns:
+      The keys (n,) of the films, and by name the probabilities (c, n, k) under each strength of each kind.
+    """
+    config, kinds = context.config, context.config.study.robustness.kinds
+    paths = {name: context.workdir / "robustness" / f"{name}.npz" for name in (*systems, base)}
+    if not all(arrays.exists(path) for path in paths.values()):
+        films = films_of(context)
+        asks = {name: network(context, name, films) for name in systems}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in paths}
+        small, places = [], []
+        for kind, strengths in kinds.items():
+            context.log.say(f"robustness: {kind}, {len(films.image):,} films at {len(strengths)} strengths")
+            image = np.concatenate(
+                [corruptions.damaged(films.image, films.position, kind, s, config.seed) for s in strengths]
+            )
+            places.append(np.tile(np.arange(len(films.image)), len(strengths)))
+            for name, ask in asks.items():
+                found[name].append(ask(image, places[-1]))
+            small.append(np.concatenate([floor.small(image[i, ..., None] / np.float32(255)) for i in _slices(image)]))
+        found[base] = [floor_of(context, films, np.concatenate(small), np.concatenate(places))]
+        keys = context.films.table(films.split)["key"][films.position]
+        for name, path in paths.items():
+            whole = np.concatenate(found[name]).reshape(-1, len(keys), found[name][0].shape[-1])
+            arrays.write_arrays(path, probability=whole, key=keys)
+    read = {name: arrays.read_arrays(path) for name, path in paths.items()}
+    return read[base]["key"], {name: one["probability"] for name, one in read.items()}
+
+
+def add(out: Results, context: Context, systems: Sequence[System], base: System) -> None:
+    """Adds to a comparison's results every system's figures on damaged films, with the tables and their words.
+
+    `out["robustness"]` is {system: {"clean", "mean" over all damage, "drop" from clean to it, "minus_logreg32" on it,
+    each kind: {"mean", "1" ... by strength}}}, each with entries by measure; it is empty where no kind is asked for.
+
+    Args:
+      out: results with `tables`.
+      context: of the run.
+      systems: phases.
+      base: the floor.
+    """
+    kinds = {kind: tuple(strengths) for kind, strengths in context.config.study.robustness.kinds.items()}
+    out["robustness"] = {}
+    if not kinds:
+        return
+    exclusive = classify.options_of(context.config[systems[0].name]).exclusive  # all systems agree, see `comparison`
+    keys, found = said(context, [system.name for system in systems], base.name)
+    figures = {system.name: _figures(system, keys, found[system.name], exclusive) for system in (*systems, base)}
+    whole = slice(1, None)
+    for name, one in figures.items():
+        shown: Results = {"clean": one.at(0), "mean": one.at(whole), "drop": one.difference(whole, one, 0)}
+        if name != base.name:
+            shown["minus_logreg32"] = one.difference(whole, figures[base.name], whole)
+        start = 1
+        for kind, strengths in kinds.items():
+            end = start + len(strengths)
+            shown[kind] = {"mean": one.at(slice(start, end))}
+            shown[kind] |= {str(i + 1): one.at(start + i) for i in range(len(strengths))}
+            start = end
+        out["robustness"][name] = shown
+    titles = {system.name: system.title for system in (*systems, base)}
+    out["tables"] += tables_of(out["robustness"], titles, kinds, base.name, base.validation is not None)
+
+
+def _figures(system: System, keys: np.ndarray, damaged: np.ndarray, exclusive: bool) -> conditions.Figures:
+    """Of the undamaged films first, then under each damage."""
+    row = {key: i for i, key in enumerate(system.found["key"])}
+    rows = [row[key] for key in keys]
+    label, patients, clean = (system.found[part][rows] for part in ("label", "patient", "probability"))
+    seen = system.validation
+    return conditions.figures(
+        label, [clean, *damaged], patients, exclusive=exclusive,
+        validation=None if seen is None else (seen["label"], seen["logits"]),
+    )  # fmt: skip
+
+
+def tables_of(
+    out: Results, titles: Mapping[str, str], kinds: Mapping[str, Sequence[float]], base: str, chosen: bool
+) -> list[Table]:
+    """The means by system with what they say in words, and AUROC by kind; `chosen`, whether there was validation."""
+    measure = next(name for name in out[base]["clean"] if name not in ("auroc", "ece"))
+    words = {
+        "auroc": "AUROC",
+        "accuracy": "accuracy",
+        "accuracy_at_threshold": "accuracy at a threshold",
+        "f1": "macro F1",
+        "ece": "ECE",
+    }
+    shown = ("auroc", measure, "ece")
+    columns = [f"{words[name]}, {when}" for name in shown for when in ("undamaged", "damaged")]
+    rows = [
+        (
+            title,
+            [out[name][when][key] for key in shown for when in ("clean", "mean")]
+            + [out[name]["drop"]["auroc"], out[name].get("minus_logreg32", {}).get("auroc")],
+        )
+        for name, title in titles.items()
+    ]
+    columns += ["AUROC, damaged minus undamaged", "AUROC, damaged, minus logreg32"]
+    said = NOTE.format(
+        n=out[base]["clean"]["auroc"]["n"], kinds=len(kinds), conditions=sum(map(len, kinds.values())),
+        where="on the validation films, undamaged" if chosen else "on undamaged films of other patients, ECE at none",
+    )  # fmt: skip
+    by_kind = [(_row(kind, kinds[kind]), [out[name][kind]["mean"]["auroc"] for name in titles]) for kind in kinds]
+    return [
+        tables.table("Damaged films", f"{in_words(out, titles, kinds, base)} {said}".strip(), columns, rows),
+        tables.table(
+            "Damage by kind", "AUROC, mean over the strengths, which grow from left to right.", list(titles.values()),
+            by_kind,
+        ),
+    ]  # fmt: skip
+
+
+def in_words(out: Results, titles: Mapping[str, str], kinds: Iterable[str], base: str) -> str:
+    """What the figures say: who holds best, what harms most and least, and what becomes of the floor."""
+    trained = [name for name in titles if name != base and out[name]["mean"]["auroc"]["value"] is not None]
+    if not trained:
+        return ""
+    best = max(trained, key=lambda name: out[name]["mean"]["auroc"]["value"])
+
+    def area(name: str, part: str) -> float:
+        return out[name][part]["auroc"]["value"]
+
+    by_kind = {kind: out[best][kind]["mean"]["auroc"]["value"] for kind in kinds}
+    worst, mildest = min(by_kind, key=by_kind.__getitem__), max(by_kind, key=by_kind.__getitem__)
+    return (
+        f"{titles[best]} has the highest AUROC on damaged films, {area(best, 'mean'):.3f} on average and "
+        f"{area(best, 'clean'):.3f} undamaged; {worst} costs it most (mean {by_kind[worst]:.3f}), {mildest} least "
+        f"({by_kind[mildest]:.3f}). {titles[base]} goes from {area(base, 'clean'):.3f} to {area(base, 'mean'):.3f}."
+    )
+
+
+def _row(kind: str, strengths: Sequence[float]) -> str:
+    return f"{kind}: {', '.join(f'{strength:g}' for strength in strengths)}"
+
+
+def _slices(films: np.ndarray) -> list[slice]:
+    return [slice(i, i + CHUNK) for i in range(0, len(films), CHUNK)]
