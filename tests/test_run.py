@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def small(tmp_path):
-    """The smoke variant, smaller still: one mode besides the baseline."""
+    """The smoke variant, smaller still, one mode besides the baseline, and on phantoms from elsewhere too."""
     module = runpy.run_path(str(ROOT / "configs" / "ddpm_cam.py"))
     config = module["get_config"]("smoke")
     config.data.cache = str(tmp_path / "films")
@@ -32,6 +32,8 @@ def small(tmp_path):
     config.mesh.devices = 1
     config.study.modes = ("uniform", "time_gated")
     config.study.lambdas = (200,)
+    config.data.external.other = {"name": "phantom", "seed": 5, "num": {"train": 0, "val": 0, "test": 24}}
+    config.study.outside.update({"num_diseased": 3, "num_controls": 1})
     keys = manifest.flatten(manifest.plain(config))
     return config, {key: entry for key, entry in module["CHOICES"].items() if key in keys}  # as the launcher does
 
@@ -75,6 +77,29 @@ def test_every_figure_is_a_leaf_with_value_interval_count_and_unit(finished):
     assert ("progress", "uniform", "200", "twin_error", "outside") in found
     for path, leaf in found.items():
         assert set(leaf) == {"value", "low", "high", "n", "unit"}, path
+
+
+def test_films_from_elsewhere_are_treated_in_every_arm_and_judged(finished):
+    results = json.loads((finished[2] / "results.json").read_text())
+    there = results["external"]["other"]
+    assert set(there["progress"]) == {"untreated", "uniform", "time_gated"} == set(results["progress"])
+    assert there["progress"]["time_gated"]["200"]["normal_rate"]["independent"]["n"] == 3
+    assert there["control"]["untreated"]["normal_rate_set"]["cam_network"]["n"] == 1
+    assert set(there["classifiers"]) == {"classifier", "judge", "logreg32"}
+    assert there["classifiers"]["judge"]["auroc"]["n"] == 24
+    healthy = results["healthy"]
+    assert set(healthy) == {"inside", "other"}
+    for by_judge in healthy.values():
+        for judge in ("independent", "cam_network"):
+            # Of phantoms 60 % are healthy, of which half of the untreated set the threshold.
+            assert by_judge[judge]["normal"]["n"] + by_judge[judge]["threshold"]["n"] == 14
+    titles = [table["title"] for table in results["tables"]]
+    assert "Healthy untreated films called normal" in titles
+    assert "Arms inside and outside at normal rate 0.5, own thresholds" in titles
+    assert "Classifiers on films from elsewhere: other" in titles
+    assert any("other" in text for text in results["sentences"])
+    record = json.loads((finished[2] / "manifest.json").read_text())
+    assert any("data.external.other has 6" in text.lower() for text in record["warnings"])
 
 
 def test_random_numbers_are_of_one_implementation_whatever_the_default_was(finished):

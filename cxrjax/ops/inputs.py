@@ -74,6 +74,12 @@ def center_crop(image: Array, size: int) -> Array:
     return image[:, top : top + size, left : left + size]
 
 
+def resized(image: Array, size: int) -> Array:
+    """Films at another side, antialiased where it is smaller. (b, h, w, c) -> (b, size, size, c)."""
+    b, h, w, c = image.shape
+    return image if h == w == size else jax.image.resize(image, (b, size, size, c), "bilinear")
+
+
 VIEWS = ("flip", "shift")
 SHIFT = 1 / 32  # of the side: how far the views of a whole film are moved
 
@@ -101,12 +107,6 @@ def views(image: Array, kinds: Sequence[str], size: int = 0) -> Array:
         corners = [image[:, y : y + size, x : x + size] for y in (0, bottom) for x in (0, right)]
         seen = jnp.stack([*corners, center_crop(image, size)])
     return jnp.concatenate([seen, seen[:, :, :, ::-1]]) if "flip" in kinds else seen
-
-
-def resized(image: Array, size: int) -> Array:
-    """Films at another side, antialiased where it is smaller. (b, h, w, c) -> (b, size, size, c)."""
-    b, h, w, c = image.shape
-    return image if h == w == size else jax.image.resize(image, (b, size, size, c), "bilinear")
 
 
 def border_only(image: Array, share: float) -> Array:

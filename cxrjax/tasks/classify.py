@@ -232,6 +232,10 @@ def options_of(config: Any) -> Options:
         raise UserError("label_smoothing means nothing to loss 'sparse', which reads class numbers; use softmax")
     if options.input not in ("cxr", "enh"):
         raise UserError(f"input = {options.input!r}: expected cxr or enh")
+    if options.input_size and not SMALLEST <= options.input_size <= LARGEST:
+        raise UserError(
+            f"input_size = {options.input_size}: expected {SMALLEST} to {LARGEST} pixels, or 0 for the films' own"
+        )
     if options.backbone_stats not in ("trained", "kept"):
         raise UserError(f"backbone_stats = {options.backbone_stats!r}: expected trained or kept")
     for kind in options.tta:
@@ -240,10 +244,6 @@ def options_of(config: Any) -> Options:
         if value < 0 or (name in augment.SHARES and value >= 1):
             share = ", a share below 1" if name in augment.SHARES else ""
             raise UserError(f"{name} = {value}: expected the range of an augmentation, 0 or more{share}")
-    if options.input_size and not SMALLEST <= options.input_size <= LARGEST:
-        raise UserError(
-            f"input_size = {options.input_size}: expected {SMALLEST} to {LARGEST} pixels, or 0 for the films' own"
-        )
     if not 0 <= options.border < 0.5:
         raise UserError(f"border = {options.border}: expected a share of the side in [0, 0.5)")
     if options.border and options.input == "enh":

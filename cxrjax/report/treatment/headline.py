@@ -16,12 +16,13 @@ def key_numbers(run: Treatment) -> list[tuple[str, Entry]]:
     names: dict[tuple[str, ...], str] = {("normal_rate", judge): f"{words} ({pretty(judge)})" for judge in run.judges}
     names["empty_mask",] = "Diseased films whose class activation map is empty"
     found = [(name, run.entry("progress", "untreated", *path)) for path, name in names.items()]
-    found += [
-        (f"Healthy untreated films called normal, {pretty(judge)}: {where}", run.entry("healthy", source, judge, key))
-        for source in run.children("healthy")
-        for judge in run.judges
-        for key, where in (("normal", source), ("normal_set", f"{source}, at the threshold set on healthy films of it"))
-    ]
+    for key, where in (("normal", ""), ("normal_set", " at the threshold set on others of them")):
+        title = f"Healthy untreated films called normal{where}"
+        found += [
+            (f"{title}, {source} ({pretty(judge)})", run.entry("healthy", source, judge, key))
+            for source in run.children("healthy")
+            for judge in run.judges
+        ]
     return [(name, entry) for name, entry in found if entry is not None]
 
 
