@@ -30,10 +30,14 @@ class Film(NamedTuple):
 
     Attributes:
       pixels: (h, w) uint8.
+      shape: (height, width) of what the file holds.
+      bits: of its values.
       shown: of a DICOM file, what its stored values became gray by, and whether they were inverted; else "".
     """
 
     pixels: np.ndarray
+    shape: tuple[int, ...]
+    bits: int
     shown: str = ""
 
 
@@ -69,17 +73,19 @@ def film(path: str | Path, size: int | None, depth: int = 0) -> Film:
     """
     if dicom.is_dicom(path):
         shown = dicom.read(path)
-        return Film(_whole(shown.gray, size), f"{shown.by}, inverted" if shown.inverted else shown.by)
+        how = f"{shown.by}, inverted" if shown.inverted else shown.by
+        return Film(_whole(shown.gray, size), shown.gray.shape, shown.bits, how)
     with _opened(path) as image:
         if not _is_deep(image):
             _load(path, image)
-            return Film(np.asarray(_resized(_to_gray(path, ImageOps.exif_transpose(image)), size), np.uint8))
+            gray = _to_gray(path, ImageOps.exif_transpose(image))
+            return Film(np.asarray(_resized(gray, size), np.uint8), gray.size[::-1], 8)
         values, white = _deep(path, image)
         depth = depth or _bits(values)
         if _bits(values) > depth:
             raise CorruptFilm(path, f"values up to {values.max():,.0f} need more than data.bit_depth, {depth} bits")
         scaled = values * (255.0 / (2**depth - 1))
-        return Film(_whole((scaled if white else 255 - scaled).astype(np.float32), size))
+        return Film(_whole((scaled if white else 255 - scaled).astype(np.float32), size), values.shape, depth)
 
 
 def shape(path: str | Path) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Only the elements named here are read, none of which names a patient or a date; 
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import warnings
@@ -45,11 +46,13 @@ class Shown(NamedTuple):
       gray: (h, w) float32 in [0, 255], white is dense.
       by: what stored values became gray by.
       inverted: whether low values were white.
+      bits: stored.
     """
 
     gray: np.ndarray
     by: str
     inverted: bool
+    bits: int
 
 
 class Who(NamedTuple):
@@ -95,7 +98,7 @@ def read(path: str | Path) -> Shown:
         inverted = ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape", "") == "INVERSE"
         # Rounded, so that a film and its negative round alike to whole grays.
         table = np.round(255 * (1 - light if inverted else light), 3).astype(np.float32)
-        return Shown(table[at], by, inverted)
+        return Shown(table[at], by, inverted, _bits(ds))
 
 
 def shape(path: str | Path) -> tuple[int, int]:
@@ -110,6 +113,12 @@ def shape(path: str | Path) -> tuple[int, int]:
 def who(path: str | Path, salt: bytes) -> Who:
     """What a header tells of the patient, whose id becomes a hash with `salt`; raises as `read`."""
     path = Path(path)
+    with _faults(path):
+        return _who(path, path.stat().st_mtime_ns, salt)
+
+
+@functools.cache  # a table's headers are read more than once
+def _who(path: Path, changed: int, salt: bytes) -> Who:
     with _faults(path):
         ds = _dataset(path, _WHO)
         name = pseudonym(str(ds.get("PatientID", "") or ""), salt)
@@ -188,7 +197,7 @@ def _check(path: Path, ds: Any, pixels: bool = True) -> None:
         raise CorruptFilm(path, f"a lateral view (ViewPosition {view}); films are frontal")
     if (pixels and "PixelData" not in ds) or not (ds.get("Rows", 0) and ds.get("Columns", 0)):
         raise CorruptFilm(path, "no pixel data")
-    allocated, stored = int(ds.BitsAllocated), int(ds.get("BitsStored", ds.BitsAllocated))
+    allocated, stored = int(ds.BitsAllocated), _bits(ds)
     check_header(path, int(ds.Columns), int(ds.Rows), int(ds.get("NumberOfFrames", 1) or 1), 4)
     photometric = str(ds.get("PhotometricInterpretation", ""))
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -234,7 +243,7 @@ def _light(ds: Any, levels: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, 
     center, width = (_first(ds.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if center is not None and width is not None:
         return _window(values, center, width, str(ds.get("VOILUTFunction", "") or "LINEAR").upper()), "window"
-    if int(ds.get("BitsStored", ds.BitsAllocated)) == 8:
+    if _bits(ds) == 8:
         ends = _modality(ds, np.array([-128, 127] if ds.get("PixelRepresentation", 0) else [0, 255]))
         return np.clip((values - ends.min()) / max(np.ptp(ends), 1e-9), 0, 1), "range of 8 bits"
     if (known := np.where(levels == ds.get("PixelPaddingValue", None), 0, count)).any():
@@ -281,6 +290,10 @@ def _window(values: np.ndarray, center: float, width: float, function: str) -> n
     elif function != "LINEAR_EXACT":
         raise ValueError
     return np.clip((values - center) / max(width, 1e-9) + 0.5, 0, 1)
+
+
+def _bits(ds: Any) -> int:
+    return int(ds.get("BitsStored", ds.BitsAllocated))
 
 
 def _first(value: Any) -> float | None:

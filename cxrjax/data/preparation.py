@@ -23,10 +23,11 @@ from rich.console import Console
 from cxrjax import console
 from cxrjax.data import builder, decode, prepared, splits, stream, twins
 from cxrjax.data.intake import Intake, Options, wrong_count
+from cxrjax.data.labels import NORMAL
 from cxrjax.data.prepared import Prepared
 from cxrjax.data.sources import SOURCES, listed
 from cxrjax.data.sources.base import Record, Source, choice
-from cxrjax.errors import UserError, lookup
+from cxrjax.errors import UserError, did_you_mean, lookup
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +88,22 @@ def with_classes(config: Any) -> Any:
     """A run's config whose `data.classes`, where it is empty, is what its films have.
 
     Raises:
-      UserError: the source does not tell what is to be learned, or is bad.
+      UserError: the source does not tell what is to be learned, or is bad; a table of one's own lacks a class.
     """
-    if tuple(config.data.classes):
+    classes = tuple(config.data.classes)
+    if classes and config.data.name != "csv":  # what the others have is known to who wrote the config
         return config
     source = lookup(SOURCES, config.data.name, "data.name")(config.data)
     check_faults(source)
+    for name in classes:
+        if name not in (*source.columns, NORMAL):
+            raise UserError(
+                f"data.classes has {name!r}, of which {config.data.table} has no label"
+                f"{did_you_mean(name, source.columns)}; it has {', '.join(source.columns)}: set data.classes to some "
+                f'of these, with Normal if you like, or to "()" for {", ".join(source.classes)}'
+            )
+    if classes:
+        return config
     if not source.classes:
         raise UserError(f"data.classes is empty: name what is learned, of Normal and {', '.join(source.columns)}")
     config = config.copy_and_resolve_references()
@@ -169,7 +180,7 @@ def _build(source: Source, directory: Path, size: int, options: Options) -> None
                 splits.check_disjoint(_patients((r.split, r.patient) for r in records))
                 order.reverse()  # test first, so that it is the copy in train that can be left out
                 records.sort(key=lambda record: order.index(record.split))
-                _check_boxes(records)
+                check_boxes(records)
                 if not depth:
                     task_id = bar.add_task("looking for 16-bit films", total=source.total, note="")
                     depths.update(bar.track(stream.own_depths(records), task_id=task_id))
@@ -250,7 +261,7 @@ def _depth_words(depth: int, depths: Counter[int]) -> list[str]:
     ]
 
 
-def _check_boxes(records: Iterable[Record]) -> None:
+def check_boxes(records: Iterable[Record]) -> None:
     bad = [
         (record.key, box) for record in records for box in record.boxes
         if not (np.isfinite(box[1:]).all() and box[1] < box[3] and box[2] < box[4])

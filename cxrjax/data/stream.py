@@ -21,14 +21,16 @@ Result = TypeVar("Result")
 
 
 class Item(NamedTuple):
-    """A record with its film (s, s) uint8 or the fault it has, the hash of what the film was decoded from, what a DICOM
-    film was shown by, and its phase features (s, s, 3) uint8 or None."""
+    """A record with its film (s, s) uint8 or the fault it has, the hash of what the film was decoded from, its phase
+    features (s, s, 3) uint8 or None, and of a film from a file its size (h, w), its bits and how it was shown."""
 
     record: Record
     film: np.ndarray | decode.CorruptFilm
     content: bytes
-    shown: str = ""
     enh: np.ndarray | None = None
+    shape: tuple[int, ...] = ()
+    bits: int = 0
+    shown: str = ""
 
 
 def decoded(records: Iterable[Record], size: int, depth: int) -> Iterator[Item]:
@@ -40,7 +42,8 @@ def decoded(records: Iterable[Record], size: int, depth: int) -> Iterator[Item]:
             if isinstance(film, np.ndarray):
                 return Item(record, decode.from_array(record.key, film, size), hashlib.sha256(film.tobytes()).digest())
             found = decode.film(film, size, depth)
-            return Item(record, found.pixels, hashlib.sha256(film.read_bytes()).digest(), found.shown)
+            content = hashlib.sha256(film.read_bytes()).digest()
+            return Item(record, found.pixels, content, None, found.shape, found.bits, found.shown)
         except decode.CorruptFilm as fault:
             return Item(record, fault, b"")
 

@@ -48,8 +48,10 @@ def test_exclusive_names_are_learned_with_normal_and_spelled_as_the_config_has_t
     assert read(tmp_path, text).classes == ("Normal", "COVID-19", "lung_opacity")
     found = read(tmp_path, text, ("Lung Opacity", "Normal"))
     assert found.columns == ("COVID-19", "Lung Opacity")
+    run = defaults.run()
+    run.data = config(tmp_path, text, ("Normal", "Mass"))
     with pytest.raises(UserError, match=r"data\.classes has 'Mass'.*it has COVID-19, lung_opacity: .*\"\(\)\""):
-        read(tmp_path, text, ("Normal", "Mass"))
+        with_classes(run)
 
 
 @pytest.mark.parametrize(("policy", "value"), [("mask", np.nan), ("zero", 0), ("one", 1)])

@@ -49,7 +49,7 @@ def source(data: Any) -> Source:
     those that are Normal and ill are faults; with `data.present_only` missing ones are left out and counted.
 
     Raises:
-      UserError: no such table or column, a cell that is none of these, a class that no column has.
+      UserError: no such table or column, or a cell that is none of these.
     """
     table = existing(str(data.table), WHAT, "data.table")
     root = existing(str(data.root), "the folder that the table's paths start from") if data.root else table.parent
@@ -71,7 +71,6 @@ def source(data: Any) -> Source:
     if not films:
         raise UserError(f"{table} lists no film")
     labels = _labels(table, data, films, names if "label" not in columns else ())
-    _check_classes(table, data.classes, labels)
     warnings = []
     if again := len(rows) - len(films):
         warnings.append(f"{table.name} lists {again} films a second time; each counts once")
@@ -184,16 +183,6 @@ def _labels(table: Path, data: Any, films: dict[str, Row], names: tuple[str, ...
         return cells.of_names([row.said[0] for row in films.values()], known)
     uncertain = cells.UNCERTAIN[choice(data, "uncertain", tuple(cells.UNCERTAIN))]
     return cells.of_columns({key: row.said for key, row in films.items()}, names, known, uncertain, str(table))
-
-
-def _check_classes(table: Path, classes: tuple[str, ...], labels: cells.Labels) -> None:
-    for name in classes:
-        if name not in (*labels.columns, NORMAL):
-            raise UserError(
-                f"data.classes has {name!r}, of which {table} has no label{did_you_mean(name, labels.columns)}; it has "
-                f'{", ".join(labels.columns)}: set data.classes to some of these, with Normal if you like, or to "()" '
-                f"for {', '.join(labels.classes)}"
-            )
 
 
 def _boxes(
