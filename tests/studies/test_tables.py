@@ -45,9 +45,9 @@ def test_the_classifiers_of_a_treatment_stand_beside_the_floor():
         for name, gap in (("classifier", ABOVE), ("judge", BELOW), ("latent_classifier", LEVEL))
     }
     out["logreg32"] = {"test": {"accuracy": entry(0.85), "auroc": entry(0.94)}}
-    table = classifiers.table(out, ("classifier", "judge", "latent_classifier"), "test")
+    (table,) = classifiers.tables_of(out, ("classifier", "judge", "latent_classifier"), "test")
     assert [row["name"] for row in table["rows"]] == ["classifier", "judge", "latent classifier", "logreg32"]
     assert table["rows"][0]["cells"] == [entry(0.9), entry(0.95), ABOVE]
     assert table["rows"][-1]["cells"][-1] is None
     assert "difference: judge (-0.020 [-0.030, -0.010]), latent classifier (+0.005" in table["note"]
-    assert "not better" not in classifiers.table(out, ("classifier",), "test")["note"].lower()
+    assert "not better" not in classifiers.tables_of(out, ("classifier",), "test")[0]["note"].lower()
