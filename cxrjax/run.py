@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-from filelock import FileLock, Timeout
 from jax.sharding import Mesh
 
-from cxrjax import data, manifest, phases, report
+from cxrjax import console, data, files, manifest, phases, report, stop
 from cxrjax.errors import UserError, lookup
 from cxrjax.studies import STUDIES
 from cxrjax.tasks import ddpm
+from cxrjax.train import cluster, lock, processes
 from cxrjax.train import log as logs
-from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
-
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: the same command goes on
 
 
 def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], workdir: Path, command: str) -> int:
     """Runs a configuration in a workdir, from the start or from where it was stopped.
+
+    One of several processes that cannot go on, or is stopped, ends here, and the others with it.
 
     Returns:
       0 when the run is finished (also when it was before), 75 when a signal stopped it after a save.
@@ -32,34 +31,59 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     Raises:
       UserError: what a person can mend.
     """
-    workdir = Path(workdir)
-    path = workdir / "manifest.json"
-    if path.exists() and (old := json.loads(path.read_text())).get("finished"):
-        manifest.check_same(old, {**old, "config": manifest.plain(config)}, workdir)
-        print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
-        return 0
-    lookup(STUDIES, config.study.name, "study.name").check(config)
+    workdir = Path(workdir).absolute()
     pin_random_numbers()
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(config.compile_cache)
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if config.mesh.distributed:
-        jax.distributed.initialize()
-    mesh = meshes.make(config.mesh.devices)
+    cluster.join(config.mesh)
+    if not processes.primary():
+        console.be_quiet()
+    if processes.first(lambda: _finished(workdir, config)):
+        return 0
+    lookup(STUDIES, config.study.name, "study.name").check(config)
+    try:
+        with contextlib.ExitStack() as held:
+            processes.together(lambda: held.enter_context(lock.hold(workdir)) if processes.primary() else None)
+            with processes.one_end(workdir, config.mesh.missing_timeout):
+                try:
+                    return _whole(config, choices, workdir, command)
+                except OSError as error:
+                    raise files.told(error, Path(error.filename or workdir)) or error from error
+    except stop.Preempted as halt:
+        print(halt)
+        return stop.EXIT
+
+
+def _finished(workdir: Path, config: Any) -> bool:
+    """Whether the run has ended, with its results and its page; says where they are."""
+    path, results, page = (workdir / name for name in ("manifest.json", "results.json", "report.html"))
+    if not lock.finished(workdir):
+        return False
+    old = files.read_json(path)
+    manifest.check_same(old, {**old, "config": manifest.plain(config)}, workdir)
+    try:
+        files.read_json(results)
+    except (FileNotFoundError, files.Damaged) as error:
+        print(f"{error}: results and page are made again")
+        return False
+    if not page.exists():
+        print(f"{page} is missing and made again")
+        return False
+    print(f"{workdir} is finished: see {page}; another --workdir starts anew")
+    return True
+
+
+def _whole(config: Any, choices: Mapping[str, tuple[tuple[Any, ...], str]], workdir: Path, command: str) -> int:
+    mesh = meshes.make(config.mesh.devices, config.mesh.fsdp)
     phases.check(config, mesh)
-    films = data.prepare(config.data)
+    films = processes.together(lambda: data.prepare(config.data))
+    if len(set(processes.gather(films.fingerprint))) > 1:
+        raise UserError(f"data.root: the films of process 0 are not those of all ({films.fingerprint[:12]} here)")
     phases.check_films(config, films, mesh.size)
     notes = STUDIES[config.study.name].check_films(config, films)
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
-    try:
-        with lock, logs.Log(workdir) as log:
-            return _run(config, choices, workdir, command, mesh, films, notes, log)
-    except Timeout:
-        raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
-    except loop.Preempted as stop:
-        print(stop)
-        return EXIT_PREEMPTED
+    with logs.Log(workdir) as log:
+        return _run(config, choices, workdir, command, mesh, films, notes, log)
 
 
 def pin_random_numbers() -> None:
@@ -86,6 +110,31 @@ def _run(
     notes: list[str],
     log: logs.Log,
 ) -> int:
+    record = processes.first(lambda: _begin(config, choices, workdir, command, films, notes))
+    for warning in record["warnings"]:
+        log.say(f"warning: {warning}")
+
+    study = STUDIES[config.study.name]
+    context = phases.Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {}, {})
+    for name in config.phases:
+        phases.run(context, name, study.after)
+    results = study.run(context)
+    if processes.primary():
+        files.write_json(workdir / "results.json", results)
+        record["warnings"] += log.warnings
+        files.write_json(workdir / "manifest.json", record)
+        page = report.write(workdir)
+        files.write_json(workdir / "manifest.json", record | {"finished": True})
+        log.console.print(*report.rich_tables(workdir), sep="\n")
+        log.say(f"page: {page}")
+    return 0
+
+
+def _begin(
+    config: Any, choices: Mapping[str, tuple[tuple[Any, ...], str]], workdir: Path, command: str,
+    films: data.Prepared, notes: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Writes the manifest of a run that begins or goes on, and returns it."""
     facts = {
         "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
@@ -102,29 +151,15 @@ def _run(
     }
     path = workdir / "manifest.json"
     if path.exists():
-        old = json.loads(path.read_text())
+        old = files.read_json(
+            path,
+            "restore it from a copy; without it nothing tells whether a run goes on with the same films and keys",
+        )
         manifest.check_same(old, record, workdir)
         again = {key: record[key] for key in ("started", "command", "commit", "versions", "devices")}
         for key in ("commit", "versions"):
             if old[key] != record[key]:
                 record["warnings"].append(f"The run was begun under another {key.removesuffix('s')} and resumed.")
         record |= {key: old[key] for key in again} | {"resumed": [*old.get("resumed", []), again]}
-    primary = jax.process_index() == 0
-    if primary:
-        manifest.write_json(path, record)
-    for warning in record["warnings"]:
-        log.say(f"warning: {warning}")
-
-    study = STUDIES[config.study.name]
-    context = phases.Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {}, {})
-    for name in config.phases:
-        phases.run(context, name, study.after)
-    results = study.run(context)
-    if not primary:
-        return 0
-    manifest.write_json(workdir / "results.json", results)
-    page = report.write(workdir)
-    manifest.write_json(path, record | {"finished": True})
-    log.console.print(*report.rich_tables(workdir), sep="\n")
-    log.say(f"page: {page}")
-    return 0
+    files.write_json(path, record)
+    return files.plain(record)
