@@ -11,6 +11,13 @@ from rich.console import Console
 from rich.text import Text
 
 _EVERY = 30.0  # seconds between plain lines
+_quiet = False
+
+
+def be_quiet() -> None:
+    """From now on no bar and no line: another process of the run says it."""
+    global _quiet
+    _quiet = True
 
 
 def _rate(task: rich.Task) -> str:
@@ -37,7 +44,7 @@ class Bar(rich.Progress):
     """
 
     def __init__(self, console: Console | None, transient: bool, clock: Callable[[], float]) -> None:
-        console = console or Console()
+        console = Console(quiet=True) if _quiet else console or Console()
         columns = (
             rich.TextColumn("{task.description:<12}"),
             rich.BarColumn(bar_width=28),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +12,9 @@ from typing import Any
 
 import jax
 
+from cxrjax import files
 from cxrjax.errors import UserError
+from cxrjax.files import write_json as write_json
 
 _PACKAGES = (
     "cxrjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "clu",
@@ -21,28 +22,13 @@ _PACKAGES = (
 )  # fmt: skip
 PRNG = "threefry2x32"  # of every run
 # What may differ between two commands that are one run: where things lie, not what is computed.
-_FREE = ("compile_cache", "data.cache", "data.root", "mesh.devices", "mesh.distributed")
+_FREE = ("compile_cache", "data.cache", "data.root", "mesh.")
 _TESTED = "data.external."  # films that no phase sees: others are another test of the same run
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n")
-    partial.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
 
 
 def plain(config: Any) -> dict[str, Any]:
     """A config as JSON gives it back: tuples are lists."""
-    return json.loads(json.dumps(config.to_dict(), default=_plain))
+    return files.plain(config)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -104,10 +90,8 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) ->
       UserError: names the keys that differ.
     """
     before, after = flatten(old["config"]), flatten(new["config"])
-    differ = sorted(
-        k for k in before.keys() | after.keys()
-        if before.get(k) != after.get(k) and k not in _FREE and not k.startswith(_TESTED)
-    )  # fmt: skip
+    held = {k for k in before.keys() | after.keys() if not k.startswith((*_FREE, _TESTED))}
+    differ = sorted(k for k in held if before.get(k) != after.get(k))
     for key in ("fingerprint", "boxes"):
         name = f"data.{key}"
         before[name], after[name] = old["data"].get(key), new["data"].get(key)

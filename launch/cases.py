@@ -79,9 +79,9 @@ def grid(repeats: int, *, size: int = 32, batch: int = 32) -> list[Row]:
     local = _films(batch, size, 2)
     films, key = meshes.put(mesh, local), meshes.replicate(mesh, jax.random.key(0))
 
-    def stepped(task: Any, rules: Any, fills: Sequence[Callable[[Any], Any]]) -> Timed:
+    def stepped(task: Any, place: Any, fills: Sequence[Callable[[Any], Any]]) -> Timed:
         """One program serves all states: it could not serve another cell by compiling anew, it would fail."""
-        shardings = meshes.state_shardings(mesh, jax.eval_shape(task.init, key, local), rules)
+        shardings = place(mesh, jax.eval_shape(task.init, key, local))
         init = jax.jit(task.init, out_shardings=shardings)
         copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)
         states = [copy(fill(init(key, local))) for fill in fills]
@@ -97,12 +97,12 @@ def grid(repeats: int, *, size: int = 32, batch: int = 32) -> list[Row]:
         return Timed(call, 1, took)
 
     fills = [partial(cells.with_hyper, lr=cell.lr, momentum=cell.momentum) for cell in points]
-    rules = cells.SHARD_RULES if len(points) % mesh.size == 0 else ()
+    stacked = meshes.stacked_shardings if len(points) % mesh.size == 0 else meshes.state_shardings
     variants = {
         f"24 cells in turn, resnet_tiny, {batch} films of {size} px": stepped(
-            cells.alone(config, 2, "adam"), (), fills
+            cells.alone(config, 2, "adam"), meshes.state_shardings, fills
         ),
-        "24 cells together": stepped(cells.together(config, 2, points, mesh), rules, [lambda state: state]),
+        "24 cells together": stepped(cells.together(config, 2, points, mesh), stacked, [lambda state: state]),
     }
     return rates(variants, repeats, "steps of all/s")
 

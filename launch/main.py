@@ -1,11 +1,13 @@
 """Run a config: `python launch/main.py --config=configs/NAME.py[:VARIANT] [--workdir=DIR] [--config.a.b=VALUE]`.
 
 Every mistake on the command line is told before jax is imported, so within a second, and leaves no workdir behind.
-Exit codes: 0 done; 2 a mistake that the message says how to mend; otherwise what `cxrjax.run.run` returns.
+Exit codes: 0 done; 2 a mistake that the message says how to mend; 70 another process of the run is gone; 75 stopped by
+a signal; after 70 and 75 the same command goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shlex
 import sys
@@ -18,13 +20,20 @@ def fail(message: object) -> int:
     return 2
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command line `argv`, the program's name first; returns the exit code."""
+def main(argv: list[str], own: bool = False) -> int:
+    """Runs the command line `argv`, the program's name first; returns the exit code.
+
+    Args:
+      argv: of a shell.
+      own: whether the process is there for this alone: signals are heard, and where it is one of several, a parent
+        stands behind it.
+    """
     if importlib.util.find_spec("cxrjax") is None:
         clone = Path(__file__).resolve().parent.parent
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e {shlex.quote(str(clone))}")
 
     import cli
+    import guard
 
     try:
         request = cli.parse(argv[1:])
@@ -34,14 +43,29 @@ def main(argv: list[str]) -> int:
         print(request)
         return 0
 
-    # Importing jax takes seconds; nothing above this line needs it.
-    from cxrjax import errors, run
+    from cxrjax import stop
+    from cxrjax.defaults import names
+    from cxrjax.errors import UserError, lookup
+    from cxrjax.train import cluster, lock
 
     try:
-        return run.run(request.config, choices=request.choices, workdir=request.workdir, command=shlex.join(argv))
-    except errors.UserError as error:
+        for key, word, words in names.wrong(request.config):
+            lookup(dict.fromkeys(words), word, key)
+        several = cluster.check(request.config.get("mesh", {}))
+        if own:
+            if several and (code := guard.stand_behind()) is not None:
+                return code
+            stop.listen()
+        # Which of several processes is the first is known later; a finished run is only read.
+        free = several or lock.finished(request.workdir)
+        with contextlib.nullcontext() if free else lock.hold(request.workdir):
+            # Importing jax takes seconds; nothing above this line needs it.
+            from cxrjax import run
+
+            return run.run(request.config, choices=request.choices, workdir=request.workdir, command=shlex.join(argv))
+    except UserError as error:
         return fail(error)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main(sys.argv, own=True))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS: tuple[str, ...] = ("types", "errors", "console", "defaults", "ops", "metrics", "data", "nn", "models", "weights")
-ROOMS += ("train", "tasks", "infer", "phases", "studies", "report", "manifest", "run")
+ROOMS: tuple[str, ...] = ("types", "errors", "files", "stop", "console", "defaults", "ops", "metrics", "data", "nn")
+ROOMS += ("models", "weights", "train", "tasks", "infer", "phases", "studies", "report", "manifest", "run")
 FROM_ANYWHERE = {"types", "errors"}
 # (folder, folders that it may not import), beside the order of rooms.
 APART = (

@@ -127,6 +127,27 @@ def test_the_same_command_on_a_finished_run_does_nothing(finished, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
 
 
+def test_damaged_results_of_a_finished_run_are_named_and_made_again(finished, capsys):
+    config, choices, workdir = finished
+    before = numbers(workdir)
+    path, treated = workdir / "results.json", workdir / "progress" / "time_gated_0200.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    treated.write_bytes(treated.read_bytes()[:-200])
+    assert run.run(config, choices=choices, workdir=workdir, command="test") == 0
+    assert f"{path} is damaged" in capsys.readouterr().out
+    assert numbers(workdir) == before
+    assert json.loads((workdir / "manifest.json").read_text())["finished"]
+
+
+def test_a_damaged_manifest_is_named(finished, tmp_path):
+    config, choices, workdir = finished
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "manifest.json").write_bytes((workdir / "manifest.json").read_bytes()[:500])
+    with pytest.raises(UserError, match=rf"{begun / 'manifest.json'} is damaged .*; restore it from a copy"):
+        run.run(config, choices=choices, workdir=begun, command="test")
+
+
 def test_another_configuration_is_refused_in_a_begun_workdir(finished, tmp_path):
     config, choices, workdir = finished
     begun = tmp_path / "begun"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -29,16 +30,23 @@ class TrainIterator:
     another batch size: the order of films and each film's augmentation depend on the seed and the position alone.
     """
 
-    def __init__(self, films: Any, labels: np.ndarray, identity: dict[str, Any]):
-        self._films = films
+    def __init__(
+        self, reader: Callable[[int], Any], batch_size: int, labels: np.ndarray, identity: dict[str, Any]
+    ):  # fmt: skip
+        self._reader, self._batch_size = reader, batch_size
         self._labels = labels
         self._identity = identity
+        self._next = 0  # of all processes together
+        self._films: Any = None  # the reader from there on
 
     def __iter__(self) -> TrainIterator:
         return self
 
     def __next__(self) -> Batch:
+        if self._films is None:
+            self._films = self._reader(self._next)
         rows = next(self._films)
+        self._next += self._batch_size
         index = np.asarray(rows["index"], np.int32)
         return Batch(
             image=_to_float(rows["image"]),
@@ -49,7 +57,7 @@ class TrainIterator:
 
     def get_state(self) -> dict[str, Any]:
         """The position after the last batch given, as JSON-able data."""
-        return {**self._films.get_state(), **self._identity}
+        return {"global_next_index": self._next, **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues after the batch at which `get_state` was called.
@@ -63,11 +71,29 @@ class TrainIterator:
                     f"the checkpoint was trained on other data: {name} was {state.get(name)!r} and now is {value!r}; "
                     "restore the data config, or start in a new workdir"
                 )
-        self._films.set_state({name: value for name, value in state.items() if name not in self._identity})
+        self.close()
+        self._next = int(state["global_next_index"])
 
     def close(self) -> None:
         """Stops the reading threads."""
-        self._films.close()
+        if self._films is not None:
+            self._films.close()
+        self._films = None
+
+
+class _Block:
+    """One process's rows of an endless data set: of every batch from `start` on a block, in order."""
+
+    def __init__(self, rows: Any, start: int, batch_size: int, shard: tuple[int, int]):
+        self._rows, self._batch_size, self._share = rows, batch_size, batch_size // shard[1]
+        self._first = start + shard[0] * self._share
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, i: int) -> Any:
+        batch, row = divmod(int(i), self._share)
+        return self._rows[self._first + batch * self._batch_size + row]
 
 
 def batches(
@@ -99,7 +125,7 @@ def batches(
       seed: decides the order and the augmentation.
       keep: positions in the split to draw from; all if None.
       augment: names from `transforms.TRANSFORMS`, applied in this order.
-      shard: (process index, process count); each gets every count-th film of the global batch.
+      shard: (process index, process count); each gets one block of every batch, in order, as `mesh.put` places it.
       threads: reading threads; 0 reads in the caller.
       field: "image" for films, "outside" for films with found lungs blank, image (b, s, s, 1), or "enh" for their phase
         features, image (b, s, s, 3).
@@ -140,19 +166,19 @@ def batches(
     dataset = (dataset.map_with_index(pick) if pick else dataset).map(load)
     if augment:
         dataset = dataset.random_map(vary)
-    stream = grain.experimental.ElasticIterator(
-        dataset,
-        batch_size,
-        grain.sharding.ShardOptions(shard_index=shard[0], shard_count=shard[1]),
-        read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=READ_AHEAD if threads else 0),
-    )
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=READ_AHEAD if threads else 0)
+
+    def reader(start: int) -> Any:
+        own = grain.MapDataset.source(_Block(dataset, start, batch_size, shard))
+        return iter(own.batch(batch_size // shard[1], drop_remainder=True).to_iter_dataset(options))
+
     identity = {
         "data": prepared.fingerprint + ("" if field == "image" else f"/{field}"),
         "split": split + ("/balanced" if balance else ""),
         "films": len(positions),
         "seed": seed,
     }
-    return TrainIterator(iter(stream), labels, identity)
+    return TrainIterator(reader, batch_size, labels, identity)
 
 
 def eval_batches(
@@ -182,7 +208,7 @@ def eval_batches(
     shape = (prepared.size, prepared.size, 3) if field == "enh" else (prepared.size, prepared.size)
     missing = -len(positions) % batch_size
     padded = np.concatenate([positions, np.full(missing, -1, positions.dtype)])
-    table = padded.reshape(-1, batch_size)[:, shard[0] :: shard[1]]  # (batches, batch_size / count)
+    table = padded.reshape(-1, shard[1], batch_size // shard[1])[:, shard[0]]  # (batches, batch_size / count)
 
     def load(index: np.ndarray) -> Batch:
         valid = index >= 0

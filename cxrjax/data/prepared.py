@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cxrjax import files
 from cxrjax.data.sources.base import Box, Record
 from cxrjax.errors import UserError
 
@@ -26,7 +26,7 @@ def whole(directory: Path) -> Iterator[None]:
     """Turns what reading a damaged folder raises into a UserError that says what to do."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*files.TORN, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(
             f"{directory} is damaged ({error}): delete this folder, and the next run prepares the films again"
         ) from error

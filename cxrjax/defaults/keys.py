@@ -35,8 +35,14 @@ def run(**changes: Any) -> ConfigDict:
         "warnings": (),  # sentences that stand over the results
         "mesh": {
             "devices": 0,  # how many share the work; 0 for all
-            "shard": (),  # rules (pattern of a path, axis) that split the state, see `train.mesh.state_shardings`
-            "distributed": False,  # several processes, each with devices of its own
+            "fsdp": 1,  # over how many of them the state is split, see `train.mesh.state_shardings`; 1 replicates it
+            "distributed": False,  # several processes, found by Slurm's environment or on a TPU pod
+            "coordinator": "",  # HOST:PORT of process 0, where nothing finds it
+            "num_processes": 0,  # with coordinator
+            "process_id": -1,  # with coordinator: this one's
+            "local_devices": (),  # with coordinator: numbers of the machine's devices that are its own; () for all
+            "join_timeout": 300,  # seconds until processes that have not come are given up
+            "missing_timeout": 60,  # seconds without a sign until a process counts as gone
         },
     }
     return section(values, changes)

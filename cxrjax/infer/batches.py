@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from cxrjax.train import mesh as meshes
+from cxrjax.train import processes
 
 
 def in_batches(mesh: Mesh, size: int, function: Callable[..., Any], *arrays: np.ndarray) -> Any:
@@ -31,7 +31,5 @@ def one_batch(mesh: Mesh, size: int, function: Callable[..., Any], *arrays: np.n
     mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     real = len(arrays[0])
     padded = [np.concatenate([a, np.repeat(a[:1], size - real, axis=0)]) for a in arrays]
-    out = function(*meshes.put(mesh, tuple(p[mine] for p in padded)))
-    if jax.process_count() > 1:
-        out = multihost_utils.process_allgather(out, tiled=True)
-    return jax.tree.map(lambda x: np.asarray(x)[:real], out)
+    out = processes.rows(function(*meshes.put(mesh, tuple(p[mine] for p in padded))))
+    return jax.tree.map(lambda x: x[:real], out)

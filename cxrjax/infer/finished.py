@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from cxrjax import files
 from cxrjax.errors import UserError, did_you_mean, lookup
 from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, masks, treat
 from cxrjax.infer import films as door
@@ -76,7 +76,7 @@ class Run(NamedTuple):
     @property
     def manifest(self) -> dict[str, Any]:
         """manifest.json: command, versions, choices, and what its films were."""
-        return json.loads((self.workdir / "manifest.json").read_text())
+        return files.read_json(self.workdir / "manifest.json")
 
     @property
     def depth(self) -> int:
@@ -86,7 +86,7 @@ class Run(NamedTuple):
     @property
     def results(self) -> Results:
         """results.json: every figure with its interval."""
-        return json.loads((self.workdir / "results.json").read_text())
+        return files.read_json(self.workdir / "results.json", "run its command again, which makes it again")
 
     @property
     def classifiers(self) -> tuple[str, ...]:
@@ -131,10 +131,10 @@ class Run(NamedTuple):
         classes = classes_of(self.config, phase)
         example = Batch.blank(self.mesh.size, self.config.data.size, len(classes), channels)
         abstract = jax.eval_shape(TASKS[config.task](config, classes).init, jax.random.key(0), example)
-        shardings = meshes.state_shardings(self.mesh, abstract, ())
+        shardings = meshes.state_shardings(self.mesh, abstract)
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
         best = tuple(config.metric) if config.select == "best" else None
-        with Checkpoints(folder, best=best) as checkpoints:
+        with Checkpoints(folder, best=best, read_only=True) as checkpoints:
             found = checkpoints.restore_best(target) if best else checkpoints.restore(target)
         if found is None:
             raise UserError(f"{folder} holds no checkpoint; restore the folder from a copy")
@@ -282,7 +282,7 @@ def load(workdir: Path | str, mesh: Mesh | None = None) -> Run:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no run: manifest.json is missing; give the --workdir of a finished run")
-    record = json.loads(path.read_text())
+    record = files.read_json(path)
     if not record.get("finished"):
         raise UserError(f"{folder} has not ended; run its command again: {record.get('command', '')}")
     return Run(folder, ConfigDict(_tuples(record["config"])), mesh)

@@ -52,18 +52,19 @@ class Context:
         return tuple(self.config.data.classes)
 
     @property
-    def _shard(self) -> tuple[int, int]:
+    def shard(self) -> tuple[int, int]:
+        """This process's number and that of all: which block of a batch is its own."""
         return jax.process_index(), jax.process_count()
 
     def batches(self, split: str = "train", **options: Any) -> loop.Stream:
         """Training batches, this process's share; see `data.batches`."""
-        return data.batches(self.films, split, **{"classes": self.classes, "shard": self._shard, **options})
+        return data.batches(self.films, split, **{"classes": self.classes, "shard": self.shard, **options})
 
     def eval_batches(self, split: str, size: int, **options: Any) -> Iterator[Batch]:
         """A split once, about `size` films a batch, this process's share; see `data.eval_batches`."""
         whole = meshes.whole_batch(self.mesh, size)
         return data.eval_batches(
-            self.films, split, **{"classes": self.classes, "batch_size": whole, "shard": self._shard, **options}
+            self.films, split, **{"classes": self.classes, "batch_size": whole, "shard": self.shard, **options}
         )
 
     def evaluate(
@@ -76,8 +77,5 @@ class Context:
         return loop.evaluate(predict, meshes.replicate(self.mesh, state), batches, self.mesh, self.key)
 
     def fit(self, task: Task, phase: loop.Phase, **options: Any) -> State:
-        """`train.loop.fit` in this run's workdir, on its devices, by its sharding rules unless others are given."""
-        rules = tuple(tuple(rule) for rule in self.config.mesh.shard)
-        return loop.fit(
-            task, phase, workdir=self.workdir, mesh=self.mesh, log=self.log, **{"shard_rules": rules, **options}
-        )
+        """`train.loop.fit` in this run's workdir, on its devices."""
+        return loop.fit(task, phase, workdir=self.workdir, mesh=self.mesh, log=self.log, **options)

@@ -9,13 +9,14 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from cxrjax.data import Prepared
 from cxrjax.errors import UserError, lookup
@@ -24,7 +25,7 @@ from cxrjax.phases.context import Context
 from cxrjax.tasks import cells as cells_lib
 from cxrjax.tasks import classify
 from cxrjax.tasks.cells import Cell
-from cxrjax.train import loop
+from cxrjax.train import loop, processes
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.types import State, Task
@@ -142,7 +143,7 @@ def read_rows(path: Path) -> list[Row]:
         return []
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
-    if whole != text and jax.process_index() == 0:
+    if whole != text:
         path.write_text(whole)
     return [json.loads(line) for line in whole.splitlines()]
 
@@ -163,7 +164,8 @@ class Grid:
         self._tasks: dict[str, Task] = {}
         self._stacked: dict[str, tuple[Task, list[Cell]]] = {}
         self._path = context.workdir / self.name / "rows.jsonl"
-        self.rows = {Cell(*(row[axis] for axis in Cell._fields)).name: row for row in read_rows(self._path)}
+        rows = processes.first(lambda: read_rows(self._path))
+        self.rows = {Cell(*(row[axis] for axis in Cell._fields)).name: row for row in rows}
 
     def run(self) -> list[Row]:
         alive = self.cells
@@ -199,7 +201,7 @@ class Grid:
         """Writes the cell's row, unless it has one, and lets go of what is needed no more."""
         if cell.name not in self.rows:
             self.rows[cell.name] = row
-            if jax.process_index() == 0:
+            if processes.primary():
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a") as file:
                     file.write(json.dumps(row) + "\n")
@@ -207,7 +209,7 @@ class Grid:
         done = [cell.name]
         if self.together and all(other.name in self.rows for other in self.cells if other.pair == cell.pair):
             done = [f"{cell.pair}-rung{i}" for i in range(len(self.stops))]
-        if jax.process_index() == 0:
+        if processes.primary():
             for folder in done:
                 shutil.rmtree(checkpoints / folder, ignore_errors=True)
 
@@ -256,17 +258,22 @@ class Grid:
 
     def _stack(self, pair: str, members: list[Cell], rung: int, steps: int) -> Iterator[tuple[Cell, Row]]:
         """All cells of a pair at once."""
-        mesh, names = self.context.mesh, [f"{self.name}/{pair}-rung{i}" for i in range(rung + 1)]
-        rules = cells_lib.SHARD_RULES if len(members) % mesh.size == 0 else ()
+        names = [f"{self.name}/{pair}-rung{i}" for i in range(rung + 1)]
         if rung:
             self._cut(*self._stacked[pair], members, names[-2], names[-1])
-        task = cells_lib.together(self._networks[members[0].depth], len(self.phase.classes), members, mesh)
+        net, classes = self._networks[members[0].depth], len(self.phase.classes)
+        task = cells_lib.together(net, classes, members, self.context.mesh)
         self._stacked[pair] = task, members
-        self._fit(members[0], task, names[-1], steps, shard_rules=rules)
+        self._fit(members[0], task, names[-1], steps, shardings=self._shardings(members))
         logged = [entry for name in names for entry in self.context.log.evaluations(name)]
         for cell in members:
             own = [{key.removeprefix(f"{cell.name}/"): value for key, value in entry.items()} for entry in logged]
             yield cell, self._row(cell, rung, steps, own, bool(own[-1]["diverged"]))
+
+    def _shardings(self, members: list[Cell]) -> Callable[[Mesh, Any], Any]:
+        """Cells over devices where their number divides, else each cell's state like any other."""
+        whole = len(members) % self.context.mesh.size == 0
+        return meshes.stacked_shardings if whole else meshes.state_shardings
 
     def _cut(self, task: Task, before: list[Cell], after: list[Cell], earlier: str, later: str) -> None:
         """Begins a rung's checkpoints with the state of those that go on, at the step that they have reached."""
@@ -275,8 +282,7 @@ class Grid:
             if new.steps():
                 return
             abstract = jax.eval_shape(task.init, jax.random.key(0), self.phase.example)
-            rules = cells_lib.SHARD_RULES if len(before) % mesh.size == 0 else ()
-            shardings = meshes.state_shardings(mesh, abstract, rules)
+            shardings = self._shardings(before)(mesh, abstract)
             target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
             with Checkpoints(folder / earlier) as old:
                 restored = old.restore(target)

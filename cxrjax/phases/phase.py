@@ -21,8 +21,7 @@ from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import TASKS
-from cxrjax.train import loop
-from cxrjax.train import mesh as meshes
+from cxrjax.train import loop, processes
 from cxrjax.types import Batch, State, Task
 
 
@@ -33,7 +32,7 @@ def check(config: Any, mesh: Mesh) -> dict[str, Any]:
       where each phase's weights begin, see `start.origin`.
 
     Raises:
-      UserError: names the phase and what is wrong with its task, network, optimizer, batch, weights or shards.
+      UserError: names the phase and what is wrong with its task, network, optimizer, batch or weights.
     """
     origins: dict[str, Any] = {}
     for i, name in enumerate(config.phases):
@@ -47,7 +46,6 @@ def check(config: Any, mesh: Mesh) -> dict[str, Any]:
                 continue
             task = lookup(TASKS, phase.task, "task")(phase, finished.classes_of(config, name))
             state = jax.eval_shape(task.init, jax.random.key(0), members.example_of(config, name, mesh.size))
-            meshes.state_shardings(mesh, state, tuple(tuple(r) for r in config.mesh.shard))
             if phase.get("folds", 0) > 1 and phase.get("seeds", 1) > 1:
                 raise UserError("folds and seeds are both set; one phase repeats one way")
             if phase.carry:
@@ -173,7 +171,7 @@ def _announce(context: Context, config: Any, member: Member, abstract: State) ->
         work = f"{config.steps:,} steps of {config.batch} films"
         context.log.say(f"{member.name}: {config.net.name} ({network}), {count:,} parameters, {work}")
         overviews.append(parameter_overview.get_parameter_overview(params, include_stats=False))
-    if jax.process_index() == 0 and member.number == 0:
+    if processes.primary() and member.number == 0:
         (context.workdir / f"parameters_{member.phase}.txt").write_text("\n".join(overviews) + "\n")
 
 

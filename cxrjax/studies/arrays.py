@@ -1,40 +1,39 @@
-"""The .npz files of a workdir: written whole or not at all, by the first process."""
+"""The .npz files of a workdir: written by the first process, which also says which of them are there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
+
+from cxrjax import files
+from cxrjax.files import read_arrays as read_arrays
+from cxrjax.train import processes
+
+log = logging.getLogger(__name__)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes a compressed .npz whole or not at all, by the first process; the others wait for it."""
-    if jax.process_index() == 0:
-        _write(path, arrays)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(str(path))
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an .npz."""
-    with np.load(path) as file:
-        return dict(file)
+    processes.together(lambda: files.write_arrays(path, **arrays) if processes.primary() else None)
 
 
 def exists(path: Path) -> bool:
-    """Whether the first process sees a file: what all wait for must be begun by all or by none."""
-    here = path.exists()
-    if jax.process_count() == 1:
-        return here
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(here)))
+    """Whether the first process sees a file that is whole: what all wait for must be begun by all or by none."""
+    return there([path])[0]
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.partial")
-    with partial_path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    partial_path.replace(path)
+def there(paths: Sequence[Path]) -> list[bool]:
+    """`exists` of several; a damaged one is removed, so that it is made again."""
+    return processes.first(lambda: [_whole(path) for path in paths])
+
+
+def _whole(path: Path) -> bool:
+    try:
+        return files.check_arrays(path)
+    except files.Damaged as error:
+        log.warning("%s", error)
+        path.unlink()
+        return False

@@ -23,8 +23,6 @@ from cxrjax.types import Array, Batch, Key, Rows, Scalars, State, Task
 
 # Every leaf of a stacked state has the cells first, but for the step, which they share.
 CELLS = State(step=None, params=0, stats=0, opt=0, ema=0, frozen=0, evals=0)  # type: ignore[arg-type]
-# For `mesh.state_shardings`: cells over devices.
-SHARD_RULES = ((r"^(params|stats|opt|ema|frozen|evals)/", 0),)
 FIGURES = ("loss", "auroc", "accuracy")
 
 
@@ -123,7 +121,7 @@ def together(config: Any, num_classes: int, cells: Sequence[Cell], mesh: Mesh) -
       config: a classification phase.
       num_classes: logits.
       cells: of one `pair`.
-      mesh: its devices share the cells where their number divides (`SHARD_RULES`); every device sees the whole batch.
+      mesh: its devices share the cells where their number divides; every device sees the whole batch.
 
     Returns:
       A task whose rows are `logits` (b, cells, k), `label` (b, k) and `dead` (b, cells), and whose summary has the

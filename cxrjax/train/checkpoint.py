@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cxrjax.errors import UserError
-from cxrjax.train.checkpoint_folder import Damaged, Folder, NewestAndBest, agree
+from cxrjax.train.checkpoint_folder import Damaged, Folder, NewestAndBest
 from cxrjax.train.digest import kind_of, named_leaves, stored_form
+from cxrjax.train.processes import agree
 from cxrjax.types import State
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,13 @@ class Restored(NamedTuple):
     position: dict[str, Any]
     metrics: dict[str, float]
     done: bool
+    window: dict[str, Any]
+    owed: bool
+    note: str = ""
+
+
+def _listed(damaged: Mapping[int, str]) -> str:
+    return "; ".join(f"step {step}: {why}" for step, why in damaged.items())
 
 
 class Checkpoints:
@@ -40,18 +48,21 @@ class Checkpoints:
       directory: the phase's folder, made if absent; on storage shared by all processes.
       keep: how many of the newest steps stay.
       best: `(metric, "max" or "min")`; the best step by this metric stays too. NaN and absent metrics never win.
+      read_only: of a finished run: nothing is written, locked or set aside, and others may read too.
 
     Raises:
       UserError: the folder cannot be written, or another run holds it.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 2, best: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, keep: int = 2, best: tuple[str, str] | None = None, read_only: bool = False
+    ) -> None:
         if keep < 1 or (best is not None and best[1] not in ("max", "min")):
             raise ValueError(f"keep={keep} must be at least 1, and best={best} must be (metric, 'max' or 'min')")
         self.directory = Path(directory).absolute()
         self._best = best
         self._policy = NewestAndBest(keep, best)
-        self._folder = Folder(self.directory, self._policy)
+        self._folder = Folder(self.directory, self._policy, read_only)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -72,6 +83,8 @@ class Checkpoints:
         metrics: Mapping[str, float] | None = None,
         *,
         done: bool = False,
+        window: Mapping[str, Any] | None = None,
+        owed: bool = False,
     ) -> None:
         """Start to save a step; returns once the state is copied, so it may be donated at once.
 
@@ -83,6 +96,8 @@ class Checkpoints:
           position: the data iterator's state; anything JSON holds.
           metrics: floats by name; None keeps those of the step that this save replaces.
           done: whether the phase ends here.
+          window: of the log, what its next line is to average; anything JSON holds.
+          owed: whether an evaluation at this step is still to come.
 
         Raises:
           UserError: this or the previous save could not be written, `step` goes backward, or the metric of `best` is
@@ -107,6 +122,8 @@ class Checkpoints:
                   for name, x in named_leaves(state).items()}  # fmt: skip
         body = {
             "done": done,
+            "window": dict(window or {}),
+            "owed": owed,
             "position": position,
             "metrics": metrics,
             "leaves": {name: kind_of(x) for name, x in leaves.items()},
@@ -155,34 +172,43 @@ class Checkpoints:
                 log.warning("resuming from %s instead", self.directory / str(step))
             return restored
         if damaged:
-            reasons = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
             raise UserError(
-                f"{self.directory}: no checkpoint can be read ({reasons}); "
+                f"{self.directory}: no checkpoint can be read ({_listed(damaged)}); "
                 "restore the folder from a copy, or remove it to start anew"
             )
         return None
 
     def restore_best(self, target: State) -> Restored:
-        """The best step by the metric named at construction.
+        """The best step by the metric named at construction; where it is damaged, the next best, with a `note` of it.
 
         Raises:
-          UserError: no step has that metric, the best one is damaged, or another configuration wrote it.
+          UserError: no step has that metric, all that have it are damaged, or another configuration wrote it.
         """
         if self._best is None:
             raise ValueError("restore_best needs Checkpoints(..., best=(metric, 'max' or 'min'))")
         self.wait()
-        step = self._policy.best(self.steps())
-        if step is None:
-            raise UserError(
-                f"{self.directory}: no checkpoint has a finite metric {self._best[0]!r}; evaluate, then save"
+        damaged: dict[int, str] = {}
+        while (step := self._policy.best(set(self.steps()) - set(damaged))) is not None:
+            try:
+                restored = self._read(step, target)
+            except Damaged as error:
+                log.warning("checkpoint %s is damaged: %s", self.directory / str(step), error)
+                damaged[step] = str(error)
+                self._folder.set_aside(step)
+                continue
+            if not (aside := sorted({*self._folder.damaged(), *damaged})):
+                return restored
+            note = (
+                f"{self.directory.name}: of the evaluated steps the best that can be read, {step}, is used; damaged: "
+                f"{', '.join(map(str, aside))}."
             )
-        try:
-            return self._read(step, target)
-        except Damaged as error:
+            return restored._replace(note=note)
+        if damaged:
             raise UserError(
-                f"{self.directory / str(step)}: the best checkpoint by {self._best[0]!r} is damaged ({error}); "
-                "restore that folder from a copy, or remove it to use the next best"
-            ) from error
+                f"{self.directory}: every step with the metric {self._best[0]!r} is damaged ({_listed(damaged)}); "
+                "restore the folder from a copy, or remove it to train the phase anew"
+            )
+        raise UserError(f"{self.directory}: no checkpoint has a finite metric {self._best[0]!r}; evaluate, then save")
 
     def _read(self, step: int, target: State) -> Restored:
         wanted = named_leaves(target)
@@ -202,7 +228,9 @@ class Checkpoints:
         if not agree(state is not None) or state is None:
             raise Damaged(problem or "another process cannot read its arrays")
         tree = jax.tree.unflatten(jax.tree.structure(target), [state[name] for name in wanted])
-        return Restored(step, tree, body["position"], body["metrics"], body["done"])
+        return Restored(
+            step, tree, body["position"], body["metrics"], body["done"], body.get("window", {}), body.get("owed", False)
+        )
 
     def _compare(self, step: int, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         expected = {name: kind_of(leaf) for name, leaf in wanted.items()}

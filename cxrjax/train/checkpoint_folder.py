@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
+from cxrjax import files
 from cxrjax.errors import UserError
 from cxrjax.train.digest import digest_of, is_key
+from cxrjax.train.processes import agree, first, primary
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,6 @@ _META_VERSION = 1
 
 class Damaged(Exception):
     """One step cannot be used; the message says why."""
-
-
-def agree(ok: bool) -> bool:
-    """True when `ok` is true on every process, so that all of them take the same branch. Also a barrier."""
-    if jax.process_count() == 1:
-        return ok
-    return bool(np.min(multihost_utils.process_allgather(np.asarray(ok))))
 
 
 def _sealed(body: dict[str, Any]) -> dict[str, Any]:
@@ -92,17 +86,20 @@ class Folder:
     Args:
       directory: made if absent; on storage shared by all processes.
       policy: which steps stay; told the metrics of every step found or written.
+      read_only: several may read at once, from any storage; nothing is locked, mended or written.
 
     Raises:
       UserError: the folder cannot be written, or another run holds it.
     """
 
-    def __init__(self, directory: Path, policy: NewestAndBest) -> None:
+    def __init__(self, directory: Path, policy: NewestAndBest, read_only: bool = False) -> None:
         self.directory = directory
+        self.read_only = read_only
         self._policy = policy
         self._lock = filelock.FileLock(directory / ".lock", timeout=0)
         self._closed = False
-        self._acquire()
+        if not read_only:
+            self._acquire()
         try:
             self._open()
         except BaseException:
@@ -121,8 +118,8 @@ class Folder:
             self._lock.release()
 
     def steps(self) -> list[int]:
-        """Steps in the folder, ascending; being there does not mean being whole."""
-        return sorted(self._manager.all_steps())
+        """Steps in the folder, ascending, as the first process sees it; being there does not mean being whole."""
+        return first(lambda: sorted(self._manager.all_steps()))
 
     def write(self, step: int, stored: Mapping[str, Any], body: dict[str, Any]) -> None:
         """Starts to write a step, in place of one that is there; returns once the arrays are copied.
@@ -158,7 +155,8 @@ class Folder:
             self._manager.wait_until_finished()
         except Exception as error:
             self._fail(error)
-        self._mend()
+        if not self.read_only:
+            self._mend()
 
     def meta(self, step: int) -> dict[str, Any]:
         """The body written with a step.
@@ -232,14 +230,19 @@ class Folder:
                 arrays[name] = jax.random.wrap_key_data(arrays[name], impl=impl)
         return arrays
 
+    def damaged(self) -> list[int]:
+        """The steps that were set aside, ascending."""
+        return first(lambda: sorted(int(p.name.partition(".")[0]) for p in self.directory.glob("[0-9]*.damaged")))
+
     def set_aside(self, step: int) -> None:
         """Renames a damaged step to `<step>.damaged`, so that training may pass it again."""
         self._policy.learn(step, {})
-        self._move(step, "damaged")
+        if not self.read_only:
+            self._move(step, "damaged")
 
     def _acquire(self) -> None:
         problem = ""
-        if jax.process_index() == 0:
+        if primary():
             owner = self.directory / ".lock.owner"  # a file of its own: asking for a lock empties the lock file
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -256,17 +259,20 @@ class Folder:
             raise UserError(problem or f"{self.directory}: process 0 could not lock it; its log says why")
 
     def _open(self) -> None:
-        self._mend()
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, save_root_metadata=False)
+        if self.read_only:  # Orbax's own option for it warns
+            options = ocp.CheckpointManagerOptions(create=False, save_root_metadata=False)
+        else:
+            self._mend()
+            options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, save_root_metadata=False)
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
-        found = {step: self.metrics(step) for step in self._manager.all_steps()}
+        found = {step: self.metrics(step) for step in self.steps()}
         self._policy.scores.clear()
         for step, metrics in found.items():
             self._policy.learn(step, metrics)
 
     def _mend(self) -> None:
         """Drop torn saves; finish replacements: `<step>.old` goes when `<step>` is there, and comes back when not."""
-        if jax.process_index() == 0:
+        if primary():
             for torn in self.directory.glob("[0-9]*.orbax-checkpoint-tmp*"):  # Orbax's own cleaning returns too early
                 shutil.rmtree(torn, ignore_errors=True)
             for old in self.directory.glob("[0-9]*.old"):
@@ -274,9 +280,10 @@ class Folder:
                     shutil.rmtree(old)
                 else:
                     old.rename(old.with_suffix(""))
+        agree(True)  # a barrier
 
     def _move(self, step: int, suffix: str) -> None:
-        if jax.process_index() == 0:
+        if primary():
             place = self.directory / f"{step}.{suffix}"
             shutil.rmtree(place, ignore_errors=True)
             (self.directory / str(step)).rename(place)
@@ -284,15 +291,13 @@ class Folder:
         self._manager.reload()
 
     def _fail(self, error: Exception) -> None:
-        """Give the room of the torn save back, then say what happened."""
-        free = shutil.disk_usage(self.directory).free
+        """Give the room of the torn save back, then say what happened: a full disk, a lost mount, a fault of ours."""
+        if not (told := files.told(error, self.directory)):
+            raise error
         try:
             self._manager.close()
         except Exception as again:  # the same error, told a second time
             log.debug("closing after a failed save: %s", again)
         self._open()
         newest = f"step {self.steps()[-1]}" if self.steps() else "the start"
-        raise UserError(
-            f"{self.directory}: the checkpoint could not be written, {free:,} bytes are free there ({_brief(error)}); "
-            f"make room or keep fewer checkpoints, then run the same command again: it resumes from {newest}"
-        ) from error
+        raise UserError(f"{told}: the run resumes from {newest}") from error

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
-from jax.experimental import multihost_utils
 from rich.console import Console
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
 
+from cxrjax import files
 from cxrjax.console import progress as progress
+from cxrjax.train import processes
 
 
 class Log:
@@ -25,19 +29,31 @@ class Log:
 
     def __init__(self, workdir: Path):
         self._path = workdir / "metrics.jsonl"
-        self._primary = jax.process_index() == 0
-        self._writer = SummaryWriter(str(workdir / "tensorboard")) if self._primary else None
+        self._primary = processes.primary()
+        # Written by this thread: the one of `SummaryWriter` dies of a full disk, and its queue then blocks the run.
+        self._events = None
+        if self._primary:
+            (workdir / "tensorboard").mkdir(exist_ok=True)
+            self._events = EventsWriter(str(workdir / "tensorboard" / "events"))
         self.console = Console(quiet=not self._primary)
+
+        self.warnings: list[str] = []
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
-        if self._writer:
-            self._writer.close()
+        if self._events:
+            with contextlib.suppress(OSError):  # a copy of metrics.jsonl; an error on its way out says more
+                self._events.close()
 
     def say(self, message: str) -> None:
         self.console.print(message, markup=False, highlight=False)
+
+    def warn(self, message: str) -> None:
+        """Says what stands over the results too."""
+        self.warnings.append(message)
+        self.say(f"warning: {message}")
 
     def rewind(self, phase: str, step: int) -> None:
         """Drops what a killed run logged of `phase` after the `step` that it now goes on from."""
@@ -57,8 +73,9 @@ class Log:
 
     def evaluations(self, phase: str, split: str = "val") -> list[dict[str, Any]]:
         """The evaluations of `phase` in the file, in order: `{"step", metric: float or None}`."""
-        if jax.process_count() > 1:  # only the first process writes
-            multihost_utils.sync_global_devices(f"evaluations of {phase}")
+        return processes.first(lambda: self._evaluations(phase, split))
+
+    def _evaluations(self, phase: str, split: str) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
         found = []
@@ -73,12 +90,19 @@ class Log:
 
     def write(self, phase: str, step: int, scalars: Mapping[str, float], split: str = "") -> None:
         """Appends one line; `split` marks an evaluation."""
-        if not self._primary or self._writer is None:
+        if not self._primary or self._events is None:
             return
         entry = {"phase": phase, "step": step, **({"eval": split} if split else {})}
         numbers = {k: (float(v) if math.isfinite(v) else None) for k, v in scalars.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps({**entry, **numbers}) + "\n")
-        for name, value in scalars.items():
-            if math.isfinite(value):  # else the writer warns, for every one
-                self._writer.add_scalar("/".join(filter(None, (phase, split, name))), value, step)
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps({**entry, **numbers}) + "\n")
+            for name, value in numbers.items():
+                if value is not None:
+                    place = "/".join(filter(None, (phase, split, name)))
+                    self._events.write_event(
+                        Event(wall_time=time.time(), step=step, summary=summary.scalar(place, value))
+                    )
+            self._events.flush()
+        except OSError as error:
+            raise files.told(error, self._path) or error from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cxrjax import stop
 from cxrjax.errors import UserError
+from cxrjax.stop import Preempted as Preempted
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.train import optim
+from cxrjax.train import optim, processes
 from cxrjax.train.checkpoint import Checkpoints
 from cxrjax.types import Batch, Key, Rows, State, Task
 
@@ -52,10 +53,6 @@ class Phase(NamedTuple):
     save_every: int = 100
     select: str = "last"
     metric: tuple[str, str] = ("loss", "min")
-
-
-class Preempted(Exception):
-    """SIGTERM came; the phase's state is saved and the same command goes on from it."""
 
 
 class Diverged(UserError):
@@ -124,20 +121,15 @@ def evaluate(
     for local in batches:
         batch = meshes.put(mesh, local)
         rows = {**predict(state, batch, key), "index": batch.index, "valid": batch.valid}
-        if jax.process_count() > 1:
-            rows = multihost_utils.process_allgather(rows, tiled=True)
-        parts.append(jax.tree.map(np.asarray, rows))
+        parts.append(processes.rows(rows))
     whole = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     valid = whole.pop("valid") > 0
     order = np.argsort(whole["index"][valid], kind="stable")
     return {k: v[valid][order] for k, v in whole.items()}
 
 
-def stopping_everywhere(signals: list[int], may_ask: bool) -> bool:
-    """Whether to save and stop now. Saving is collective, so several processes ask one another, at log steps only."""
-    if jax.process_count() == 1:
-        return bool(signals)
-    return may_ask and bool(np.max(multihost_utils.process_allgather(np.asarray(bool(signals)))))
+class _BrokenOff(Exception):
+    """An evaluation that a signal ended; it is owed."""
 
 
 def fit(
@@ -151,7 +143,7 @@ def fit(
     mesh: Mesh,
     key: Key,
     log: logs.Log,
-    shard_rules: tuple[tuple[str, int], ...] = (),
+    shardings: Callable[[Mesh, Any], Any] = meshes.state_shardings,
     carry: Callable[[State], State] | None = None,
 ) -> State:
     """Trains a phase to its end, from wherever its checkpoints left it; also past the end that a shorter one had.
@@ -168,20 +160,20 @@ def fit(
       mesh: every device.
       key: the phase's root key.
       log: where scalars go.
-      shard_rules: see `mesh.state_shardings`.
+      shardings: places a state on the mesh, as `mesh.state_shardings` does.
       carry: takes a fresh state and brings weights of an earlier phase into it.
 
     Raises:
-      Preempted: after SIGTERM, saved.
+      Preempted: after a signal to any of the processes, saved.
       Diverged: a whole logging window was not finite, or the last, of two steps or more or the phase's only one.
       UserError: the checkpoints do not fit this configuration.
     """
     init_key, root, eval_key = jax.random.split(key, 3)
     abstract = jax.eval_shape(task.init, init_key, example)
-    shardings = meshes.state_shardings(mesh, abstract, shard_rules)
-    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    placed = shardings(mesh, abstract)
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
     root, eval_key = meshes.replicate(mesh, (root, eval_key))
-    leaves, structure = jax.tree.flatten(shardings)
+    leaves, structure = jax.tree.flatten(placed)
     jitted = programs(task, mesh, structure, tuple(leaves))
 
     if phase.select not in ("last", "best"):
@@ -189,13 +181,12 @@ def fit(
     best = phase.metric if phase.select == "best" else None
     if best and evals is None:
         raise UserError(f"{phase.name}.select = 'best', but there is no validation part to choose by; use 'last'")
-    stopping: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
+    vote = processes.Vote()
     try:
         with Checkpoints(workdir / "checkpoints" / phase.name, best=best) as checkpoints:
             restored = checkpoints.restore(target)
             if restored and restored.done and restored.step >= phase.steps:  # else it was a shorter phase's end
-                return checkpoints.restore_best(target).state if best else restored.state
+                return _best(checkpoints, target, log) if best else restored.state
             if restored:
                 state, position = restored.state, restored.position
                 stream.set_state(position)
@@ -204,7 +195,7 @@ def fit(
                 state = jitted.init(init_key, example)
                 if carry:  # copied: the first step is donated this state, and the earlier phase's must live on
                     state = jitted.copy(carry(state))
-            first = restored.step if restored else 0
+            first, owed = (restored.step, restored.owed) if restored else (0, False)
             log.rewind(phase.name, first)
 
             shapes = jax.eval_shape(task.step, target, meshes.put(mesh, example), root)[1]
@@ -212,6 +203,11 @@ def fit(
             blank: Running = meshes.replicate(mesh, {k: metrics.Average.empty() for k in (*shapes, "skipped")})
             running, late = blank, None
             lost, patience = 0, min(phase.log_every, phase.steps - first)  # steps of windows that were skipped whole
+            begun = restored.window.get("running", {}) if restored else {}  # what the next line of the log averages
+            if restored and begun.keys() == blank.keys():
+                kept = {k: metrics.Average(*map(jnp.asarray, pair)) for k, pair in begun.items()}
+                running = meshes.replicate(mesh, jax.tree.map(lambda x, b: x.astype(b.dtype), kept, dict(blank)))
+                lost = restored.window["lost"]
 
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
                 nonlocal lost
@@ -226,34 +222,58 @@ def fit(
                 log.write(phase.name, at, scalars)
                 return f"loss {scalars['loss']:.4f}"
 
-            with logs.progress(log.console) as bar:
+            def unbroken(batches: Iterable[Batch]) -> Iterator[Batch]:
+                for batch in batches:
+                    if vote(stop.asked()):
+                        raise _BrokenOff
+                    yield batch
+
+            with logs.progress(log.console) as bar, contextlib.ExitStack() as worth_saving:
                 task_id = bar.add_task(phase.name, total=phase.steps, completed=first, note="")
-                for done in range(first + 1, phase.steps + 1):
-                    local = next(stream)
-                    state, running = jitted.run(state, running, meshes.put(mesh, local), root)
+                for done in range(first + (not owed), phase.steps + 1):
+                    if done > first:  # else the evaluation that a signal broke off comes first
+                        local = next(stream)
+                        state, running = jitted.run(state, running, meshes.put(mesh, local), root)
+                    if done == first + 1:
+                        worth_saving.enter_context(stop.saving())
                     if late:  # read only now, while the step just sent is running
                         bar.update(task_id, note=report(*late))
                         late = None
                     bar.update(task_id, completed=done)
-                    last, stop = done == phase.steps, stopping_everywhere(stopping, done % phase.log_every == 0)
+                    last, halt = done == phase.steps, vote(stop.asked())
                     summary: dict[str, float] = {}
-                    if done % phase.log_every == 0 or last:
+                    if done > first and (done % phase.log_every == 0 or last):
                         late, running = (done, running, np.asarray(local.index)), blank
-                    if evals and (last or (phase.eval_every and done % phase.eval_every == 0)):
-                        rows = evaluate(jitted.predict, state, evals(), mesh, eval_key)
-                        summary = task.summarize(rows)
-                        state = jax.device_put(task.on_eval(state, summary), shardings)
-                        log.write(phase.name, done, summary, split="val")
-                    if last or stop or done % phase.save_every == 0 or (best and summary):
+                    owed = bool(evals and (last or (phase.eval_every and done % phase.eval_every == 0)))
+                    if evals and owed and not halt:
+                        try:
+                            rows = evaluate(jitted.predict, state, unbroken(evals()), mesh, eval_key)
+                        except _BrokenOff:
+                            halt = True
+                        else:
+                            owed, summary = False, task.summarize(rows)
+                            state = meshes.place(task.on_eval(state, summary), placed)
+                            log.write(phase.name, done, summary, split="val")
+                    if last or halt or done % phase.save_every == 0 or (best and summary):
                         if late:
                             bar.update(task_id, note=report(*late))
                             late = None
-                        checkpoints.save(done, state, stream.get_state(), summary, done=last)
-                    if stop:
+                        averages = {k: [float(v.total), int(v.count)] for k, v in running.items()}
+                        window = {"running": averages, "lost": lost}
+                        checkpoints.save(
+                            done, state, stream.get_state(), summary, done=last and not owed, window=window, owed=owed
+                        )
+                    if halt:
                         checkpoints.wait()
                         raise Preempted(f"{phase.name}: stopped by a signal at step {done}; the same command goes on")
-            checkpoints.wait()
-            return checkpoints.restore_best(target).state if best else state
+                checkpoints.wait()
+            return _best(checkpoints, target, log) if best else state
     finally:
-        signal.signal(signal.SIGTERM, before)
         stream.close()
+
+
+def _best(checkpoints: Checkpoints, target: State, log: logs.Log) -> State:
+    found = checkpoints.restore_best(target)
+    if found.note:
+        log.warn(found.note)
+    return found.state

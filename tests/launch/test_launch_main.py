@@ -22,7 +22,7 @@ CHOICES = {"fit.mode": (("soft", "hard"), "Section 3")}
 
 def get_config(variant="default"):
     config = config_dict.ConfigDict({"seed": 0, "phases": ("fit",)})
-    config.fit = config_dict.ConfigDict({"steps": 20, "mode": "soft"})
+    config.fit = config_dict.ConfigDict({"task": "classify", "steps": 20, "mode": "soft", "optim": {"name": "adam"}})
     return config
 '''
 
@@ -54,6 +54,7 @@ def launch(*args: str) -> subprocess.CompletedProcess[str]:
         (["--config=smal.py"], "did you mean small.py?"),
         (["--config=small.py", "--config.fti.steps=3", "--workdir=out"], "did you mean --config.fit.steps?"),
         (["--config=small.py", "--config.fit.mode=sotf"], "did you mean soft?"),
+        (["--config=small.py", "--config.fit.optim.name=adm"], "fit.optim.name is 'adm': expected one of adam, adamw"),
     ],
 )
 def test_mistake_from_a_shell(here: Path, args: list[str], words: str) -> None:

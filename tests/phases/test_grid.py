@@ -156,9 +156,9 @@ def test_cells_of_an_optimizer_are_split_over_devices():
     task = cells_lib.together(config().grid, 2, cells, mesh)
     example = Batch(np.zeros((2, 16, 16, 1), np.float32), np.zeros((2, 2), np.float32), np.ones(2), np.arange(2))
     abstract = jax.eval_shape(task.init, jax.random.key(0), example)
-    shardings = meshes.state_shardings(mesh, abstract, cells_lib.SHARD_RULES)
+    shardings = meshes.stacked_shardings(mesh, abstract)
     for leaf, sharding in zip(jax.tree.leaves(abstract), jax.tree.leaves(shardings), strict=True):
-        assert sharding.spec == (jax.sharding.PartitionSpec("data") if leaf.ndim else jax.sharding.PartitionSpec())
+        assert sharding.spec == (meshes.BATCH if leaf.ndim else jax.sharding.PartitionSpec())
         assert not leaf.ndim or leaf.shape[0] == len(cells)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -106,10 +107,69 @@ def test_no_good_step_is_an_error_and_harms_nothing(states: SimpleNamespace, fol
     assert (folder / "2").is_dir()
 
 
-def test_a_damaged_best_is_an_error(states: SimpleNamespace, folder: Path) -> None:
+def test_a_damaged_best_gives_way_to_the_next_best_and_that_is_noted(states: SimpleNamespace, folder: Path) -> None:
+    with Checkpoints(folder, best=("auroc", "max")) as ckpt:
+        assert (ckpt.restore_best(states.target).step, ckpt.restore_best(states.target).note) == (2, "")
     flip_bytes(folder / "2")
-    with Checkpoints(folder, best=("auroc", "max")) as ckpt, pytest.raises(UserError, match=r"best .* damaged"):
+    for _ in range(2):  # the second time it has been set aside
+        with Checkpoints(folder, best=("auroc", "max")) as ckpt:
+            restored = ckpt.restore_best(states.target)
+        assert restored.step == 1
+        states.assert_same(restored.state, states.make(1))
+        assert restored.note == "phase: of the evaluated steps the best that can be read, 1, is used; damaged: 2."
+    empty(folder / "1")
+    with Checkpoints(folder, best=("auroc", "max")) as ckpt, pytest.raises(UserError, match=r"is damaged \(step 1: "):
         ckpt.restore_best(states.target)
+
+
+def test_a_finished_folder_is_read_by_several_and_from_read_only_storage(
+    states: SimpleNamespace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_bytes(folder / "2")
+    before = sorted(folder.rglob("*"))
+    for path in (*before, folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            folder.parent.chmod(0o755)
+            os.seteuid(65534)  # root may write anywhere
+        first = Checkpoints(folder, best=("auroc", "max"), read_only=True)
+        with first, Checkpoints(folder, best=("auroc", "max"), read_only=True) as second:
+            for restored in (first.restore(states.target), second.restore_best(states.target)):
+                assert restored is not None
+                assert restored.step == 1
+                states.assert_same(restored.state, states.make(1))
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in (folder, *before):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error"), UserError, "see to the storage.* from step 2"),
+        (OSError(errno.ENOSPC, "No space left on device"), UserError, r"the disk is full, [\d,]+ bytes.* step 2"),
+        (TypeError("a fault of ours"), TypeError, "a fault of ours"),
+    ],
+)
+def test_what_is_no_full_disk_is_not_called_one(
+    states: SimpleNamespace, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type, words: str
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    with Checkpoints(folder) as ckpt:
+        with monkeypatch.context() as patch:
+            patch.setattr(ckpt._folder._manager, "save", fail)
+            with pytest.raises(kind, match=words):
+                ckpt.save(3, states.make(3), {})
+        restored = ckpt.restore(states.target)
+        assert restored is not None
+        assert restored.step == 2
 
 
 def test_a_step_torn_while_it_is_replaced_comes_back(states: SimpleNamespace, folder: Path) -> None:
@@ -159,7 +219,7 @@ def test_a_disk_without_room(states: SimpleNamespace, folder: Path) -> None:
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, hard))
             ckpt.save(3, big, {})
-            with pytest.raises(UserError, match=rf"{folder}: .* bytes are free"):
+            with pytest.raises(UserError, match=rf"{folder}: the disk is full, [\d,]+ bytes .* from step 2"):
                 ckpt.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

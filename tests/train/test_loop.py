@@ -72,7 +72,7 @@ def evals(size=16):
 EXAMPLE = Batch(POOL[:8], LABEL[:8], np.ones(8, np.float32), np.arange(8, dtype=np.int32))
 
 
-def fit(folder, stream, steps=12, devices=1, task=TASK, name="net", **phase):
+def fit(folder, stream, steps=12, devices=1, task=TASK, name="net", evals=evals, **phase):
     phase = {"log_every": 2, "eval_every": 4, "save_every": 3, **phase}
     folder.mkdir(exist_ok=True)
     with logs.Log(folder) as log:
@@ -127,6 +127,42 @@ def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path):
     assert same(fit(tmp_path, Stream()), whole[0])
 
 
+def test_a_line_of_the_log_averages_the_same_steps_after_a_signal(whole, tmp_path):
+    """Of 12 steps in windows of 5 the signal comes within the second."""
+    lines = []
+    for name, on in (("whole", None), ("stopped", (6, lambda: os.kill(os.getpid(), signal.SIGTERM)))):
+        folder = tmp_path / name
+        if on:
+            with pytest.raises(loop.Preempted, match="step 7"):
+                fit(folder, Stream(on=on), log_every=5, save_every=100)
+        fit(folder, Stream(), log_every=5, save_every=100)
+        lines.append((folder / "metrics.jsonl").read_text().splitlines())
+    assert [json.loads(line)["step"] for line in lines[0] if "eval" not in line] == [5, 10, 12]
+    assert sorted(lines[0]) == sorted(lines[1])
+
+
+def test_a_signal_breaks_an_evaluation_off_which_is_then_done_first(whole, tmp_path):
+    batches = []
+
+    def slow():
+        for batch in evals():
+            batches.append(batch)
+            if len(batches) == 5:  # the second of step 8's three
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with pytest.raises(loop.Preempted, match="step 8"):
+        fit(tmp_path, Stream(), evals=slow)
+    assert len(batches) == 5
+
+    def lines(folder):
+        return sorted((folder / "metrics.jsonl").read_text().splitlines())
+
+    assert [json.loads(line)["step"] for line in lines(tmp_path) if "eval" in line] == [4]
+    assert same(fit(tmp_path, Stream()), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
 def test_a_batch_that_is_not_finite_changes_nothing_but_the_counter():
     state = TASK.init(jax.random.key(0), EXAMPLE)
     bad = EXAMPLE.replace(image=EXAMPLE.image * np.nan)
@@ -177,11 +213,11 @@ def test_divergence_is_told_of_a_window_also_of_a_shorter_last_one(tmp_path, ste
         assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints" / "net").iterdir())
 
 
-def test_divergence_is_told_of_a_resumed_phase_whose_windows_are_cut(tmp_path):
+def test_divergence_is_told_of_a_resumed_phase_as_of_a_whole_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, Stream(stop_at=3), steps=8, log_every=5, eval_every=0)
-    with pytest.raises(loop.Diverged, match="in the 5 steps up to step 8 "):  # steps 4 and 5, and 6 to 8
-        fit(tmp_path, Stream(poison=range(3, 40)), steps=8, log_every=5, eval_every=0, save_every=100)
+        fit(tmp_path, Stream(stop_at=3), steps=13, log_every=5, eval_every=0)
+    with pytest.raises(loop.Diverged, match="in the 5 steps up to step 10 "):  # the window of 1 to 5 has good ones
+        fit(tmp_path, Stream(poison=range(3, 40)), steps=13, log_every=5, eval_every=0, save_every=100)
 
 
 def test_a_run_without_a_finite_loss_stops_with_advice_and_keeps_its_checkpoint(tmp_path):
@@ -213,19 +249,6 @@ def test_one_and_eight_devices_give_the_same_gradients():
     assert loss1 == pytest.approx(loss8, rel=1e-5)
     for a, b in zip(jax.tree.leaves((one, stats1)), jax.tree.leaves((eight, stats8)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(a).max()))
-
-
-@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
-def test_parameters_shard_by_a_rule_on_their_paths():
-    mesh = meshes.make(8)
-    tree = jax.eval_shape(TASK.init, jax.random.key(0), EXAMPLE)
-    shardings = meshes.state_shardings(mesh, tree, ((r"params/.*layer2.*/kernel", 3),))
-    leaves = jax.tree_util.tree_leaves_with_path(shardings)
-    split = [jax.tree_util.keystr(p) for p, s in leaves if any(s.spec)]
-    assert split
-    assert all("layer2" in name for name in split)
-    with pytest.raises(UserError, match="does not split"):
-        meshes.state_shardings(mesh, tree, ((r"params/.*bn1/scale", 1),))
 
 
 def test_a_batch_that_does_not_split_is_told():

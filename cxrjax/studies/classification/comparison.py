@@ -177,7 +177,9 @@ def add_floor(context: Context) -> System:
     """Trains logreg32 on the films that the systems were trained on and predicts theirs; kept in a file."""
     path = predictions.path_of(context.workdir, FLOOR)
     config, films = context.config, context.films
-    if not arrays.exists(path):
+    judged = bool(films.splits.get("val")) and films.held_out != "val" and config[config.study.systems[0][0]].folds < 2
+    wanted = [path, *([predictions.path_of(context.workdir, FLOOR, "val")] if judged else [])]
+    if not all(arrays.there(wanted)):
         first = config[config.study.systems[0][0]]
         rows, label = floor.films_of(context, "train")
         table = films.table("train")

@@ -87,4 +87,4 @@ def gather(workdir: Path, names: list[str], folds: bool, folder: str = FOLDER) -
 def validation(workdir: Path, member: str, folder: str = FOLDER) -> Arrays | None:
     """A member's predictions on the validation part, or None where there is none."""
     path = path_of(workdir, member, "val", folder)
-    return arrays.read_arrays(path) if path.exists() else None
+    return arrays.read_arrays(path) if arrays.exists(path) else None

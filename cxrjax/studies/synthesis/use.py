@@ -50,13 +50,15 @@ def check(config: Any) -> None:
 class Generated:
     """An endless stream of generated films, each class and Normal equally often; where it stands is one number."""
 
-    def __init__(self, image: np.ndarray, label: np.ndarray, batch: int, seed: int):
+    def __init__(self, image: np.ndarray, label: np.ndarray, batch: int, seed: int, shard: tuple[int, int]):
         self._image, self._label, self._batch, self._seed, self._next = image, label, batch, seed, 0
+        share = batch // shard[1]
+        self._mine = slice(shard[0] * share, (shard[0] + 1) * share)  # of every batch
 
     def __next__(self) -> Batch:
         rng = np.random.default_rng((self._seed, self._next))
         self._next += 1
-        index = rng.integers(len(self._image), size=self._batch)
+        index = rng.integers(len(self._image), size=self._batch)[self._mine]
         image = (self._image[index, ..., None] * np.float32(1 / 255)).astype(np.float32)
         return Batch(image, self._label[index], np.ones(len(index), np.float32), index.astype(np.int32))
 
@@ -73,13 +75,15 @@ class Generated:
 
 
 class Mixed:
-    """Two streams as one whose batches hold a batch of each."""
+    """Two streams as one whose batches hold a batch of each, in turn: blocks of it are made of blocks of theirs."""
 
     def __init__(self, first: loop.Stream, second: loop.Stream):
         self._both = (first, second)
 
     def __next__(self) -> Batch:
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *(next(stream) for stream in self._both))
+        return jax.tree.map(
+            lambda *rows: np.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:]), *(next(s) for s in self._both)
+        )
 
     def get_state(self) -> dict[str, Any]:
         """Both positions."""
@@ -116,12 +120,10 @@ def _stream(
 ) -> loop.Stream:
     batch = context.config.use.batch
     read = partial(context.batches, seed=seed)
-    share = batch // jax.process_count()
-    mine = (seed + jax.process_index()) & 0x7FFFFFFF
     if arm == "made":
-        return Generated(*films, share, mine)
+        return Generated(*films, batch, seed, context.shard)
     if arm == "real_and_made":
-        return Mixed(read(batch_size=batch // 2), Generated(*films, share // 2, mine))
+        return Mixed(read(batch_size=batch // 2), Generated(*films, batch // 2, seed, context.shard))
     if arm == "balanced":
         return read(batch_size=batch, keep=oversampled(condition))
     return read(batch_size=batch, augment=("flip", "brightness") if arm == "augmented" else ())

@@ -23,7 +23,7 @@ from cxrjax.infer.batches import in_batches, one_batch
 from cxrjax.infer.classifier import Classifier
 from cxrjax.infer.diffusion import Diffusion
 from cxrjax.ops import guidance
-from cxrjax.studies.arrays import read_arrays, write_arrays
+from cxrjax.studies.arrays import exists, read_arrays, there, write_arrays
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, Arrays, PyTree
@@ -109,7 +109,7 @@ def run_jobs(
       finish: `(job, treated (n, h, w, 1), seconds a film)`, called when a job is whole.
       title: of the progress bar.
     """
-    todo = [job for job in jobs if not job.path.exists()]
+    todo = [job for job, made in zip(jobs, there([job.path for job in jobs]), strict=True) if not made]
     programs = list(dict.fromkeys(treat.program_of(job.arm) for job in todo))
     with logs.progress(sweep.console) as bar:
         task_id = bar.add_task(title, total=len(jobs), completed=len(jobs) - len(todo), note="")
@@ -216,7 +216,7 @@ def run(
     ]
     run_jobs(sweep, [job for job in jobs if job not in pasted], mask_of, finish, "progress")
     for job in pasted:
-        if not job.path.exists():
+        if not exists(job.path):
             source = walked[treat.program_of(job.arm), job.arm.sampler.stride]
             uniform = read_arrays(job.path.with_name(f"{source}_{job.lam:04d}.npz"))
             image, mask = (jnp.asarray(job.part.of(rows)) for rows in (sweep.image, mask_of[job.arm.mask]))

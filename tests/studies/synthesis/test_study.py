@@ -152,17 +152,25 @@ def test_oversampling_gives_every_class_as_many_as_the_largest():
 
 def test_a_stream_of_made_films_goes_on_where_it_was():
     image, label = np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.eye(4, dtype=np.float32)
-    stream = use_of_films.Generated(image, label, 6, seed=3)
+    stream = use_of_films.Generated(image, label, 6, 3, (0, 1))
     next(stream)
     at = stream.get_state()
     later = next(stream)
-    other = use_of_films.Generated(image, label, 6, seed=3)
+    other = use_of_films.Generated(image, label, 6, 3, (0, 1))
     other.set_state(json.loads(json.dumps(at)))
     again = next(other)
     np.testing.assert_array_equal(later.image, again.image)
     np.testing.assert_array_equal(later.label[np.arange(6), later.index], 1.0)
-    mixed = next(use_of_films.Mixed(stream, other))
-    assert mixed.image.shape == (12, 4, 4, 1)
+
+    def both(shard):
+        parts = [use_of_films.Generated(image, label, 6, seed, shard) for seed in (3, 4)]
+        return next(use_of_films.Mixed(*parts))
+
+    whole = both((0, 1))
+    assert whole.image.shape == (12, 4, 4, 1)
+    halves = [both((i, 2)) for i in (0, 1)]  # of two processes
+    np.testing.assert_array_equal(whole.index, np.concatenate([half.index for half in halves]))
+    np.testing.assert_array_equal(whole.image, np.concatenate([half.image for half in halves]))
 
 
 def test_films_on_demand_say_that_they_are_synthetic(ran, tmp_path):
