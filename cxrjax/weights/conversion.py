@@ -14,7 +14,6 @@ from cxrjax.errors import UserError
 from cxrjax.ops import inputs
 from cxrjax.types import PyTree, State
 from cxrjax.weights import pretrained, read
-from cxrjax.weights.read import File
 from cxrjax.weights.rules import CLASS_LAYERS, FAMILIES, HEADS, UNREAD, family_of, flattened, recognized, to_flax
 
 
@@ -179,7 +178,7 @@ class Source(NamedTuple):
     file_classes: tuple[str, ...] = ()
     normalize: str = "film"
 
-    def read(self) -> tuple[read.File, dict[str, str]]:
+    def load(self) -> tuple[read.File, dict[str, str]]:
         """The file, and what its package says of it.
 
         Raises:
@@ -200,7 +199,7 @@ class Source(NamedTuple):
         path, package = pretrained.locate(self.given, self.net)
         return read.read(path), package
 
-    def fill(self, file: File, variables: PyTree) -> tuple[PyTree, Report]:
+    def fill(self, file: read.File, variables: PyTree) -> tuple[PyTree, Report]:
         """`convert` with this file; an error begins with its name."""
         try:
             return convert(
@@ -218,9 +217,9 @@ def bring(source: Source) -> Callable[[State], State]:
     an average begins at the weights it averages.
 
     Raises:
-      UserError: as `Source.read`; and, when the state comes, as `convert`, with the file's name before it.
+      UserError: as `Source.load`; and, when the state comes, as `convert`, with the file's name before it.
     """
-    file, _ = source.read()
+    file, _ = source.load()
 
     def carry(state: State) -> State:
         filled, _ = source.fill(file, variables_of(state))
@@ -251,7 +250,7 @@ def account(source: Source, variables: PyTree) -> dict[str, Any]:
     Raises:
       UserError: as `bring`.
     """
-    file, package = source.read()
+    file, package = source.load()
     _, report = source.fill(file, variables)
     alike: dict[str, list[str]] = {}  # 49 counts of batches are one line of a page
     for key in report.ignored:

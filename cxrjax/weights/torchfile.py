@@ -12,7 +12,7 @@ import io
 import math
 import struct
 import zipfile
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -128,13 +128,13 @@ def _itemsize(dtype: str) -> int:
     return 2 if dtype == "bf16" else np.dtype(dtype).itemsize
 
 
-def _numbers(data: bytes | memoryview, dtype: str, order: str) -> np.ndarray:
+def _numbers(data: bytes | memoryview, dtype: str, order: Literal["<", ">"]) -> np.ndarray:
     """The numbers of a storage, in this machine's byte order, half precision widened."""
     if dtype == "bf16":  # the upper half of a float32
         return (np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
     if dtype == "b1":
         return np.frombuffer(data, np.uint8) != 0
-    numbers = np.frombuffer(data, np.dtype(f"{order}{dtype}"))
+    numbers = np.frombuffer(data, np.dtype(dtype).newbyteorder(order))
     return numbers.astype(np.float32 if dtype == "f2" else np.dtype(dtype), copy=False)
 
 

@@ -190,8 +190,7 @@ def load(stream: BinaryIO) -> tuple[Any, dict[str, tuple[str, int]]]:
             if type(stack[-1]) is not dict:
                 raise refused("the state of an object")
         elif name == "BINPERSID":
-            (pid,) = taken(1)
-            stack.append(_storage(pid, told))
+            stack.append(_storage(taken(1)[0], told))
         elif name == "STOP":
             return stack.pop(), told
         elif name not in ("PROTO", "FRAME"):
