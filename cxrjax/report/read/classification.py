@@ -126,7 +126,9 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
     Raises:
       UserError: arrays are missing or disagree in shape, or members of one system disagree about the classes.
     """
-    paths = [p for p in sorted(folder.glob("*.npz"), key=_natural) if not p.stem.endswith((".val", ".train"))]
+    paths = [
+        p for p in sorted(folder.glob("*.npz"), key=_natural) if not p.stem.endswith((".val", ".train", ".one_view"))
+    ]
     names = {path.stem for path in paths}
     found: dict[str, list[tuple[Member, tuple[str, ...]]]] = {}
     for path in paths:
