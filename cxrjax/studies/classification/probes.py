@@ -44,9 +44,9 @@ class Floor(NamedTuple):
 def logreg32(config: Any) -> Floor:
     """The logistic regression on 32x32 films."""
 
-    def learn(*rows: Any, validation: Any = None, **more: Any) -> np.ndarray:
-        del validation  # its penalty is chosen by patients of the training films, as it always was
-        return floor.learned(floor.LINEAR, *rows, tuple(config.study.penalties), **more)
+    def learn(train: np.ndarray, label: np.ndarray, asked: np.ndarray, seed: int, **more: Any) -> np.ndarray:
+        del more["validation"]  # its penalty is chosen by patients of the training films
+        return floor.logreg32(train, label, asked, seed, tuple(config.study.penalties), **more)
 
     return Floor(LOGREG, f"{LOGREG} (floor)", lambda _, films, part: floor.rows_of(films, part), learn)
 
