@@ -119,7 +119,7 @@ def system_of(name: str, names: set[str]) -> str:
 
 
 def read_systems(folder: Path, notes: list[str]) -> list[System]:
-    """The systems of `predictions/MEMBER.npz`, the floor last; files of the validation part, and by one view, are left aside.
+    """The systems of `predictions/MEMBER.npz`, the floor last; not those of the validation part or by one view.
 
     A member whose probabilities are not finite is left out and told in `notes`.
 
