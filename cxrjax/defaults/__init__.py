@@ -3,6 +3,7 @@
 Imports ml_collections alone, so that a mistake on the command line is told before jax is imported.
 """
 
+from cxrjax.defaults.curves import curve, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
@@ -15,6 +16,7 @@ __all__ = [
     "autoencoder",
     "classify",
     "comparison",
+    "curve",
     "damage",
     "damage_choices",
     "data",
@@ -24,6 +26,7 @@ __all__ = [
     "gan",
     "grid",
     "optim",
+    "points",
     "run",
     "smoke",
     "synthesis",

@@ -68,7 +68,7 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "patients": 0,  # how many it trains on, those of fewer among those of more; 0 for all
         "seeds": 1,  # trainings from as many seeds, on all films
         "folds": 0,  # trainings that each hold out one of as many parts of the patients; 0 is off
-        "weights": "",  # a file (.safetensors, .pth) to begin with, or "imagenet", see `weights.pretrained`
+        "weights": "",  # to begin with: a file (.safetensors, .pth), "imagenet" or a run, see `phases.backbones`
         "weights_head": False,  # the file's head too, not its backbone alone
         "weights_classes": (),  # of the file's head, of which `weights_head` picks this run's by name
         "optim_from": "",  # an earlier grid phase whose best optimizer, rate and momentum are used

@@ -51,6 +51,10 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         "recalibrate": (10, 20, 50, 100),  # films of `data.external` that a threshold is chosen on anew
         "caution": "",  # a sentence over the figures
         "enh_figure": False,  # films beside their local-phase features
+        "curve": {
+            "starts": (),  # (start, title) of a learning curve, whose phases are those of `curves.points`; () for none
+            "sizes": (),  # training patients, growing; 0 for all stands last
+        },
         "robustness": {
             "kinds": {},  # kind of damage -> strengths, mild to strong, such as `damage`; empty leaves it out
             "films": 512,  # most held-out films that are damaged, drawn by seed; 0 for all

@@ -17,7 +17,7 @@ from cxrjax.data.lungs import SMALLEST
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
-from cxrjax.phases import cached, grid, members, start
+from cxrjax.phases import backbones, cached, grid, members, start
 from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
@@ -85,6 +85,8 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> None:
             if phase.config.get("from_run", ""):
                 finished.check_films(phase.config.from_run, films.fingerprint)
                 continue
+            if backbones.is_run(phase.config.get("weights", "")):
+                backbones.check_films(phase.config.weights, config, films, phase.config.folds)
             if tuple(phase.config.get("class_weight", ())) == ("balanced",):
                 _balanced(phase, films)
             if phase.config.task == "grid":

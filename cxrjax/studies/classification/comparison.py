@@ -15,7 +15,7 @@ from cxrjax.infer.finished import member_names
 from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
 from cxrjax.studies import floor, footing, tables
-from cxrjax.studies.classification import ensembles, external, localization, predictions, probes, robustness
+from cxrjax.studies.classification import curve, ensembles, external, localization, predictions, probes, robustness
 from cxrjax.studies.classification.predictions import System
 from cxrjax.studies.published import PAPERS
 from cxrjax.tasks import classify
@@ -60,6 +60,7 @@ def check(config: Any) -> None:
             raise UserError(f"study.maps = {study.maps!r}: a border-only control has no map of lesions")
     if study.paper:
         lookup(PAPERS, study.paper, "study.paper")
+    curve.check(config)
     corruptions.check(study.robustness.kinds, "study.robustness.kinds")
     folds = {config[name].folds for name, _ in study.systems}
     if len(folds) > 1:
@@ -88,7 +89,7 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
                 f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
             )
     notes = [config.study.caution] if config.study.caution else []
-    notes += footing.notes(sides(config, config.study.pairs))
+    notes += footing.notes(sides(config, config.study.pairs)) + curve.notes(config)
     folds = config[config.study.systems[0][0]].folds
     _check_labels(config, films, folds)
     if folds > 1:
@@ -195,6 +196,7 @@ def run(context: Context) -> Results:
     titles = {system.name: system.title for system in every}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
     external.add(out, context, trained, base, *probing, *ensembles.outside(config, averaged))
+    curve.add(out, context, base)
     robustness.add(out, context, trained, base)
     out["headline"] = headline(out, [system for system in every if system is not base], films)
     return out
