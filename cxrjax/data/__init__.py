@@ -1,7 +1,7 @@
 """One way in: sources are checked and written as records of a tfds data set, grain reads them."""
 
 from cxrjax.data import labels
-from cxrjax.data.pipeline import batches, eval_batches, films
+from cxrjax.data.pipeline import Field, batches, eval_batches, films
 from cxrjax.data.preparation import Prepared, prepare, with_classes
 
-__all__ = ["Prepared", "batches", "eval_batches", "films", "labels", "prepare", "with_classes"]
+__all__ = ["Field", "Prepared", "batches", "eval_batches", "films", "labels", "prepare", "with_classes"]

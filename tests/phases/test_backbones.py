@@ -22,7 +22,7 @@ def config(classes, **phase):
     c = defaults.run()
     c.data = defaults.data("phantom", classes, 16)
     c.phases = ("net",)
-    c.net = defaults.classify(NET, ADAM, 2, 4, **{"loss": "sigmoid", **phase})
+    c.net = defaults.classify(phase.pop("net", NET), ADAM, 2, 4, **{"loss": "sigmoid", **phase})
     c.study = defaults.comparison({"net": "Net"})
     return c
 
