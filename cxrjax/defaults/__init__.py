@@ -7,6 +7,7 @@ from cxrjax.defaults.curves import curve, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
+from cxrjax.defaults.transfers import transfer, transfer_choices
 from cxrjax.defaults.variants import KERMANY, dtypes, smoke
 
 __all__ = [
@@ -30,5 +31,7 @@ __all__ = [
     "run",
     "smoke",
     "synthesis",
+    "transfer",
+    "transfer_choices",
     "treatment",
 ]

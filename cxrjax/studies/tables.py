@@ -139,9 +139,11 @@ def _calibration(out: Results, titles: dict[str, str]) -> Table:
 
 def _localization(out: Results) -> Table | None:
     found = out.get("localization") or {}
-    rows = [(name.replace("_", " "), [entry.get(key) for key in ("pointing", "iou", "iobb")]) for name, entry in
-            found.get("by_class", {}).items()]  # fmt: skip
-    if not rows:
-        return None
-    rows.append(("all", [found["all"].get(key) for key in ("pointing", "iou", "iobb")]))
-    return table("Where the maps point", found["note"], ["pointing game", "IoU", "IoBB"], rows)
+    columns = {
+        "pointing": "pointing game", "mean_place_pointing": "pointing game of the mean place",
+        "pointing_minus_mean_place": "minus it, paired", "iou": "IoU", "mean_place_iou": "IoU of the mean place",
+        "iobb": "IoBB",
+    }  # fmt: skip
+    each = [*found.get("by_class", {}).items(), *([("all", found["all"])] if found else [])]
+    rows = [(name.replace("_", " "), [entry.get(key) for key in columns]) for name, entry in each]
+    return table("Where the maps point", found["note"], list(columns.values()), rows) if rows else None

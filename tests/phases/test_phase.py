@@ -229,16 +229,18 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
     changed = config.copy_and_resolve_references()
     net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
     frozen = defaults.optim("sgd", 0.5, frozen=("^backbone/",))
-    changed.head = defaults.classify(net, frozen, 2, 8, weights=str(path))
+    asked = {"net": net, "optimizer": frozen, "steps": 2, "batch": 8, "weights": str(path)}
+    changed.head = defaults.classify(**asked)
     changed.phases = ("head",)
     said = phases.check(changed, meshes.make(1))["head"]
     assert (said["file"], said["tensors"]) == ("xrv.safetensors", len(state))
-    assert said["used"] + len(said["ignored"]) == len(state) - 7  # of eight counts of batches, told together
+    assert said["used"] + len(said["ignored"]) == len(state) - 8  # the nine counts of batches are told together
+    assert "operating points" in said["ignored"]["op_threshs"]
     # All this is told before a film is prepared.
     for wrong, words in (
         ({"weights_head": True}, "head: .*weights_classes"),
         ({"weights_head": True, "weights_classes": ("Normal", "Pneumonia", "Mass")}, "has 5 rows"),
-        ({"net.growth": 12}, r"head: .*xrv\.safetensors: these weights do not fit .*features\.denseblock1"),
+        ({"net": {**net, "growth": 12}}, r"head: .*xrv\.safetensors: these weights do not fit .*features\.denseblock1"),
         ({"net": {"name": "resnet18"}}, r"head: .*these are weights of the family 'densenet' .* network is 'resnet18'"),
         ({"channels": 3}, "head: .*set channels=1"),
         (
@@ -248,8 +250,7 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
         ({"weights": "imagenet", "normalize": "imagenet"}, "head: weights = 'imagenet': .*pip install torchvision"),
     ):
         other = changed.copy_and_resolve_references()
-        for key, value in wrong.items():
-            other.update_from_flattened_dict({f"head.{key}": value}) if key != "net" else other.head.update(wrong)
+        other.head = defaults.classify(**{**asked, **wrong})
         with pytest.raises(UserError, match=words):
             phases.check(other, meshes.make(1))
     trained = train(changed, films, tmp_path / "run", {}, "head")

@@ -119,15 +119,14 @@ def system_of(name: str, names: set[str]) -> str:
 
 
 def read_systems(folder: Path, notes: list[str]) -> list[System]:
-    """The systems of `predictions/MEMBER.npz`, the floor last; files of validation and by one view are left aside.
+    """The systems of `predictions/MEMBER.npz`, the floor last; the validation part's files are left aside.
 
     A member whose probabilities are not finite is left out and told in `notes`.
 
     Raises:
       UserError: arrays are missing or disagree in shape, or members of one system disagree about the classes.
     """
-    aside = (".val", ".train", ".one_view")
-    paths = [p for p in sorted(folder.glob("*.npz"), key=_natural) if not p.stem.endswith(aside)]
+    paths = [p for p in sorted(folder.glob("*.npz"), key=_natural) if not p.stem.endswith((".val", ".train"))]
     names = {path.stem for path in paths}
     found: dict[str, list[tuple[Member, tuple[str, ...]]]] = {}
     for path in paths:

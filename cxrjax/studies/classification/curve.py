@@ -55,10 +55,8 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     Raises:
       UserError: as `floor.check`, with the number of patients.
     """
-    names, label = defaults.points(config.study.curve), data.labels.select(
-        films.table("train")["labels"], films.columns, tuple(config.data.classes)
-    )  # fmt: skip
-    who = films.table("train")["patient"]
+    names, table = defaults.points(config.study.curve), films.table("train")
+    label, who = data.labels.select(table["labels"], films.columns, tuple(config.data.classes)), table["patient"]
     for size in sizes_of(config, films):
         for keep in probes.kept(config, films, size):
             try:
@@ -122,7 +120,7 @@ def add(out: Results, context: Context, base: System, *floors: tuple[System, Flo
 
 def _start(context: Context, phase: str) -> Point:
     """A start's, from the files that its phase left."""
-    system = predictions.system_of(context, phase, phase)
+    system = predictions.system_of(context, phase, phase, predictions.folder_of(context.config, phase))
     return _scored(context, system.found, system.validation, context.config[phase].patients)
 
 

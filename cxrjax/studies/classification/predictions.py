@@ -18,7 +18,8 @@ from cxrjax.studies import arrays
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, State
 
-ONE = "one_view"
+# Of systems; of the points of a learning curve, which no table lists; of systems of several views, by one.
+FOLDER, CURVE, ONE = "predictions", "curve", "one_view"
 
 
 class System(NamedTuple):
@@ -37,21 +38,16 @@ class System(NamedTuple):
     validation: Arrays | None
 
 
-def path_of(workdir: Path, name: str, split: str = "") -> Path:
-    """The file of a member's, a system's or a floor's predictions.
-
-    `split` is "" but for those of the validation part ("val"), and those by one view where the phase averages several
-    (`ONE`, `ONE.val`).
-    """
-    return workdir / "predictions" / (f"{name}.{split}.npz" if split else f"{name}.npz")
+def path_of(workdir: Path, name: str, split: str = "", folder: str = FOLDER) -> Path:
+    """The file of a member's, a system's or the floor's predictions; `split` only for the validation part's."""
+    return workdir / folder / (f"{name}.{split}.npz" if split else f"{name}.npz")
 
 
-def kept_as(config: Any, phase: str, member: str) -> str:
-    """The name that a member's predictions are kept by, "" where they are not: a learning curve's are below the
-    systems', which every table lists."""
+def folder_of(config: Any, phase: str) -> str:
+    """Where a phase's predictions are kept; "" where they are not."""
     if phase in dict(config.study.systems):
-        return member
-    return f"curve/{member}" if phase in defaults.points(config.study.curve).values() else ""
+        return FOLDER
+    return CURVE if phase in defaults.points(config.study.curve).values() else ""
 
 
 def write(context: Context, member: Member) -> None:
@@ -62,26 +58,24 @@ def write(context: Context, member: Member) -> None:
     is asked by one, too.
     """
     phase = context.phases[member.phase]
-    if not kept_as(context.config, member.phase, member.name):
+    if not (folder := folder_of(context.config, member.phase)):
         return
-    _write(context, member, phase.config, "")
-    if phase.config.tta:
+    _write(context, member, phase.config, folder)
+    if folder == FOLDER and phase.config.tta:
         one = phase.config.copy_and_resolve_references()
         one.tta = ()
         _write(context, member, one, ONE)
 
 
-def _write(context: Context, member: Member, config: Any, views: str) -> None:
+def _write(context: Context, member: Member, config: Any, folder: str) -> None:
     films, phase = context.films, context.phases[member.phase]
-    name = kept_as(context.config, member.phase, member.name)
     wanted: list[tuple[str, np.ndarray | None, Path]] = []
     if member.held_out is not None:
-        wanted.append(("train", member.held_out, path_of(context.workdir, name, views)))
+        wanted.append(("train", member.held_out, path_of(context.workdir, member.name, "", folder)))
     else:
-        wanted.append((films.held_out, None, path_of(context.workdir, name, views)))
+        wanted.append((films.held_out, None, path_of(context.workdir, member.name, "", folder)))
         if films.held_out == "test" and films.splits.get("val"):
-            val = f"{views}.val" if views else "val"
-            wanted.append(("val", None, path_of(context.workdir, name, val)))
+            wanted.append(("val", None, path_of(context.workdir, member.name, "val", folder)))
     missing = [item for item in wanted if not arrays.exists(item[2])]
     if not missing:
         return
@@ -117,9 +111,9 @@ def mean_of(found: list[Arrays]) -> Arrays:
     return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
 
 
-def gather(workdir: Path, names: list[str], folds: bool, views: str = "") -> list[Arrays]:
+def gather(workdir: Path, names: list[str], folds: bool, folder: str = FOLDER) -> list[Arrays]:
     """A system's predictions: one set for each seed, or one over all folds together, in the order of the keys."""
-    parts = [arrays.read_arrays(path_of(workdir, name, views)) for name in names]
+    parts = [arrays.read_arrays(path_of(workdir, name, "", folder)) for name in names]
     if not folds:
         return parts
     per_film = ("label", "probability", "logits", "key", "patient")
@@ -129,21 +123,19 @@ def gather(workdir: Path, names: list[str], folds: bool, views: str = "") -> lis
              "split": parts[0]["split"]}]  # fmt: skip
 
 
-def validation(workdir: Path, member: str, views: str = "") -> Arrays | None:
+def validation(workdir: Path, member: str, folder: str = FOLDER) -> Arrays | None:
     """A member's predictions on the validation part, or None where there is none."""
-    path = path_of(workdir, member, f"{views}.val" if views else "val")
+    path = path_of(workdir, member, "val", folder)
     return arrays.read_arrays(path) if path.exists() else None
 
 
-def system_of(context: Context, phase: str, title: str, views: str = "") -> System:
-    """One of `systems_of`; `views` as `ONE`."""
-    config = context.config[phase]
-    names = [kept_as(context.config, phase, name) for name in member_names(context.config, phase)]
-    found = gather(context.workdir, names, config.folds > 1, views)
+def system_of(context: Context, phase: str, title: str, folder: str = FOLDER) -> System:
+    """A phase with its predictions: folds all together, of seeds the mean."""
+    config, names = context.config[phase], member_names(context.config, phase)
+    found = gather(context.workdir, names, config.folds > 1, folder)
     if config.folds > 1:
         return System(phase, title, found[0], None)
-    each = [validation(context.workdir, name, views) for name in names]
-    seen = [found for found in each if found is not None]
+    seen = [one for name in names if (one := validation(context.workdir, name, folder)) is not None]
     if len(names) > 1:
         title, found = f"{title}, mean of {len(names)} seeds", [mean_of(found)]
         seen = [mean_of(seen)] if seen else []

@@ -63,7 +63,7 @@ def test_every_start_and_the_floor_have_a_figure_on_as_many_patients(finished):
     whole = finished.results["systems"]
     assert found["fast"]["40"]["auroc"] == whole["fast_all"]["auroc"]
     assert found["logreg32"]["40"]["auroc"] == whole["logreg32"]["auroc"]
-    few = arrays.read_arrays(predictions.path_of(finished.workdir, "curve/fast_0012"))
+    few = arrays.read_arrays(predictions.path_of(finished.workdir, "fast_0012", folder="curve"))
     area = roc_auc_score(few["label"][:, 1], few["probability"][:, 1])
     assert found["fast"]["12"]["auroc"]["value"] == pytest.approx(area)
     gap = area - found["slow"]["12"]["auroc"]["value"]
