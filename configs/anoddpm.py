@@ -2,7 +2,8 @@
 
     python launch/main.py --config=configs/anoddpm.py               phantoms, 64 px; minutes on 2 cores
     python launch/main.py --config=configs/anoddpm.py:smoke         the same path in seconds; its numbers mean nothing
-    python launch/main.py --config=configs/anoddpm.py:nih --config.data.root=DIR    NIH films, radiologists' boxes
+    python launch/main.py --config=configs/anoddpm.py:nih --config.data.root=DIR    NIH films, radiologists' boxes; and
+        on films from elsewhere that have boxes or masks: --config.data.external.NAME.name=... and .root=...
     python launch/main.py --config=configs/anoddpm.py:paper --config.data.name=... --config.data.root=DIR
         256 px, the reference's network and training: simplex noise of six octaves, T = 1000; for GPU and TPU
 

