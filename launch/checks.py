@@ -189,10 +189,15 @@ def _nearest_path(path: Path) -> Path:
 
 
 def workdir(text: str) -> Path:
-    """The absolute workdir, which exists or could be created; leaves the disk as it was."""
+    """The absolute workdir, which exists or could be created; leaves the disk as it was.
+
+    One that holds a run may be finished and on storage that is only read: of that its lock tells.
+    """
     if "://" in text:
         raise UsageError(f"--workdir={text} is a URL; expected a local or mounted folder")
     path = Path(os.path.abspath(os.path.expanduser(text)))
+    if (path / "manifest.json").is_file():
+        return path
     parent = path
     while not os.path.lexists(parent):
         parent = parent.parent

@@ -1,5 +1,6 @@
 """A whole run: what its workdir holds, that a finished one is left alone, that a killed one ends the same."""
 
+import errno
 import json
 import os
 import random
@@ -127,12 +128,23 @@ def test_the_same_command_on_a_finished_run_does_nothing(finished, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
 
 
-def test_damaged_results_of_a_finished_run_are_named_and_made_again(finished, capsys):
+def test_damaged_results_of_a_finished_run_are_named_and_made_again(finished, capsys, monkeypatch):
     config, choices, workdir = finished
     before = numbers(workdir)
     path, treated = workdir / "results.json", workdir / "progress" / "time_gated_0200.npz"
     path.write_bytes(path.read_bytes()[:-200])
     treated.write_bytes(treated.read_bytes()[:-200])
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "report.html"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.report, "write", full)
+        with pytest.raises(
+            UserError, match=rf"{workdir / 'report.html'}: the disk is full, .*the same command goes on"
+        ):
+            run.run(config, choices=choices, workdir=workdir, command="test")
+    assert not json.loads((workdir / "manifest.json").read_text())["finished"]
     assert run.run(config, choices=choices, workdir=workdir, command="test") == 0
     assert f"{path} is damaged" in capsys.readouterr().out
     assert numbers(workdir) == before

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cxrjax import stop
+
 EXIT_MISSING = 70  # EX_SOFTWARE: a process is gone; the same command goes on
 FOLDER = ".processes"
 EVERY = 1.0  # seconds between signs
@@ -140,7 +142,7 @@ class Watch:
         while time.monotonic() < until:
             ended = {index: sign["end"] for index, sign in self._signs.read().items() if sign["end"]}
             if self._index and 0 in ended:
-                return ended[0]["words"] != words
+                return ended[0]["words"] != words[:LONGEST]
             if not self._index and len(ended) == self._count:
                 break
             time.sleep(0.1)
@@ -161,7 +163,8 @@ class Watch:
                 self._end(found)
 
     def _end(self, found: Ended) -> None:
+        kind = "" if found.code == stop.EXIT else "error: "
         more = "; the same command goes on" if found.code == EXIT_MISSING else ""
-        print(f"error: {found.words}{more}", file=sys.stderr, flush=True)
+        print(f"{kind}{found.words}{more}", file=sys.stderr, flush=True)
         self._signs.give(found.code, found.words.removeprefix(f"process {found.number}: "))
         self._leave(found.code)

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def train(folder: Path, devices: int = 0, steps: int = 4, fsdp: int = 1) -> dict[str, Any]:
-    """Trains a tiny classifier and a tiny diffusion on drawn films, and evaluates them."""
+    """Trains a tiny classifier and a tiny diffusion on drawn films, the diffusion's state split over `fsdp` devices."""
     import jax
     import numpy as np
 
@@ -28,10 +28,9 @@ def train(folder: Path, devices: int = 0, steps: int = 4, fsdp: int = 1) -> dict
     films = defaults.data("phantom", ("Normal", "Pneumonia"), 16, cache=str(folder.parent / "films"))
     films.num.update({"train": 16, "val": 12, "test": 2})
     prepared = data.prepare(films)
-    mesh = meshes.make(devices, fsdp)
     shard = jax.process_index(), jax.process_count()
     tiny = {"name": "resnet_tiny", "blocks": (1,), "widths": (8,), "dropout": 0.2}
-    unet = {"name": "unet_tiny", "base": 8, "mults": (1, 2), "groups": 4, "patch": 2, "updown": "plain"}
+    unet = {"name": "unet_tiny", "base": 16, "mults": (1, 2), "groups": 4, "patch": 2, "updown": "plain"}
     times: dict[str, Any] = {"log_every": 2, "eval_every": 2, "save_every": 2}
     phases = {
         "classify": defaults.classify(tiny, defaults.optim("adam", 3e-3), steps, 8, noise=0.1, warp=1, ema=0.9),
@@ -40,6 +39,7 @@ def train(folder: Path, devices: int = 0, steps: int = 4, fsdp: int = 1) -> dict
     out = {}
     with logs.Log(folder) as log:
         for name, config in phases.items():
+            mesh = meshes.make(devices, fsdp if name == "ddpm" else 1)
             task = TASKS[config.task](config, ("Normal", "Pneumonia"))
             state = loop.fit(
                 task, loop.Phase(name, steps, **times),
@@ -114,7 +114,7 @@ def main(index: int, count: int, port: int, devices: int, folder: Path) -> None:
     mesh = keys.run().mesh
     mesh.update({"coordinator": f"127.0.0.1:{port}", "num_processes": count, "process_id": index, "join_timeout": 60})
     cluster.join(mesh)
-    out = talk() | {"trained": train(folder), "fsdp": train(folder.parent / "fsdp", fsdp=count * devices)}
+    out = talk() | {"trained": train(folder, fsdp=count * devices)}
     (folder.parent / f"{index}.json").write_text(json.dumps(out))
 
 
