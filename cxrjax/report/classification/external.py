@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -51,16 +50,13 @@ def _panel(axes: Axes, run: Classification, name: str, measure: str, systems: di
         if pair is None:
             continue
         color = look[system][0]
-        axes.plot(
-            np.array([entry.value for entry in pair], float), [place, place], color=color, linewidth=1.2, alpha=0.5
-        )
+        axes.plot([entry.value for entry in pair], [place, place], color=color, linewidth=1.2, alpha=0.5)
         for entry, side, filled in zip(pair, (-0.13, 0.13), (False, True), strict=True):
             if is_number(entry.low) and is_number(entry.high):
-                axes.plot(
-                    np.array([entry.low, entry.high], float), [place + side] * 2, color=color, linewidth=1.4, alpha=0.45
-                )
+                ends = [float(entry.low or 0.0), float(entry.high or 0.0)]
+                axes.plot(ends, [place + side] * 2, color=color, linewidth=1.4, alpha=0.45)
             inside: Any = {} if filled else {"markerfacecolor": "white"}
-            axes.plot(np.array([entry.value], float), [place], "o", color=color, markersize=6.5, **inside)
+            axes.plot([entry.value], [place], "o", color=color, markersize=6.5, **inside)
     if (floor := _ends(run, name, FLOOR, measure)) is not None:
         axes.axvline(floor[1].value, color=look[FLOOR][0], linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(systems)), [cut(title, 34) for title in systems.values()])
