@@ -11,8 +11,10 @@ stages train on as many films each; the other backbones have settings of their o
 several widths is followed.
 
 `:kermany_transfer` has no stages: EfficientNet-Lite0 from ImageNet weights beside two networks of its size from random
-ones, a linear probe and nearest neighbors. Test it on films from elsewhere: --config.data.external.official.name=kermany
---config.data.external.official.root=DIR, and adults by a manifest, .adults.name=covid3 .adults.root and .manifest.
+ones, a linear probe and nearest neighbors. Try it on films from elsewhere, of children and of adults:
+--config.data.external.official.name=kermany --config.data.external.official.root=DIR
+--config.data.external.adults.name=covid3 --config.data.external.adults.root=DIR
+--config.data.external.adults.manifest=CSV
 """
 
 from cxrjax import defaults
