@@ -3,14 +3,15 @@
 Imports ml_collections alone, so that a mistake on the command line is told before jax is imported.
 """
 
-from cxrjax.defaults.curves import curve, points
+from cxrjax.defaults.curves import curve, point, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
 from cxrjax.defaults.transfers import transfer, transfer_choices
-from cxrjax.defaults.variants import KERMANY, dtypes, smoke
+from cxrjax.defaults.variants import CHESTXRAY14, KERMANY, dtypes, smoke
 
 __all__ = [
+    "CHESTXRAY14",
     "DAMAGE",
     "KERMANY",
     "anomaly",
@@ -27,6 +28,7 @@ __all__ = [
     "gan",
     "grid",
     "optim",
+    "point",
     "points",
     "run",
     "smoke",
