@@ -28,10 +28,7 @@ VARIANTS = (
     "wang_resnet50_nih", "yao_lstm_nih", "chexnet_paper", "wang_resnet50_paper", "yao_lstm_paper",
 )  # fmt: skip
 NEEDS_ROOT = ("nih",)
-CLASSES = (
-    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
-    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
-)  # fmt: skip
+CLASSES = defaults.CHESTXRAY14
 TITLES = {
     "fcn": "FCN-DenseNet", "chexnet": "CheXNet", "wang_resnet50": "ResNet-50, LSE (Wang)",
     "yao_lstm": "DenseNet + LSTM (Yao)",

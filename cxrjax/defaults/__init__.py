@@ -3,14 +3,15 @@
 Imports ml_collections alone, so that a mistake on the command line is told before jax is imported.
 """
 
-from cxrjax.defaults.curves import curve, points
+from cxrjax.defaults.curves import curve, point, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
 from cxrjax.defaults.transfers import LITE0, RESNET18, set_phases, smoke_transfer, transfer, transfer_choices
-from cxrjax.defaults.variants import KERMANY, dtypes, smoke
+from cxrjax.defaults.variants import CHESTXRAY14, KERMANY, dtypes, smoke
 
 __all__ = [
+    "CHESTXRAY14",
     "DAMAGE",
     "KERMANY",
     "LITE0",
@@ -29,6 +30,7 @@ __all__ = [
     "gan",
     "grid",
     "optim",
+    "point",
     "points",
     "run",
     "set_phases",

@@ -21,18 +21,18 @@ def curve(recipes: Mapping[str, Mapping[str, ConfigDict]], sizes: Sequence[int])
     """The phases of a learning curve, by name and in order.
 
     Args:
-      recipes: by start, its phases by name and in order, each going on with those before it where `carry` names one.
-        All starts are to see as many films.
+      recipes: by start, its phases by name and in order, such as `transfer` makes, each going on with an earlier one
+        where `carry` names it. The last one's name begins those of the others. All starts are to see as many films.
       sizes: patients, growing; 0 for all stands last.
 
     Returns:
-      Every start's recipe on every size; the last phase of each is called `point`, those before it that and their name.
+      Every start's recipe on every size; the last phase of each is called `point`, and so begin the others' names.
     """
     out = {}
     for size in sizes:
         for start, recipe in recipes.items():
             end, last = point(start, size), list(recipe)[-1]
-            names = {name: end if name == last else f"{end}_{name}" for name in recipe}
+            names = {name: end + name.removeprefix(last) for name in recipe}
             for name, phase in recipe.items():
                 out[names[name]] = phase.copy_and_resolve_references()
                 out[names[name]].update({"patients": size, "carry": names[phase.carry] if phase.carry else ""})

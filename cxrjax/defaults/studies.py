@@ -53,7 +53,8 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         "enh_figure": False,  # films beside their local-phase features
         "curve": {
             "starts": (),  # (start, title) of a learning curve, whose phases are those of `curves.points`; () for none
-            "sizes": (),  # training patients, growing; 0 for all stands last
+            "sizes": (),  # training patients of the starts, growing; 0 for all stands last
+            "floors": (),  # further ones, of the floors alone; more than there are is left out
         },
         "robustness": {
             "kinds": {},  # kind of damage -> strengths, mild to strong, such as `damage`; empty leaves it out

@@ -7,6 +7,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# The findings of ChestX-ray14 in their usual order (Rajpurkar et al. 2017).
+CHESTXRAY14 = (
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+)  # fmt: skip
 # The caution that stands over results on these films.
 KERMANY = (
     "Kermany's classes differ in more than disease: film size, aspect and exposure leak, so that a logistic regression "

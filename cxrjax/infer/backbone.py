@@ -67,7 +67,7 @@ def of(
     kind = normalize or weights.FAMILIES[weights.family_of(name)].normalize
     lookup(inputs.NORMALIZATIONS, kind, "normalize")
     source = weights.Source(given, name, head=False, normalize=kind)
-    file, _ = source.read()
+    file, _ = source.load()
     film = inputs.normalize(jnp.zeros((1, size, size, 1)), kind)
     filled, _ = source.fill(file, dict(jax.eval_shape(net.init, jax.random.key(0), film)))
     variables = {

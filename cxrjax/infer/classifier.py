@@ -78,18 +78,25 @@ class Classifier(NamedTuple):
         """`function(classifier, *arrays)` of a module as one program, in which the variables are no constants."""
         return partial(_applied, function, self._replace(variables=None), self.variables)
 
+    def read(self, films: door.Films) -> np.ndarray:
+        """Films as the run's were given to the network: (n, size, size, c) float32; films as in `infer.films.read`."""
+        image = door.read(films, self.size, self.depth)
+        if self.options.border:
+            image = image * lungs.outside(image[..., 0])[..., None]
+        return image if self.enh is None else door.phase_features(image, dict(self.enh))
+
     def predict(self, films: door.Films) -> Arrays:
         """The probability of each class: {class: (n,) float64 in [0, 1]}; films as in `infer.films.read`.
 
         Of exclusive classes (softmax) they sum to 1. They are the network's own, not calibrated.
         """
-        logits = in_batches(self.mesh, BATCH, self.compiled(logits_of), self._read(films))
+        logits = in_batches(self.mesh, BATCH, self.compiled(logits_of), self.read(films))
         probability = classify.scores(self.options, logits)
         return {name: probability[:, c] for c, name in enumerate(self.classes)}
 
     def features(self, films: door.Films) -> np.ndarray:
         """The pooled last map of each film, (n, d) float32; films as in `infer.films.read`."""
-        return in_batches(self.mesh, BATCH, self.compiled(outputs), self._read(films))["pool"]
+        return in_batches(self.mesh, BATCH, self.compiled(outputs), self.read(films))["pool"]
 
     def map(self, films: door.Films, finding: str) -> np.ndarray:
         """Where the network sees a class, (n, size, size) float32, each map scaled to [0, 1]; see `class_map`.
@@ -102,13 +109,7 @@ class Classifier(NamedTuple):
           UserError: no such class, or films that cannot be read.
         """
         column = jnp.int32(self.column(finding))
-        return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self._read(films))
-
-    def _read(self, films: door.Films) -> np.ndarray:
-        image = door.read(films, self.size, self.depth)
-        if self.options.border:
-            image = image * lungs.outside(image[..., 0])[..., None]
-        return image if self.enh is None else door.phase_features(image, dict(self.enh))
+        return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self.read(films))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -19,6 +19,7 @@ from cxrjax.infer.classifier import TASKS as CLASSIFIERS
 from cxrjax.phases import members
 from cxrjax.tasks import TASKS, classify
 from cxrjax.types import PyTree, State
+from cxrjax.weights.pretrained import IMAGENET
 
 SHOWN_BY = ("input", "channels", "normalize")  # keys that decide what a network is shown of a film
 SHOWN = 3
@@ -42,8 +43,9 @@ class Taken(NamedTuple):
 
 
 def is_run(given: str) -> bool:
-    """Whether a phase's `weights` are a run's: a folder."""
-    return bool(given) and Path(os.path.expanduser(given)).is_dir()
+    """Whether a phase's `weights` are a run's: a folder, or a path without a suffix that is no file."""
+    path = Path(os.path.expanduser(given))
+    return bool(given) and given != IMAGENET and (path.is_dir() or not (path.suffix or path.is_file()))
 
 
 def of(given: str) -> Taken:

@@ -109,7 +109,7 @@ def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
 
 
 def fewer(config: Any, films: data.Prepared, phase: str, keep: np.ndarray | None) -> np.ndarray | None:
-    """Of the films that a member may train on, those of as many patients as `patients` says: see `splits.nested`.
+    """Of the films that a member may train on, those of as many patients as the phase's `patients` says.
 
     Raises:
       UserError: there are fewer.
@@ -117,12 +117,21 @@ def fewer(config: Any, films: data.Prepared, phase: str, keep: np.ndarray | None
     wanted = config[phase].get("patients", 0)
     if not wanted or config[phase].get("from_run", ""):
         return keep
-    table = films.table(part_of(config, phase))
-    rows = np.arange(len(table["key"])) if keep is None else keep
-    place = splits.nested(table["patient"][rows].tolist(), table["labels"][rows], seed=config.data.seed)
+    part = part_of(config, phase)
+    return first(films, part, np.arange(films.count(part)) if keep is None else keep, wanted, config.data.seed)
+
+
+def first(films: data.Prepared, part: str, keep: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    """Of films of a part, those of its first patients: see `splits.nested`.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    table = films.table(part)
+    place = splits.nested(table["patient"][keep].tolist(), table["labels"][keep], seed=seed)
     if not 0 < wanted <= (there := int(place.max(initial=-1)) + 1):
         raise UserError(f"patients is {wanted}, and there are {there} to train on; expected 1 to {there}, or 0 for all")
-    return rows[place < wanted]
+    return keep[place < wanted]
 
 
 def example_of(config: Any, phase: str, devices: int) -> Batch:

@@ -178,7 +178,7 @@ class Source(NamedTuple):
     file_classes: tuple[str, ...] = ()
     normalize: str = "film"
 
-    def read(self) -> tuple[read.File, dict[str, str]]:
+    def load(self) -> tuple[read.File, dict[str, str]]:
         """The file, and what its package says of it.
 
         Raises:
@@ -217,9 +217,9 @@ def bring(source: Source) -> Callable[[State], State]:
     an average begins at the weights it averages.
 
     Raises:
-      UserError: as `Source.read`; and, when the state comes, as `convert`, with the file's name before it.
+      UserError: as `Source.load`; and, when the state comes, as `convert`, with the file's name before it.
     """
-    file, _ = source.read()
+    file, _ = source.load()
 
     def carry(state: State) -> State:
         filled, _ = source.fill(file, variables_of(state))
@@ -250,7 +250,7 @@ def account(source: Source, variables: PyTree) -> dict[str, Any]:
     Raises:
       UserError: as `bring`.
     """
-    file, package = source.read()
+    file, package = source.load()
     _, report = source.fill(file, variables)
     alike: dict[str, list[str]] = {}  # 49 counts of batches are one line of a page
     for key in report.ignored:

@@ -62,7 +62,7 @@ def _encoded(digest: str) -> str:
 
 def _license(found: importlib.metadata.Distribution) -> str:
     """What the package says of its license: its LICENSE's first line, and its metadata, which may know none."""
-    about = found.metadata.get("License-Expression") or found.metadata.get("License") or "none"
+    about = next((found.metadata[key] for key in ("License-Expression", "License") if key in found.metadata), "none")
     texts = [file.read_text() for file in found.files or [] if file.name.upper().startswith("LICENSE")]
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
     return f"{lines[0]}, by its LICENSE; {about}, by its metadata" if lines else f"{about}, by its metadata"

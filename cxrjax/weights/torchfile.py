@@ -12,7 +12,7 @@ import io
 import math
 import struct
 import zipfile
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def _itemsize(dtype: str) -> int:
     return 2 if dtype == "bf16" else np.dtype(dtype).itemsize
 
 
-def _numbers(data: bytes | memoryview, dtype: str, order: str) -> np.ndarray:
+def _numbers(data: bytes | memoryview, dtype: str, order: Literal["<", ">"]) -> np.ndarray:
     """The numbers of a storage, in this machine's byte order, half precision widened."""
     if dtype == "bf16":  # the upper half of a float32
         return (np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
@@ -144,7 +144,7 @@ def _array(name: str, tensor: Tensor, numbers: np.ndarray, largest: int) -> np.n
     Raises:
       UserError: it reaches beyond its storage, or is larger than `largest` bytes.
     """
-    stretch = numbers[tensor.storage.start :][: tensor.storage.count]
+    stretch = numbers[tensor.storage.start :][: tensor.storage.length]
     if tensor.dtype != tensor.storage.dtype:  # of a storage without a type
         stretch = stretch.view(tensor.dtype)
     size = math.prod(tensor.shape)

@@ -28,13 +28,13 @@ class Storage(NamedTuple):
     Attributes:
       key: of the storage.
       dtype: of its elements, a value of `DTYPES`.
-      start, count: the stretch, in elements.
+      start, length: the stretch, in elements.
     """
 
     key: str
     dtype: str
     start: int
-    count: int
+    length: int
 
 
 class Tensor(NamedTuple):
@@ -81,7 +81,7 @@ def _tensor(
         raise ValueError("a tensor without a storage, or of a stride for each axis")
     if metadata and any(metadata.values()):  # conjugation and sign, which torch may leave to be done
         raise UserError(f"a tensor with {', '.join(map(str, metadata))} still to be applied: save it resolved")
-    return Tensor(storage, *_whole(offset), _sizes(shape), _sizes(stride), dtype or storage.dtype)
+    return Tensor(storage, _whole(offset)[0], _sizes(shape), _sizes(stride), dtype or storage.dtype)
 
 
 def _tensor_with_dtype(
@@ -148,6 +148,7 @@ def load(stream: BinaryIO) -> tuple[Any, dict[str, tuple[str, int]]]:
         del stack[len(stack) - count :]
         return items
 
+    given: Any
     for code, given, _ in pickletools.genops(stream):
         name = code.name
         if name in _AS_THEY_ARE:
@@ -189,7 +190,7 @@ def load(stream: BinaryIO) -> tuple[Any, dict[str, tuple[str, int]]]:
             if type(stack[-1]) is not dict:
                 raise refused("the state of an object")
         elif name == "BINPERSID":
-            stack.append(_storage(*taken(1), told))
+            stack.append(_storage(taken(1)[0], told))
         elif name == "STOP":
             return stack.pop(), told
         elif name not in ("PROTO", "FRAME"):

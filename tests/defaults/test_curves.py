@@ -5,24 +5,20 @@ from __future__ import annotations
 from cxrjax import defaults
 
 
-def _recipe(**last):
-    head = defaults.classify({"name": "resnet_tiny"}, defaults.optim("adam", 1e-2), 2, 8)
-    whole = defaults.classify({"name": "resnet_tiny"}, defaults.optim("adam", 1e-3), 3, 8, carry="head")
-    return {"head": head, "whole": whole} if not last else {"all": defaults.classify(**last)}
-
-
 def test_each_start_goes_through_its_recipe_on_each_size():
-    alone = {"net": {"name": "resnet_tiny"}, "optimizer": defaults.optim("adam", 1e-3), "steps": 5, "batch": 8}
-    found = defaults.curve({"random": _recipe(**alone), "file": _recipe()}, (64, 0))
+    net = {"name": "efficientnet_lite_tiny"}
+    recipes = {start: defaults.transfer(start, net, 9, 5, weights=file) for start, file in {"a": "", "b": "x"}.items()}
+    found = defaults.curve(recipes, (64, 0))
     assert list(found) == [
-        "random_0064", "file_0064_head", "file_0064", "random_all", "file_all_head", "file_all",
+        "a_0064_head", "a_0064", "b_0064_head", "b_0064", "a_all_head", "a_all", "b_all_head", "b_all",
     ]  # fmt: skip
-    assert [found[name].patients for name in found] == [64, 64, 64, 0, 0, 0]
-    assert (found["file_0064"].carry, found["file_all"].carry, found["random_all"].carry) == (
-        "file_0064_head", "file_all_head", "",
-    )  # fmt: skip
-    found["file_0064"].optim.lr = 7.0
-    assert found["file_all"].optim.lr == 1e-3
+    assert [found[name].patients for name in found] == [64] * 4 + [0] * 4
+    assert [(name, found[name].carry) for name in ("b_0064_head", "b_0064", "b_all")] == [
+        ("b_0064_head", ""), ("b_0064", "b_0064_head"), ("b_all", "b_all_head"),
+    ]  # fmt: skip
+    assert (found["a_0064_head"].weights, found["b_0064_head"].weights, found["b_0064"].weights) == ("", "x", "")
+    found["b_0064"].optim.lr = 7.0
+    assert found["b_all"].optim.lr == recipes["b"]["b"].optim.lr != 7.0
 
 
 def test_the_points_that_a_study_reads_are_the_last_of_each_recipe():

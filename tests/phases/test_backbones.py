@@ -90,9 +90,14 @@ def test_what_does_not_fit_is_refused_before_films_are_prepared(workdir, name, c
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):
-    c = config(("Normal", "Pneumonia"), weights=str(tmp_path))
-    with pytest.raises(UserError, match=r"holds no run: manifest\.json is missing"):
-        start.origin(c, "net", fresh(c))
+    for given in (tmp_path, tmp_path / "not_there"):
+        c = config(("Normal", "Pneumonia"), weights=str(given))
+        with pytest.raises(UserError, match=r"holds no run: manifest\.json is missing; give the --workdir"):
+            start.origin(c, "net", fresh(c))
+    (tmp_path / "weights").touch()
+    assert [backbones.is_run(str(given)) for given in ("", "imagenet", tmp_path / "a.pth", tmp_path / "weights")] == [
+        False
+    ] * 4
 
 
 def test_weights_that_may_have_seen_held_out_films_are_refused(workdir, monkeypatch):

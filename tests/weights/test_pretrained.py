@@ -85,7 +85,7 @@ def test_a_file_that_is_not_the_published_one_is_told(tmp_path: Path, monkeypatc
 
 def test_films_are_normalized_as_the_weights_were_trained() -> None:
     with pytest.raises(UserError, match="under normalize = 'efficientnet_lite', and it is 'film': set it"):
-        weights.Source("imagenet", "efficientnet_lite0", head=False).read()
+        weights.Source("imagenet", "efficientnet_lite0", head=False).load()
 
 
 # Classes 100, 300, ... 900 of the torch network of efficientnet-lite-pytorch 0.1.0 with these weights, at 64 px.
@@ -101,7 +101,7 @@ def test_ten_logits_are_those_that_torch_gave() -> None:
     net = models.build("efficientnet_lite0", num_classes=1000)
     numbers = tuple(map(str, range(1000)))
     source = weights.Source("imagenet", "efficientnet_lite0", True, numbers, numbers, "efficientnet_lite")
-    file, _ = source.read()
+    file, _ = source.load()
     variables, report = source.fill(file, jax.eval_shape(net.init, jax.random.key(0), x))
     assert not report.fresh
     assert all(key.endswith("num_batches_tracked") for key in report.ignored)

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cxrjax.report.classification.robustness import WORDS
-from cxrjax.report.draw.style import FLOOR_LOOK, ArmLook, Look, band, legend_below, log_scale, looks, panels
+from cxrjax.report.draw.style import FLOOR_LOOK, ArmLook, band, legend_below, log_scale, looks, panels
 from cxrjax.report.read.classification import FLOOR, Classification
 from cxrjax.report.read.workdir import Entry
 
@@ -17,9 +17,9 @@ def curve(run: Classification) -> Figure | None:
     tree = run.results.get("curve")
     if not isinstance(tree, dict) or not tree:
         return None
-    titles = {**dict(run.study.get("curve", {}).get("starts") or ()), FLOOR: f"{FLOOR} (floor)"}
+    titles = dict(run.study.get("curve", {}).get("starts") or ())
     shown = {name: str(titles.get(name, name)) for name in tree}
-    look: dict[str, Look] = {**looks([name for name in tree if name != FLOOR]), FLOOR: FLOOR_LOOK}
+    look = {**looks([name for name in tree if name != FLOOR]), FLOOR: FLOOR_LOOK}
     first = next(iter(next(iter(tree.values())).values()))
     measures = [measure for measure in WORDS if measure in first and measure != "ece"]
     figure, every = panels(len(measures), 2, 4.6, 3.2, extra=0.4)
@@ -28,7 +28,7 @@ def curve(run: Classification) -> Figure | None:
             entries = {int(size): _entry(one[measure]) for size, one in points.items()}
             kept = {size: entry for size, entry in entries.items() if entry.value is not None}
             band(axes, [float(size) for size in kept], list(kept.values()), ArmLook(*look[name], "o"), shown[name])
-        log_scale(axes, "x", at=[float(size) for size in next(iter(tree.values()))])
+        log_scale(axes, "x", at=sorted({float(size) for points in tree.values() for size in points}))
         axes.set(xlabel="training patients", ylabel=WORDS[measure])
     legend_below(figure, {shown[name]: look[name] for name in tree})
     return figure

@@ -89,9 +89,10 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
                 f"as {table['key'][wrong[0]]} ({', '.join(found) or 'none'}); use loss sigmoid, or other classes"
             )
     notes = [config.study.caution] if config.study.caution else []
-    notes += footing.notes(sides(config, config.study.pairs)) + curve.notes(config)
+    notes += footing.notes(sides(config, config.study.pairs))
     folds = config[config.study.systems[0][0]].folds
     _check_labels(config, films, folds)
+    notes += curve.check_films(config, films)
     if folds > 1:
         notes.append(
             f"Every figure is of {folds} patient-grouped folds: a film is scored by a network that saw no film of its "
@@ -175,17 +176,17 @@ def run(context: Context) -> Results:
     config = context.config
     classes, kind = tuple(config.data.classes), exclusive(config)
     trained, base = systems_of(context), add_floor(context)
-    probing = [(probes.system(context, method), probes.outside(method)) for method in probes.of(config)]
+    floors = [(probes.system(context, method), method) for method in probes.of(config)]
     averaged = ensembles.systems(context, trained)
     systems = [*trained, *averaged]
-    every = [*systems, base, *(system for system, _ in probing)]
+    every = [*systems, base, *(system for system, _ in floors)]
     by_name = {system.name: system for system in every}
     out: Results = {"systems": {}}
     for system in every:
         out["systems"][system.name] = score(system, classes, kind)
         if system is not base:
             out["systems"][system.name]["minus_logreg32"] = difference(system, base, kind)
-    for system in systems if probing else []:
+    for system in systems if floors else []:
         out["systems"][system.name]["minus_probe"] = difference(system, by_name[probes.PROBE], kind)
     pairs = [*config.study.pairs, *ensembles.pairs(config)]
     out["pairs"] = {f"{a} minus {b}": difference(by_name[a], by_name[b], kind) for a, b in pairs}
@@ -195,9 +196,10 @@ def run(context: Context) -> Results:
     films = describe(context, base)
     titles = {system.name: system.title for system in every}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
-    external.add(out, context, trained, base, *probing, *ensembles.outside(config, averaged))
-    curve.add(out, context, base)
-    robustness.add(out, context, trained, base)
+    outside = [(system, probes.outside(method)) for system, method in floors]
+    external.add(out, context, trained, base, *outside, *ensembles.outside(config, averaged))
+    curve.add(out, context, base, *floors)
+    robustness.add(out, context, systems, base, *floors)
     out["headline"] = headline(out, [system for system in every if system is not base], films)
     return out
 

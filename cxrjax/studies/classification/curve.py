@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxrjax import defaults
+from cxrjax import data, defaults
 from cxrjax.errors import UserError, lookup
-from cxrjax.infer.finished import member_names
 from cxrjax.metrics import conditions, entries
-from cxrjax.phases import Context, members
+from cxrjax.phases import Context
 from cxrjax.studies import floor, footing, tables
-from cxrjax.studies.classification import predictions
+from cxrjax.studies.classification import predictions, probes
+from cxrjax.studies.classification.predictions import System
+from cxrjax.studies.classification.probes import Floor
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
 
-if TYPE_CHECKING:
-    from cxrjax.studies.classification.comparison import System
-
 NOTE = (
     "AUROC on the films of the table of systems, by the number of training patients; those of fewer are among those of "
-    "more, the same for every start, which all see as many films in training. Intervals resample the films' patients "
+    "more, the same in every column, and the validation part is whole for all. Intervals resample the films' patients "
     "and hold no other draw of training patients; differences are paired."
 )
 
 
 class Point(NamedTuple):
-    """A start's figures on a number of training patients and films."""
+    """Figures on a number of training patients and films."""
 
     patients: int
     films: int
@@ -51,133 +49,144 @@ def check(config: Any) -> None:
             )
 
 
-def notes(config: Any) -> list[str]:
-    """A sentence on starts that are not trained alike on as many patients, where there are any."""
-    names = defaults.points(config.study.curve)
+def check_films(config: Any, films: data.Prepared) -> list[str]:
+    """Refuses before any training patients that the floors cannot learn from; tells which starts are not trained alike.
+
+    Raises:
+      UserError: as `floor.check`, with the number of patients.
+    """
+    names, table = defaults.points(config.study.curve), films.table("train")
+    label, who = data.labels.select(table["labels"], films.columns, tuple(config.data.classes)), table["patient"]
+    for size in sizes_of(config, films):
+        for keep in probes.kept(config, films, size):
+            try:
+                floor.check(label[keep], tuple(config.study.penalties), who[keep])
+            except UserError as error:
+                raise UserError(f"study.curve: on {size} patients, {error}") from error
     pairs = [(name, names[config.study.curve.starts[0][0], size]) for (_, size), name in names.items()]
     return footing.notes(
         (footing.Side(one, config, one), footing.Side(first, config, first)) for one, first in pairs if one != first
     )
 
 
-def add(out: Results, context: Context, base: System) -> None:
-    """Adds to a comparison's results the curve of every start and of the floor, with its table and words.
+def sizes_of(config: Any, films: data.Prepared) -> list[int]:
+    """The numbers of patients below all that floors are trained on."""
+    curve = config.study.curve
+    if not curve.starts and not curve.floors:
+        return []
+    most = round(np.mean([len(np.unique(who)) for who in _patients(config, films)]))
+    return sorted({size for size in (*curve.sizes, *curve.floors) if 0 < size < most})
 
-    `out["curve"]` is {start: {patients: {measures, "films", "minus_FIRST", "minus_all"}}}, each an entry or entries by
-    measure; it is empty where no start is asked for.
+
+def add(out: Results, context: Context, base: System, *floors: tuple[System, Floor]) -> None:
+    """Adds to a comparison's results the curve of every start and floor, with its table and words.
+
+    `out["curve"]` is {start or floor: {patients: {measures, "films", "minus_all", "minus_FIRST"}}}, each an entry or
+    entries by measure; FIRST is the first start. It is empty where the study asks for none.
 
     Args:
       out: results with `tables`.
       context: of the run.
-      base: the floor, trained on all patients.
+      base: logreg32, trained on all patients.
+      floors: others, and how they learn.
     """
     curve = context.config.study.curve
     out["curve"] = {}
-    if not curve.starts:
+    if not curve.starts and not curve.floors:
         return
     names = defaults.points(curve)
-    found = {start: [_point(context, names[start, size]) for size in curve.sizes] for start, _ in curve.starts}
-    first = curve.starts[0][0]
-    found[base.name] = [_floor_point(context, names[first, size], base) for size in curve.sizes]
-    for start, each in found.items():
-        out["curve"][start] = {}
-        for one, reference in zip(each, found[first], strict=True):
-            figures = one.figures.at(0) | {"films": entries.plain(one.films, one.patients, "films")}
-            figures["minus_all"] = one.figures.difference(0, each[-1].figures, 0)
-            if start != first:
-                figures[f"minus_{first}"] = one.figures.difference(0, reference.figures, 0)
-            out["curve"][start][str(one.patients)] = figures
-    out["tables"].append(table_of(out["curve"], {**dict(curve.starts), base.name: base.title}))
+    found = {start: [_start(context, names[start, size]) for size in curve.sizes] for start, _ in curve.starts}
+    methods = [(base, probes.logreg32(context.config)), *floors]
+    sizes = sizes_of(context.config, context.films)
+    for system, method in methods:
+        context.log.say(f"learning curve: {system.title}, {len(sizes)} sizes")
+        found[system.name] = [
+            *(_scored(context, *probes.learned(context, method, size), size) for size in sizes),
+            _scored(context, system.found, system.validation),
+        ]
+    first = next(iter(found))
+    for name, points in found.items():
+        reference = {point.patients: point for point in found[first]}
+        out["curve"][name] = {}
+        for point in points:
+            shown = point.figures.at(0) | {"films": entries.plain(point.films, point.patients, "films")}
+            shown["minus_all"] = point.figures.difference(0, points[-1].figures, 0)
+            if name != first and point.patients in reference:
+                shown[f"minus_{first}"] = point.figures.difference(0, reference[point.patients].figures, 0)
+            out["curve"][name][str(point.patients)] = shown
+    titles = dict(curve.starts) | {system.name: system.title for system, _ in methods}
+    out["tables"].append(table_of(out["curve"], titles, base.name))
 
 
-def _point(context: Context, phase: str) -> Point:
+def _start(context: Context, phase: str) -> Point:
     """A start's, from the files that its phase left."""
-    config = context.config[phase]
-    names, folder = member_names(context.config, phase), predictions.folder_of(context.config, phase)
-    found = predictions.gather(context.workdir, names, config.folds > 1, folder)
-    seen = [arrays for n in names if (arrays := predictions.validation(context.workdir, n, folder)) is not None]
-    mean = found[0] if len(found) == 1 else predictions.mean_of(found)
-    return _scored(context, phase, mean, predictions.mean_of(seen) if seen else None)
+    system = predictions.system_of(context, phase, phase, predictions.folder_of(context.config, phase))
+    return _scored(context, system.found, system.validation, context.config[phase].patients)
 
 
-def _floor_point(context: Context, phase: str, base: System) -> Point:
-    """The floor's, trained on the films of a phase's members."""
-    config, films = context.config, context.films
-    rows, label = floor.films_of(context, "train")
-    patients, penalties = films.table("train")["patient"], tuple(config.study.penalties)
-
-    def said(keep: np.ndarray | None, asked: np.ndarray) -> np.ndarray:
-        kept = slice(None) if keep is None else keep
-        return floor.logreg32(rows[kept], label[kept], asked, config.seed, penalties, patients=patients[kept])
-
-    if not config[phase].patients:
-        return _scored(context, phase, base.found, base.validation)
-    every = members.of(config, films, phase)
-    if config[phase].folds > 1:
-        probability = np.full(label.shape, np.nan)
-        for member in every:
-            probability[member.held_out] = said(member.keep, rows[member.held_out])
-        order = np.argsort(films.table("train")["key"], kind="stable")
-        return _scored(context, phase, {**base.found, "probability": probability[order]}, None)
-    test, val = (floor.rows_of(films, part) if films.splits.get(part) else rows[:0] for part in (films.held_out, "val"))
-    whole = said(every[0].keep, np.concatenate([test, val]))
-    seen = None
-    if base.validation is not None:
-        seen = predictions.mean_of([{**base.validation, "probability": whole[len(test) :]}])
-    return _scored(context, phase, {**base.found, "probability": whole[: len(test)]}, seen)
+def _patients(config: Any, films: data.Prepared, size: int = 0) -> list[np.ndarray]:
+    """The patient of each training film, of each fold or of the only training."""
+    who = films.table("train")["patient"]
+    return [who[keep] for keep in probes.kept(config, films, size)]
 
 
-def _scored(context: Context, phase: str, found: Arrays, seen: Arrays | None) -> Point:
-    kept = [member.keep for member in members.of(context.config, context.films, phase)]
-    patients = context.films.table("train")["patient"]
+def _scored(context: Context, found: Arrays, seen: Arrays | None, size: int = 0) -> Point:
     figures = conditions.figures(
         found["label"], [found["probability"]], found["patient"],
-        exclusive=classify.options_of(context.config[phase]).exclusive,
+        exclusive=classify.options_of(context.config[context.config.study.systems[0][0]]).exclusive,
         validation=None if seen is None else (seen["label"], seen["logits"]),
     )  # fmt: skip
-    rows = [patients if keep is None else patients[keep] for keep in kept]
-    return Point(round(np.mean([len(np.unique(r)) for r in rows])), round(np.mean([len(r) for r in rows])), figures)
+    who = _patients(context.config, context.films, size)
+    patients, films = (
+        round(np.mean(counts)) for counts in zip(*((len(np.unique(w)), len(w)) for w in who), strict=True)
+    )
+    return Point(patients, films, figures)
 
 
-def table_of(out: Results, titles: Mapping[str, str]) -> tables.Table:
-    """AUROC by patients, each start's and its difference to the first's; the words stand in the note."""
+def table_of(out: Results, titles: Mapping[str, str], base: str) -> tables.Table:
+    """AUROC by patients, with the differences to the first start; the words stand in the note."""
     first = next(iter(titles))
-    others = [start for start in titles if start != first]
-    columns = ["training films", *titles.values(), *(f"{titles[start]} minus {titles[first]}" for start in others)]
+    sizes = sorted({int(size) for points in out.values() for size in points})
+    gaps = [name for name in titles if any(f"minus_{first}" in point for point in out[name].values())]
     rows = []
-    for patients, figures in out[first].items():
-        cells = [out[start][patients]["auroc"] for start in titles]
-        cells += [out[start][patients][f"minus_{first}"]["auroc"] for start in others]
-        rows.append((f"{int(patients):,} patients", [f"{figures['films']['value']:,.0f}", *cells]))
-    return tables.table("Learning curve", f"{in_words(out, titles)} {NOTE}".strip(), columns, rows)
+    for size in map(str, sizes):
+        films = next(points[size]["films"]["value"] for points in out.values() if size in points)
+        cells = [out[name].get(size, {}).get("auroc") for name in titles]
+        cells += [out[name].get(size, {}).get(f"minus_{first}", {}).get("auroc") for name in gaps]
+        rows.append((f"{int(size):,} patients", [f"{films:,.0f}", *cells]))
+    columns = ["training films", *titles.values(), *(f"{titles[name]} minus {titles[first]}" for name in gaps)]
+    return tables.table("Learning curve", f"{in_words(out, titles, base)} {NOTE}".strip(), columns, rows)
 
 
-def in_words(out: Results, titles: Mapping[str, str]) -> str:
-    """How many films it takes: what the best start reaches early, and from where on more are not told apart."""
-    trained = list(titles)[:-1]  # the floor comes last
+def in_words(out: Results, titles: Mapping[str, str], base: str) -> str:
+    """How many films it takes: from where on more are not told apart, and who gets early where another ends.
 
-    def area(start: str, patients: str) -> float:
-        return out[start][patients]["auroc"]["value"]
-
-    sizes = list(out[trained[0]])
-    if len(sizes) < 2 or any(area(start, size) is None for start in trained for size in sizes):
+    Args:
+      out: as `add` makes it.
+      titles: of starts and floors, by name.
+      base: the floor that sees small films; a curve worth reading is another's.
+    """
+    areas = {
+        name: {int(size): point["auroc"]["value"] for size, point in points.items()} for name, points in out.items()
+    }
+    curves = [name for name in titles if name != base and len(areas[name]) > 1 and None not in areas[name].values()]
+    if not curves:
         return ""
-    few, whole = sizes[0], sizes[-1]
-    best = max(trained, key=lambda start: area(start, whole))
+    best = max(curves, key=lambda name: areas[name][max(areas[name])])
+    few, whole = min(areas[best]), max(areas[best])
     words = [
-        f"{titles[best]} goes from {area(best, few):.3f} on {int(few):,} patients to {area(best, whole):.3f} on all "
-        f"{int(whole):,}."
+        f"{titles[best]} goes from {areas[best][few]:.3f} on {few:,} patients to {areas[best][whole]:.3f} on all "
+        f"{whole:,}."
     ]
-    gaps = {size: out[best][size]["minus_all"]["auroc"] for size in sizes[:-1]}
-    level = next((size for size, gap in gaps.items() if gap["high"] is not None and gap["high"] >= 0), None)
+    ends = {int(size): point["minus_all"]["auroc"]["high"] for size, point in out[best].items() if int(size) != whole}
+    level = next((size for size, high in sorted(ends.items()) if high is not None and high >= 0), None)
     words.append(
-        f"From {int(level):,} patients on more are not told apart from all (paired intervals)."
+        f"From {level:,} patients on more are not told apart from all (paired intervals)."
         if level
         else "Every number of patients below all is beyond its interval worse: more films would probably help."
     )
-    for other in (start for start in trained if start != best):
-        early = next((size for size in sizes if area(best, size) >= area(other, whole)), None)
-        if early:
-            reached = f"{titles[other]} reaches on all ({area(other, whole):.3f})"
-            words.append(f"{titles[best]} reaches on {int(early):,} what {reached}.")
+    for other in (name for name in titles if name != best and areas[name].get(whole) is not None):
+        end = areas[other][whole]
+        if early := next((size for size, area in areas[best].items() if area >= end), 0):
+            words.append(f"{titles[best]} reaches on {early:,} what {titles[other]} reaches on all ({end:.3f}).")
     return " ".join(words)

@@ -10,12 +10,13 @@ import numpy as np
 
 from cxrjax import defaults
 from cxrjax.errors import UserError
-from cxrjax.infer.finished import member_names
+from cxrjax.infer import classifier
+from cxrjax.infer.finished import classes_of, member_names, reads_features
 from cxrjax.phases import Context
 from cxrjax.phases.members import Member
 from cxrjax.studies import arrays
 from cxrjax.tasks import classify
-from cxrjax.types import Arrays
+from cxrjax.types import Arrays, State
 
 # Of systems; of the points of a learning curve, which no table lists; of systems of several views, by one.
 FOLDER, CURVE, ONE = "predictions", "curve", "one_view"
@@ -91,6 +92,15 @@ def _write(context: Context, member: Member, config: Any, folder: str) -> None:
             key=table["key"][order], patient=table["patient"][order], classes=np.array(phase.classes),
             split=np.array("folds" if member.held_out is not None else split),
         )  # fmt: skip
+
+
+def network(context: Context, phase: str, state: State, **changes: Any) -> classifier.Classifier:
+    """The classifier of a phase with a state of it, its config with `changes`; as `cxrjax.load` would give it."""
+    config, whole = context.config[phase].copy_and_resolve_references(), context.config
+    config.update(changes)
+    enh = whole.data.enh_options if reads_features(whole, phase) else None
+    classes = classes_of(whole, phase)
+    return classifier.of(config, state, classes, whole.data.size, context.mesh, source=phase, enh=enh)
 
 
 def mean_of(found: list[Arrays]) -> Arrays:

@@ -15,12 +15,14 @@ import numpy as np
 from cxrjax import data
 from cxrjax.data.external import PART
 from cxrjax.errors import UserError, lookup
+from cxrjax.infer import classifier
+from cxrjax.infer.batches import in_batches
 from cxrjax.phases import Context, cached, members
 from cxrjax.studies import arrays, floor
 from cxrjax.studies.classification import predictions
 from cxrjax.studies.classification.predictions import System
-from cxrjax.tasks import TASKS
-from cxrjax.types import Arrays
+from cxrjax.tasks import TASKS, classify
+from cxrjax.types import Array, Arrays, State
 
 LOGREG, PROBE, NEIGHBORS = "logreg32", "probe", "knn"
 Said = Callable[..., np.ndarray]
@@ -32,12 +34,14 @@ class Floor(NamedTuple):
     Attributes:
       name, title: in results and in tables.
       rows: (context, films, part) -> (n, d), what it sees of a part of these films, the run's or others.
+      seen: context -> a function of films in memory (n, h, w) uint8 -> (n, d), what it sees of them.
       learn: as `floor.learned` from `train` on, without `settings`.
     """
 
     name: str
     title: str
     rows: Callable[[Context, data.Prepared, str], np.ndarray]
+    seen: Callable[[Context], Callable[[np.ndarray], np.ndarray]]
     learn: Said
 
 
@@ -48,7 +52,10 @@ def logreg32(config: Any) -> Floor:
         del more["validation"]  # its penalty is chosen by patients of the training films
         return floor.logreg32(train, label, asked, seed, tuple(config.study.penalties), **more)
 
-    return Floor(LOGREG, f"{LOGREG} (floor)", lambda _, films, part: floor.rows_of(films, part), learn)
+    def seen(context: Context) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda image: floor.small(image[..., None] / np.float32(255))
+
+    return Floor(LOGREG, f"{LOGREG} (floor)", lambda _, films, part: floor.rows_of(films, part), seen, learn)
 
 
 def of(config: Any) -> list[Floor]:
@@ -58,10 +65,10 @@ def of(config: Any) -> list[Floor]:
         return []
     phase = config[probe.phase]
     where = f"{phase.net.name} ({Path(phase.weights).name})"
-    rows = partial(_features, probe.phase)
+    rows, seen = partial(_features, probe.phase), partial(_of_images, probe.phase)
     return [
-        Floor(PROBE, f"linear probe of {where}", rows, _learn(floor.LINEAR, probe.strengths)),
-        Floor(NEIGHBORS, f"nearest neighbors by {where}", rows, _learn(floor.NEAREST, probe.neighbors)),
+        Floor(PROBE, f"linear probe of {where}", rows, seen, _learn(floor.LINEAR, probe.strengths)),
+        Floor(NEIGHBORS, f"nearest neighbors by {where}", rows, seen, _learn(floor.NEAREST, probe.neighbors)),
     ]
 
 
@@ -72,11 +79,25 @@ def _learn(method: floor.Method, settings: Any) -> Said:
 def _features(phase: str, context: Context, films: data.Prepared, part: str) -> np.ndarray:
     """The means of the last maps (n, d) of films, by the backbone that a phase begins with."""
     bound = context.phases[phase]
-    task = TASKS["classify"](bound.config, bound.classes)
-    state = cached.begun(context, bound, bound.members[0], task)
     there = dataclasses.replace(context, films=films)
-    maps = cached.features(there, bound, bound.members[0], state, part)
+    maps = cached.features(there, bound, bound.members[0], _begun(context, phase), part)
     return np.asarray(maps.mean(axis=(1, 2)))
+
+
+def _begun(context: Context, phase: str) -> State:
+    bound = context.phases[phase]
+    return cached.begun(context, bound, bound.members[0], TASKS["classify"](bound.config, bound.classes))
+
+
+def _of_images(phase: str, context: Context) -> Callable[[np.ndarray], np.ndarray]:
+    seeing = predictions.network(context, phase, _begun(context, phase))
+    program = seeing.compiled(_means)
+    return lambda image: in_batches(context.mesh, classifier.BATCH, program, seeing.read(image))
+
+
+def _means(seeing: classifier.Classifier, image: Array) -> Array:
+    x = classify.shown(seeing.options, image)  # whole films, whatever evaluation crops
+    return seeing.net.apply(seeing.variables["net"], x, train=False)[1]["features"].mean(axis=(1, 2))
 
 
 def check(config: Any) -> None:
@@ -102,34 +123,40 @@ def system(context: Context, method: Floor) -> System:
 
 
 def _predict(context: Context, method: Floor, path: Path) -> None:
-    films, classes = context.films, context.classes
-    val = _validation(context, method)
+    context.log.say(f"{method.title}: {context.films.count('train'):,} films to train on")
+    found, seen = learned(context, method)
+    if seen is not None:
+        arrays.write_arrays(predictions.path_of(context.workdir, method.name, "val"), **seen)
+    arrays.write_arrays(path, **found)
 
-    def labels(part: str) -> np.ndarray:
-        return data.labels.select(films.table(part)["labels"], films.columns, classes)
 
-    context.log.say(f"{method.title}: {films.count('train'):,} films to train on")
-    if (folds := _folds(context)) > 1:
-        split, label = "folds", labels("train")
+def learned(context: Context, method: Floor, patients: int = 0) -> tuple[Arrays, Arrays | None]:
+    """What a floor says of held-out films, as `predictions.write` keeps it, and of validation films.
+
+    Args:
+      context: of the run.
+      method: the floor.
+      patients: how many it is trained on, see `members.first`; 0 for all.
+    """
+    films, val = context.films, _validation(context, method)
+    if (folds := folds_of(context.config)) > 1:
+        split, label, table = "folds", labels(context, "train"), films.table("train")
         number, probability = members.folds_of(context.config, films, folds), np.full(label.shape, np.nan)
-        rows = method.rows(context, films, "train")
-        for fold, said in enumerate(_each(context, method, rows)):
+        for fold, said in enumerate(each(context, method, method.rows(context, films, "train"), patients)):
             probability[number == fold] = said[number == fold]
-        table = films.table("train")
+        order, seen = np.argsort(table["key"], kind="stable"), None
     else:
         split = films.held_out
-        rows, label, table = method.rows(context, films, split), labels(split), films.table(split)
-        (both,) = _each(context, method, rows if val is None else np.concatenate([rows, val[0]]))
-        probability = both[: len(rows)]
+        rows, label, table = method.rows(context, films, split), labels(context, split), films.table(split)
+        (both,) = each(context, method, rows if val is None else np.concatenate([rows, val[0]]), patients)
+        probability, order, seen = both[: len(rows)], np.arange(len(label)), None
         if val is not None:  # thresholds are chosen where the networks' are
-            stated = predictions.mean_of([{"probability": both[len(rows) :]}])
-            arrays.write_arrays(predictions.path_of(context.workdir, method.name, "val"), **stated, label=val[1])
-    order = np.argsort(table["key"], kind="stable") if folds > 1 else np.arange(len(label))
+            seen = predictions.mean_of([{"probability": both[len(rows) :]}]) | {"label": val[1]}
     found = predictions.mean_of([{"probability": probability[order]}])
-    arrays.write_arrays(
-        path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
-        classes=np.array(classes), split=np.array(split),
-    )  # fmt: skip
+    return found | {
+        "label": label[order], "key": table["key"][order], "patient": table["patient"][order],
+        "classes": np.array(context.classes), "split": np.array(split),
+    }, seen  # fmt: skip
 
 
 def outside(method: Floor) -> Callable[[Context, data.Prepared], list[Arrays]]:
@@ -137,36 +164,44 @@ def outside(method: Floor) -> Callable[[Context, data.Prepared], list[Arrays]]:
 
     def predict(context: Context, films: data.Prepared) -> list[Arrays]:
         rows = method.rows(context, films, PART)
-        return [predictions.mean_of([{"probability": said}]) for said in _each(context, method, rows)]
+        return [predictions.mean_of([{"probability": said}]) for said in each(context, method, rows)]
 
     return predict
 
 
-def _folds(context: Context) -> int:
-    return context.config[context.config.study.systems[0][0]].folds
+def folds_of(config: Any) -> int:
+    """The folds of the systems, which all have as many."""
+    return config[config.study.systems[0][0]].folds
+
+
+def labels(context: Context, part: str) -> np.ndarray:
+    """(n, k) labels of a part of the run's films, by its classes."""
+    return data.labels.select(context.films.table(part)["labels"], context.films.columns, context.classes)
 
 
 def _validation(context: Context, method: Floor) -> tuple[np.ndarray, np.ndarray] | None:
     """Rows and labels that a setting is chosen on; None under folds, or where no such part is left to choose on."""
     films = context.films
-    if _folds(context) > 1 or films.held_out == "val" or not films.splits.get("val"):
+    if folds_of(context.config) > 1 or films.held_out == "val" or not films.splits.get("val"):
         return None
-    label = data.labels.select(films.table("val")["labels"], films.columns, context.classes)
-    return method.rows(context, films, "val"), label
+    return method.rows(context, films, "val"), labels(context, "val")
 
 
-def _each(context: Context, method: Floor, asked: np.ndarray) -> list[np.ndarray]:
-    """Probabilities (n, k) float64 of rows, by the floor of each fold, or by the only one."""
-    films, folds = context.films, _folds(context)
-    rows, table = method.rows(context, films, "train"), films.table("train")
-    label, patients = data.labels.select(table["labels"], films.columns, context.classes), table["patient"]
-    number = members.folds_of(context.config, films, folds) if folds > 1 else np.zeros(len(rows), int)
-    val = _validation(context, method)
+def kept(config: Any, films: data.Prepared, patients: int = 0) -> list[np.ndarray]:
+    """The training films of each fold, or of the only training, as positions in the train part; `patients` as in
+    `learned`."""
+    folds = folds_of(config)
+    number = members.folds_of(config, films, folds) if folds > 1 else np.zeros(films.count("train"), int)
+    rest = [np.flatnonzero(number != fold) for fold in (range(folds) if folds > 1 else (-1,))]
+    return [members.first(films, "train", r, patients, config.data.seed) for r in rest] if patients else rest
+
+
+def each(context: Context, method: Floor, asked: np.ndarray, patients: int = 0) -> list[np.ndarray]:
+    """Probabilities (n, k) float64 of rows, by each fold's floor or by the only one; `patients` as in `learned`."""
+    rows, label = method.rows(context, context.films, "train"), labels(context, "train")
+    who, val = context.films.table("train")["patient"], _validation(context, method)
     out = []
-    for fold in range(folds) if folds > 1 else (-1,):
-        rest = number != fold
-        said = method.learn(
-            rows[rest], label[rest], asked, context.config.seed, patients=patients[rest], validation=val
-        )
+    for keep in kept(context.config, context.films, patients):
+        said = method.learn(rows[keep], label[keep], asked, context.config.seed, patients=who[keep], validation=val)
         out.append(said.astype(np.float64))
     return out

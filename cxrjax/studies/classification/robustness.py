@@ -7,23 +7,24 @@ Held-out films are damaged after they were decoded and brought to the run's size
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cxrjax import data
 from cxrjax.data import corruptions
 from cxrjax.infer import classifier
-from cxrjax.infer.finished import classes_of, member_names
+from cxrjax.infer.finished import member_names
 from cxrjax.metrics import conditions
 from cxrjax.phases import Context, members
-from cxrjax.studies import arrays, floor, tables
+from cxrjax.studies import arrays, tables
+from cxrjax.studies.classification import predictions, probes
+from cxrjax.studies.classification.predictions import ONE, System
+from cxrjax.studies.classification.probes import Floor
 from cxrjax.studies.tables import Table
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
-
-if TYPE_CHECKING:
-    from cxrjax.studies.classification.comparison import System
 
 CHUNK = 1024  # films handed to a network at once
 # Films (n, h, w) uint8 and their places in `Films.position` -> probabilities (n, k).
@@ -65,84 +66,80 @@ def films_of(context: Context) -> Films:
     return Films(split, position, image, fold)
 
 
-def network(context: Context, phase: str, films: Films) -> Ask:
+def asks_of(context: Context, films: Films) -> dict[str, Ask]:
+    """What says something of films in memory: every phase that is compared, one that averages views by one, too."""
+    out = {}
+    for phase, _ in context.config.study.systems:
+        out[phase] = _ask(context, phase, films)
+        if context.config[phase].tta:
+            out[f"{phase}_{ONE}"] = _ask(context, phase, films, tta=())
+    return out
+
+
+def _ask(context: Context, phase: str, films: Films, **changes: Any) -> Ask:
     """What a phase says: of folds the one that left a film out, of seeds their mean."""
     config = context.config
-    enh = config.data.enh_options if members.field_of(config, phase) == "enh" else None
-    classes, size = classes_of(config, phase), config.data.size
     networks = [
-        classifier.of(config[phase], context.states[name], classes, size, context.mesh, source=name, enh=enh)
-        for name in member_names(config, phase)
+        predictions.network(context, phase, context.states[name], **changes) for name in member_names(config, phase)
     ]
 
     def said(one: classifier.Classifier, image: np.ndarray) -> np.ndarray:
         chunks = [one.predict(image[i]) for i in _slices(image)]
-        return np.concatenate([np.stack([chunk[name] for name in classes], axis=1) for chunk in chunks])
+        return np.concatenate([np.stack([chunk[name] for name in one.classes], axis=1) for chunk in chunks])
 
     def ask(image: np.ndarray, place: np.ndarray) -> np.ndarray:
         if config[phase].folds < 2:
             return np.mean([said(one, image) for one in networks], axis=0)
-        out = np.empty((len(image), len(classes)))
-        for i, one in enumerate(networks):
-            if (mine := films.fold[place] == i).any():
-                out[mine] = said(one, image[mine])
-        return out
+        return _by_fold([partial(said, one) for one in networks], image, films.fold[place])
 
     return ask
 
 
-def floor_of(context: Context, films: Films, small: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """What logreg32, trained as for the table, says of films as `floor.small` makes them, (n, 1024): (n, k)."""
-    config = context.config
-    rows, label = floor.films_of(context, "train")
-    patients, folds = context.films.table("train")["patient"], config[config.study.systems[0][0]].folds
-    number = members.folds_of(config, context.films, folds) if folds > 1 else np.full(len(rows), -1)
-    out = np.empty((len(small), label.shape[1]))
-    for fold in np.unique(films.fold):
-        rest, mine = number != fold, films.fold[place] == fold
-        out[mine] = floor.logreg32(
-            rows[rest], label[rest], small[mine], config.seed, tuple(config.study.penalties), patients=patients[rest]
-        )
+def _by_fold(said: Sequence[Callable[[np.ndarray], np.ndarray]], image: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """What the network of each film's fold (n,) says of it."""
+    each = {i: one(image[fold == i]) for i, one in enumerate(said) if (fold == i).any()}
+    out = np.empty((len(image), next(iter(each.values())).shape[1]))
+    for i, found in each.items():
+        out[fold == i] = found
     return out
 
 
-def said(context: Context, systems: Iterable[str], base: str) -> tuple[np.ndarray, Arrays]:
-    """What every system says of damaged films; kept in files, so that a resumed run does not ask again.
-
-    Args:
-      context: the run's.
-      systems: phases.
-      base: the floor's name.
+def said(context: Context, floors: Sequence[Floor]) -> tuple[np.ndarray, Arrays]:
+    """What every system and floor says of damaged films; kept in a file, so that a resumed run does not ask again.
 
     Returns:
       The keys (n,) of the films, and by name the probabilities (c, n, k) under each strength of each kind.
     """
-    config, kinds = context.config, kinds_of(context)
-    paths = {name: context.workdir / "robustness" / f"{name}.npz" for name in (*systems, base)}
-    if not all(arrays.exists(path) for path in paths.values()):
+    path = context.workdir / "robustness.npz"
+    if not arrays.exists(path):
         films = films_of(context)
-        asks = {name: network(context, name, films) for name in systems}
-        found: dict[str, list[np.ndarray]] = {name: [] for name in paths}
-        small, places = [], []
-        for kind, strengths in kinds.items():
+        asks, seen = asks_of(context, films), {one.name: one.seen(context) for one in floors}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in (*asks, *seen)}
+        places = []
+        for kind, strengths in kinds_of(context).items():
             context.log.say(f"robustness: {kind}, {len(films.image):,} films at {len(strengths)} strengths")
             image = np.concatenate(
-                [corruptions.damaged(films.image, films.position, kind, s, config.seed) for s in strengths]
+                [corruptions.damaged(films.image, films.position, kind, s, context.config.seed) for s in strengths]
             )
             places.append(np.tile(np.arange(len(films.image)), len(strengths)))
             for name, ask in asks.items():
                 found[name].append(ask(image, places[-1]))
-            small.append(np.concatenate([floor.small(image[i, ..., None] / np.float32(255)) for i in _slices(image)]))
-        found[base] = [floor_of(context, films, np.concatenate(small), np.concatenate(places))]
+            for name, rows in seen.items():
+                found[name].append(np.concatenate([rows(image[i]) for i in _slices(image)]))
+        fold = films.fold[np.concatenate(places)]
+        whole = {name: np.concatenate(each) for name, each in found.items()}
+        for one in floors:
+            each = probes.each(context, one, whole[one.name])
+            whole[one.name] = np.stack(each)[fold, np.arange(len(fold))]
         keys = context.films.table(films.split)["key"][films.position]
-        for name, path in paths.items():
-            whole = np.concatenate(found[name]).reshape(-1, len(keys), found[name][0].shape[-1])
-            arrays.write_arrays(path, probability=whole, key=keys)
-    read = {name: arrays.read_arrays(path) for name, path in paths.items()}
-    return read[base]["key"], {name: one["probability"] for name, one in read.items()}
+        arrays.write_arrays(path, key=keys, **{name: p.reshape(-1, len(keys), p.shape[1]) for name, p in whole.items()})
+    read = arrays.read_arrays(path)
+    keys = read.pop("key")
+    means = {name: np.mean([read[part] for part in parts], axis=0) for name, parts in context.config.study.ensembles}
+    return keys, read | means
 
 
-def add(out: Results, context: Context, systems: Sequence[System], base: System) -> None:
+def add(out: Results, context: Context, systems: Sequence[System], base: System, *floors: tuple[System, Floor]) -> None:
     """Adds to a comparison's results every system's figures on damaged films, with the tables and their words.
 
     `out["robustness"]` is {system: {"clean", "mean" over all damage, "drop" from clean to it, "minus_logreg32" on it,
@@ -151,16 +148,19 @@ def add(out: Results, context: Context, systems: Sequence[System], base: System)
     Args:
       out: results with `tables`.
       context: of the run.
-      systems: phases.
-      base: the floor.
+      systems: phases, those by one view, and ensembles.
+      base: logreg32.
+      floors: others, and how they learn.
     """
     kinds = kinds_of(context)
     out["robustness"] = {}
     if not kinds:
         return
     exclusive = classify.options_of(context.config[systems[0].name]).exclusive  # all systems agree, see `comparison`
-    keys, found = said(context, [system.name for system in systems], base.name)
-    figures = {system.name: _figures(system, keys, found[system.name], exclusive) for system in (*systems, base)}
+    methods = [probes.logreg32(context.config), *(method for _, method in floors)]
+    every = [*systems, base, *(system for system, _ in floors)]
+    keys, found = said(context, methods)
+    figures = {system.name: _figures(system, keys, found[system.name], exclusive) for system in every}
     whole = slice(1, None)
     for name, one in figures.items():
         shown: Results = {"clean": one.at(0), "mean": one.at(whole), "drop": one.difference(whole, one, 0)}
@@ -173,8 +173,9 @@ def add(out: Results, context: Context, systems: Sequence[System], base: System)
             shown[kind] |= {str(i + 1): one.at(start + i) for i in range(len(strengths))}
             start = end
         out["robustness"][name] = shown
-    titles = {system.name: system.title for system in (*systems, base)}
-    out["tables"] += tables_of(out["robustness"], titles, kinds, base.name, base.validation is not None)
+    titles = {system.name: system.title for system in every}
+    trained = [system.name for system in systems]
+    out["tables"] += tables_of(out["robustness"], titles, kinds, trained, base.validation is not None)
 
 
 def _figures(system: System, keys: np.ndarray, damaged: np.ndarray, exclusive: bool) -> conditions.Figures:
@@ -190,9 +191,18 @@ def _figures(system: System, keys: np.ndarray, damaged: np.ndarray, exclusive: b
 
 
 def tables_of(
-    out: Results, titles: Mapping[str, str], kinds: Mapping[str, Sequence[float]], base: str, chosen: bool
+    out: Results, titles: Mapping[str, str], kinds: Mapping[str, Sequence[float]], trained: list[str], chosen: bool
 ) -> list[Table]:
-    """The means by system with what they say in words, and AUROC by kind; `chosen`, whether there was validation."""
+    """The means by system with what they say in words, and AUROC by kind.
+
+    Args:
+      out: as `add` makes it.
+      titles: of the systems and then the floors, by name.
+      kinds: strengths by kind.
+      trained: the names that are no floor's.
+      chosen: whether there was a validation part.
+    """
+    base = next(name for name in titles if name not in trained)
     measure = next(name for name in out[base]["clean"] if name not in ("auroc", "ece"))
     words = {
         "auroc": "AUROC",
@@ -218,7 +228,7 @@ def tables_of(
     )  # fmt: skip
     by_kind = [(_row(kind, kinds[kind]), [out[name][kind]["mean"]["auroc"] for name in titles]) for kind in kinds]
     return [
-        tables.table("Damaged films", f"{in_words(out, titles, kinds, base)} {said}".strip(), columns, rows),
+        tables.table("Damaged films", f"{in_words(out, titles, kinds, trained)} {said}".strip(), columns, rows),
         tables.table(
             "Damage by kind", "AUROC, mean over the strengths, which grow from left to right.", list(titles.values()),
             by_kind,
@@ -226,22 +236,24 @@ def tables_of(
     ]  # fmt: skip
 
 
-def in_words(out: Results, titles: Mapping[str, str], kinds: Iterable[str], base: str) -> str:
-    """What the figures say: who holds best, what harms most and least, and what becomes of the floor."""
-    trained = [name for name in titles if name != base and out[name]["mean"]["auroc"]["value"] is not None]
-    if not trained:
-        return ""
-    best = max(trained, key=lambda name: out[name]["mean"]["auroc"]["value"])
+def in_words(out: Results, titles: Mapping[str, str], kinds: Iterable[str], trained: Iterable[str]) -> str:
+    """What the figures say: which system holds best, what harms it most and least, and what becomes of the floors."""
 
     def area(name: str, part: str) -> float:
         return out[name][part]["auroc"]["value"]
 
+    floors = [name for name in titles if name not in (trained := list(trained))]
+    known = [name for name in trained if area(name, "mean") is not None]
+    if not known:
+        return ""
+    best = max(known, key=lambda name: area(name, "mean"))
     by_kind = {kind: out[best][kind]["mean"]["auroc"]["value"] for kind in kinds}
     worst, mildest = min(by_kind, key=by_kind.__getitem__), max(by_kind, key=by_kind.__getitem__)
+    said = [f"{titles[name]} goes from {area(name, 'clean'):.3f} to {area(name, 'mean'):.3f}" for name in floors]
     return (
         f"{titles[best]} has the highest AUROC on damaged films, {area(best, 'mean'):.3f} on average and "
         f"{area(best, 'clean'):.3f} undamaged; {worst} costs it most (mean {by_kind[worst]:.3f}), {mildest} least "
-        f"({by_kind[mildest]:.3f}). {titles[base]} goes from {area(base, 'clean'):.3f} to {area(base, 'mean'):.3f}."
+        f"({by_kind[mildest]:.3f}). {', '.join(said)}."
     )
 
 

@@ -37,7 +37,9 @@ def small(folder):
     c.phases = tuple(phases)
     titles = {start: start.capitalize() for start in STARTS}
     c.study = defaults.comparison(
-        {"fast_all": "Fast"}, curve={"starts": tuple(titles.items()), "sizes": SIZES}, penalties=(0.001, 0.01)
+        {"fast_all": "Fast"},
+        curve={"starts": tuple(titles.items()), "sizes": SIZES, "floors": (20, 64)},
+        penalties=(0.001, 0.01),
     )
     return c
 
@@ -54,9 +56,10 @@ def finished(tmp_path_factory):
 def test_every_start_and_the_floor_have_a_figure_on_as_many_patients(finished):
     found = finished.results["curve"]
     assert list(found) == ["slow", "fast", "logreg32"]
-    for points in found.values():
-        assert list(points) == ["12", "40"]
-        assert [point["films"]["value"] for point in points.values()] == [12, 40]
+    for name, points in found.items():
+        sizes = [12, 20, 40] if name == "logreg32" else [12, 40]  # of 64 there are not enough
+        assert list(points) == list(map(str, sizes))
+        assert [point["films"]["value"] for point in points.values()] == sizes
     whole = finished.results["systems"]
     assert found["fast"]["40"]["auroc"] == whole["fast_all"]["auroc"]
     assert found["logreg32"]["40"]["auroc"] == whole["logreg32"]["auroc"]
@@ -85,7 +88,8 @@ def test_the_floor_learns_from_the_same_few_patients(finished):
 def test_points_stand_in_no_other_table_or_figure_and_the_page_says_what_they_mean(finished):
     tables = {table["title"]: table for table in finished.results["tables"]}
     assert [row["name"] for row in tables["Systems"]["rows"]] == ["Fast", "logreg32 (floor)"]
-    assert [row["name"] for row in tables["Learning curve"]["rows"]] == ["12 patients", "40 patients"]
+    assert [row["name"] for row in tables["Learning curve"]["rows"]] == ["12 patients", "20 patients", "40 patients"]
+    assert [cell and cell["value"] for cell in tables["Learning curve"]["rows"][1]["cells"][1:3]] == [None, None]
     assert " goes from " in tables["Learning curve"]["note"]
     assert not any("compared systems differ" in said for said in json.loads(
         (finished.workdir / "manifest.json").read_text())["warnings"])  # fmt: skip
@@ -111,8 +115,14 @@ def test_a_curve_without_all_its_phases_or_of_other_patients_is_refused(tmp_path
 def test_starts_that_see_more_films_than_the_first_are_told(tmp_path):
     config = small(tmp_path)
     config.fast_0012.steps = 30
-    (said,) = curve.notes(config)
+    films = data.prepare(config.data)
+    (said,) = curve.check_films(config, films)
     assert said.endswith(": fast_0012 and slow_0012 in films seen (240 against 24).")
+    config.study.curve.floors = (1,)
+    with pytest.raises(
+        UserError, match=r"study\.curve: on 1 patients, logreg32: the training films hold one class only"
+    ):
+        curve.check_films(config, films)
 
 
 def test_words_say_where_more_patients_are_not_told_apart_and_who_gets_there_early():
@@ -127,10 +137,15 @@ def test_words_say_where_more_patients_are_not_told_apart_and_who_gets_there_ear
         "known": points((0.82, -0.02), (0.9, 0.01), (0.91, 0)),
         "floor": points((0.5, 0), (0.5, 0), (0.99, 0)),
     }
-    words = curve.in_words(out, {"random": "Random", "known": "Known", "floor": "F"})
+    titles = {"random": "Random", "known": "Known", "floor": "F"}
+    words = curve.in_words(out, titles, "floor")
     assert words == (
         "Known goes from 0.820 on 64 patients to 0.910 on all 500. From 128 patients on more are not told apart from "
         "all (paired intervals). Known reaches on 64 what Random reaches on all (0.800)."
     )
     out["known"]["128"]["minus_all"]["auroc"]["high"] = -0.001
-    assert "more films would probably help" in curve.in_words(out, {"random": "Random", "known": "Known", "floor": "F"})
+    assert "more films would probably help" in curve.in_words(out, titles, "floor")
+    out["tuned"] = {"500": {"auroc": {"value": 0.9}, "minus_all": {"auroc": {"high": 0}}}}  # on all alone
+    assert "Known reaches on 128 what Tuned reaches on all (0.900)" in curve.in_words(
+        out, titles | {"tuned": "Tuned"}, ""
+    )

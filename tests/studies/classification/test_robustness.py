@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     config = small(folder)
     assert run.run(config, choices={}, workdir=folder / "run", command="test") == 0
     films = data.prepare(config.data)
-    found = {name: arrays.read_arrays(folder / "run" / "robustness" / f"{name}.npz") for name in ("net", "logreg32")}
+    found = arrays.read_arrays(folder / "run" / "robustness.npz")
     results = json.loads((folder / "run" / "results.json").read_text())
     return SimpleNamespace(config=config, workdir=folder / "run", films=films, found=found, results=results)
 
@@ -50,7 +50,7 @@ def finished(tmp_path_factory):
 def damaged(finished) -> np.ndarray:
     """(4, 15, 16, 16) uint8, made here of the films that the run chose."""
     key = finished.films.table("test")["key"]
-    position = np.array([np.flatnonzero(key == name)[0] for name in finished.found["net"]["key"]])
+    position = np.array([np.flatnonzero(key == name)[0] for name in finished.found["key"]])
     image = np.rint(data.films(finished.films, "test", position)["image"][..., 0] * 255).astype(np.uint8)
     pairs = [(kind, strength) for kind, strengths in KINDS.items() for strength in strengths]
     return np.stack([corruptions.damaged(image, position, *pair, finished.config.seed) for pair in pairs])
@@ -60,7 +60,7 @@ def test_damaged_films_are_asked_of_the_networks_that_a_finished_run_hands_out(f
     seeds = [cxrjax.load(finished.workdir).classifier(f"net_{i}") for i in range(2)]
     for number, image in enumerate(damaged(finished)):
         each = [np.stack(list(one.predict(image).values()), axis=1) for one in seeds]
-        np.testing.assert_allclose(finished.found["net"]["probability"][number], np.mean(each, axis=0), atol=1e-5)
+        np.testing.assert_allclose(finished.found["net"][number], np.mean(each, axis=0), atol=1e-5)
 
 
 def test_the_floor_is_trained_on_undamaged_films_alone(finished):
@@ -70,7 +70,7 @@ def test_the_floor_is_trained_on_undamaged_films_alone(finished):
     for number, image in enumerate(damaged(finished)):
         small = floor.small(image[..., None] / np.float32(255))
         expected = floor.logreg32(floor.small(train["image"]), label, small, 0, patients=train["patient"])
-        np.testing.assert_allclose(finished.found["logreg32"]["probability"][number], expected, atol=1e-6)
+        np.testing.assert_allclose(finished.found["logreg32"][number], expected, atol=1e-6)
 
 
 def test_figures_are_entries_of_every_kind_and_strength_and_of_their_mean(finished):
@@ -93,7 +93,7 @@ def test_figures_are_entries_of_every_kind_and_strength_and_of_their_mean(finish
 def test_undamaged_figures_are_of_the_same_films_at_the_temperature_of_the_validation_part(finished):
     whole = arrays.read_arrays(predictions.path_of(finished.workdir, "net_0"))
     other = arrays.read_arrays(predictions.path_of(finished.workdir, "net_1"))
-    row = [list(whole["key"]).index(key) for key in finished.found["net"]["key"]]
+    row = [list(whole["key"]).index(key) for key in finished.found["key"]]
     label, p = whole["label"][row], (whole["probability"] + other["probability"])[row] / 2
     seen = [arrays.read_arrays(predictions.path_of(finished.workdir, f"net_{i}", "val")) for i in range(2)]
     val = np.log(np.mean([one["probability"] for one in seen], axis=0))
@@ -138,7 +138,7 @@ def test_words_name_who_holds_best_and_what_harms_most():
 
     out = {"a": system(0.9, 0.7, blur=0.6, crop=0.8), "b": system(0.85, 0.8, blur=0.82, crop=0.78),
            "floor": system(0.99, 0.95, blur=0.9, crop=1.0)}  # fmt: skip
-    words = robustness.in_words(out, {"a": "A", "b": "B", "floor": "F"}, ("blur", "crop"), "floor")
+    words = robustness.in_words(out, {"a": "A", "b": "B", "floor": "F"}, ("blur", "crop"), ["a", "b"])
     assert words.startswith(
         "B has the highest AUROC on damaged films, 0.800 on average and 0.850 undamaged; crop costs"
     )
