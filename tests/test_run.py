@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from cxrjax import manifest, run
+from cxrjax import defaults, manifest, run
 from cxrjax.errors import UserError
 from cxrjax.phases import start
 from cxrjax.types import State
@@ -223,6 +224,21 @@ def test_kill_in_every_phase_ends_with_the_same_results(tmp_path):
             assert all(
                 np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a.files if k != "seconds"
             ), path.name
+
+
+def test_classes_that_a_config_leaves_open_are_the_folders_before_anything_else(tmp_path):
+    for name in ("well", "ill"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (20, 20), 90).save(tmp_path / name / "film.png")
+    c = defaults.run()
+    c.data = defaults.data("folder", (), 16, root=str(tmp_path))
+    c.net = defaults.classify({"name": "resnet_tiny"}, defaults.optim("adam", 1e-3), 1, 8)
+    c.phases = ("net",)
+    c.study = defaults.comparison({"net": "Net"}, pairs=(("net", "other"),))
+    with pytest.raises(UserError, match=r"study\.pairs.*other"):
+        run.run(c.lock(), choices={}, workdir=tmp_path / "run", command="test")
+    assert c.data.classes == ("ill", "well")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_phase_can_begin_with_the_weights_of_an_earlier_one():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cxrjax import defaults
-from cxrjax.data import corruptions
+from cxrjax.data import corruptions, phantom
 from cxrjax.phases.backbones import SHOWN_BY
 from cxrjax.studies import footing
 
@@ -45,3 +50,27 @@ def test_every_start_takes_as_many_steps_of_the_same_batches_on_each_size():
         assert {c[end].patients for end in ends} == {c[f"{end}_head"].patients for end in ends} == {size}
     sides = [footing.Side(name, c, name) for name in ("imagenet_0064", "random_0064")]
     assert footing.notes([tuple(sides)]) == []
+
+
+@pytest.mark.slow
+def test_a_folder_a_class_ends_in_a_page_with_curve_damage_and_films_from_elsewhere(tmp_path):
+    for i in range(60):
+        name = ("Normal", "Pneumonia")[i % 2]
+        film = phantom.render(7000 + i, 40, {"Pneumonia": 0.8} if i % 2 else {}).image
+        (tmp_path / "films" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(film).save(tmp_path / "films" / name / f"{i}.png")
+    main = FILE.parents[1] / "launch" / "main.py"
+    command = [
+        sys.executable, str(main), f"--config={FILE}:smoke", f"--workdir={tmp_path / 'run'}",
+        "--config.data.name=folder", f"--config.data.root={tmp_path / 'films'}", "--config.data.classes=()",
+        f"--config.data.cache={tmp_path / 'cache'}",
+        f"--config.compile_cache={os.environ['JAX_COMPILATION_CACHE_DIR']}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(results["robustness"]) == ["imagenet_all_head", "imagenet_all", "logreg32"]
+    assert list(results["curve"]["logreg32"]) == ["16", "32", "36"]
+    assert list(results["external"]) == ["elsewhere"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(f'id="figure-{name}"' in page for name in ("curve", "robustness", "external", "roc"))
+    assert "60 of 60 films have no patient id" in page

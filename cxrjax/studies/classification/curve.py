@@ -20,8 +20,8 @@ from cxrjax.types import Arrays, Results
 
 NOTE = (
     "AUROC on the films of the table of systems, by the number of training patients; those of fewer are among those of "
-    "more, the same in every column. Intervals resample the films' patients and hold no other draw of training "
-    "patients; differences are paired."
+    "more, the same in every column, and the validation part is whole for all. Intervals resample the films' patients "
+    "and hold no other draw of training patients; differences are paired."
 )
 
 
