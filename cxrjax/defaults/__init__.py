@@ -3,18 +3,23 @@
 Imports ml_collections alone, so that a mistake on the command line is told before jax is imported.
 """
 
+from cxrjax.defaults.curves import curve, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
+from cxrjax.defaults.transfers import LITE0, RESNET18, set_phases, smoke_transfer, transfer, transfer_choices
 from cxrjax.defaults.variants import KERMANY, dtypes, smoke
 
 __all__ = [
     "DAMAGE",
     "KERMANY",
+    "LITE0",
+    "RESNET18",
     "anomaly",
     "autoencoder",
     "classify",
     "comparison",
+    "curve",
     "damage",
     "damage_choices",
     "data",
@@ -24,8 +29,13 @@ __all__ = [
     "gan",
     "grid",
     "optim",
+    "points",
     "run",
+    "set_phases",
     "smoke",
+    "smoke_transfer",
     "synthesis",
+    "transfer",
+    "transfer_choices",
     "treatment",
 ]

@@ -68,10 +68,11 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "patients": 0,  # how many it trains on, those of fewer among those of more; 0 for all
         "seeds": 1,  # trainings from as many seeds, on all films
         "folds": 0,  # trainings that each hold out one of as many parts of the patients; 0 is off
-        "weights": "",  # a file (.safetensors, .pth) to begin with, or "imagenet", see `weights.pretrained`
+        "weights": "",  # to begin with: a file (.safetensors, .pth), "imagenet" or a run, see `phases.backbones`
         "weights_head": False,  # the file's head too, not its backbone alone
         "weights_classes": (),  # of the file's head, of which `weights_head` picks this run's by name
         "optim_from": "",  # an earlier grid phase whose best optimizer, rate and momentum are used
+        "cached": False,  # a frozen backbone's features of every film are computed once, and the head trained on them
         "backbone_stats": "trained",  # or "kept": its BatchNorm keeps its statistics though its weights are trained
         "loss": "softmax",  # a key of `ops.losses.LOSSES`
         "class_weight": (),  # a weight for each class, or ("balanced",)
@@ -174,7 +175,8 @@ def grid(
     depths: tuple[dict[str, Any], ...], lrs: tuple[float, ...], steps: int, batch: int, **changes: Any
 ) -> ConfigDict:
     """A phase that trains a grid of classifiers, see `phases.grid.train`: optimizer x rate x momentum x depth."""
-    begun_at_chance = ("carry", "carry_opt", "weights", "weights_head", "weights_classes", "optim_from", "from_run")
+    begun_at_chance = ("carry", "carry_opt", "weights", "weights_head", "weights_classes", "optim_from", "from_run",
+                       "cached")  # fmt: skip
     shared = classify({"name": depths[0]["name"]}, optim("sgd", 0.0), steps, batch)
     values = {
         **{key: shared[key] for key in shared if key not in begun_at_chance},

@@ -39,12 +39,22 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         "systems": tuple(systems.items()),
         "paper": "",  # a key of `studies.published.PAPERS`
         "pairs": (),  # (phase, phase) whose difference is told
+        "ensembles": (),  # (name, phases) whose mean probability is a system of its own
+        "probe": {  # floors on features of a pretrained backbone: a linear probe and the nearest neighbors
+            "phase": "",  # a phase that begins with weights of a file; "" for none
+            "strengths": (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # inverse L2 strengths of the linear probe
+            "neighbors": (1, 3, 5, 10, 20, 50, 100),  # how many are asked
+        },
         "maps": "",  # the phase whose maps are held against masks or boxes
         "num_maps": 200,  # films for that
         "penalties": (0.01,),  # of the floor, a logistic regression
         "recalibrate": (10, 20, 50, 100),  # films of `data.external` that a threshold is chosen on anew
         "caution": "",  # a sentence over the figures
         "enh_figure": False,  # films beside their local-phase features
+        "curve": {
+            "starts": (),  # (start, title) of a learning curve, whose phases are those of `curves.points`; () for none
+            "sizes": (),  # training patients, growing; 0 for all stands last
+        },
         "robustness": {
             "kinds": {},  # kind of damage -> strengths, mild to strong, such as `damage`; empty leaves it out
             "films": 512,  # most held-out films that are damaged, drawn by seed; 0 for all

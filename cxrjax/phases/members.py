@@ -38,6 +38,12 @@ def name_key(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
+def root_of(config: Any, member: Member) -> str:
+    """What a member draws by: seeds of the same number begin alike and see films in the same order in every phase, so
+    that arms can be paired."""
+    return f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
+
+
 def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
     """(n,) the fold of each film of the train part, the same for every phase, the floor and the checks."""
     table = films.table("train")

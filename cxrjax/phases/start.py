@@ -10,6 +10,7 @@ from typing import Any
 from cxrjax import weights
 from cxrjax.errors import UserError
 from cxrjax.infer.finished import classes_of, member_names
+from cxrjax.phases import backbones
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
@@ -78,6 +79,8 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
         earlier = member_names(context.config, config.carry)
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
+    if backbones.is_run(config.get("weights", "")):
+        return backbones.bring(config.weights, context.mesh)
     if config.get("weights", ""):
         return weights.bring(_source(context.config, member.phase))
     return None
@@ -93,7 +96,8 @@ def _source(config: Any, name: str) -> weights.Source:
 
 
 def origin(config: Any, name: str, shapes: State | None = None) -> Any:
-    """Where a phase's weights begin, for the manifest: "from scratch", a phase, a run or a file (`weights.account`).
+    """Where a phase's weights begin, for the manifest: "from scratch", a phase, a run (`backbones.account`) or a
+    file (`weights.account`).
 
     Args:
       config: the run's.
@@ -101,13 +105,15 @@ def origin(config: Any, name: str, shapes: State | None = None) -> Any:
       shapes: of its fresh state, which a file is held against.
 
     Raises:
-      UserError: as `weights.account`.
+      UserError: as `backbones.account` or `weights.account`.
     """
     phase = config[name]
     if taken := phase.get("run", "") or phase.get("from_run", ""):
         return f"run {taken}"
     if phase.get("carry", ""):
         return f"those of {phase.carry}"
+    if backbones.is_run(phase.get("weights", "")) and shapes is not None:
+        return backbones.account(phase.weights, phase, shapes)
     if phase.get("weights", "") and shapes is not None:
         return weights.account(_source(config, name), weights.variables_of(shapes))
     return "from scratch"

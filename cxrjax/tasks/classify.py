@@ -18,6 +18,7 @@ import optax
 from cxrjax import models
 from cxrjax.errors import UserError, lookup
 from cxrjax.metrics import classification
+from cxrjax.models.classifier import Classifier, Head
 from cxrjax.ops import augment, enhance, inputs, losses
 from cxrjax.ops.inputs import normalize as normalize  # a judge of other tasks' films is shown them likewise
 from cxrjax.train import optim
@@ -105,23 +106,29 @@ def step(
     state: State,
     batch: Batch,
     key: Key,
+    cached: bool = False,
 ) -> tuple[State, Scalars]:
-    """One optimizer step on a batch of films."""
+    """One optimizer step on a batch of films; `cached`: on their `features`, which the head alone is trained on."""
     crop_key, augment_key, dropout_key = jax.random.split(key, 3)
-    image = inputs.random_crop(crop_key, batch.image, options.crop) if options.crop else batch.image
-    x = shown(options, augment.vary(options.ranges, augment_key, image, batch.index))
+    how: dict[str, Any] = {"method": "head_from"}
+    x = batch.image
+    if not cached:
+        image = inputs.random_crop(crop_key, batch.image, options.crop) if options.crop else batch.image
+        x = shown(options, augment.vary(options.ranges, augment_key, image, batch.index))
+        how = {"backbone_train": options.backbone_stats == "trained"}
     label = losses.smooth(batch.label, options.label_smoothing, options.exclusive)
 
     def loss_of(params: PyTree) -> tuple[Array, PyTree]:
-        (logits, endpoints), changed = net.apply(
+        out, changed = net.apply(
             {"params": params, **state.stats["net"]},
             x,
             train=True,
-            backbone_train=options.backbone_stats == "trained",
             label=batch.label,
             mutable=list(state.stats["net"]),
             rngs={"dropout": dropout_key},
+            **how,
         )
+        logits, endpoints = (out, {}) if cached else out
         loss = objective(options, logits, label, batch.valid)
         if "aux_logits" in endpoints:
             loss = loss + AUXILIARY_WEIGHT * objective(options, endpoints["aux_logits"], label, batch.valid)
@@ -165,6 +172,22 @@ def predict(net: nn.Module, options: Options, state: State, batch: Batch, key: K
     """Rows of logits (b, k) and labels (b, k)."""
     del key
     return {"logits": logits_of(net, options, variables_of(options, state), batch.image), "label": batch.label}
+
+
+def features(net: Classifier, options: Options, state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """Rows of `features`, (b, h', w', c) float32: the last maps of whole films, or their means, (b, 1, 1, c), where the
+    head reads no more."""
+    del key
+    x = net.apply(variables_of(options, state), shown(options, batch.image), train=False)[1]["features"]
+    head, x = net.head, x.astype(jnp.float32)
+    reads_mean = isinstance(head, Head) and head.pool == "gap" and not (head.transition or head.widen_features)
+    return {"features": x.mean(axis=(1, 2), keepdims=True) if reads_mean else x}
+
+
+def _of_features(net: nn.Module, options: Options, state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """The rows of `predict`, of a batch of `features`."""
+    del key
+    return {"logits": net.apply(variables_of(options, state), batch.image, method="head_from"), "label": batch.label}
 
 
 def scores(options: Options, logits: np.ndarray) -> np.ndarray:
@@ -267,3 +290,42 @@ def make(config: Any, num_classes: int) -> Task:
         summarize=partial(summarize, options),
         on_eval=partial(on_eval, options),
     )
+
+
+def on_features(config: Any, num_classes: int, films: Batch) -> Task:
+    """The task of `make` on batches whose images are `features`: the whole state, of which the head alone is trained.
+
+    Args:
+      config, num_classes: as for `make`.
+      films: blank ones of the phase's shape, for which the state is made.
+    """
+    task = make(config, num_classes)
+    net, tx, options = network(config, num_classes), optim.make(config.optim, config.steps), options_of(config)
+    return task._replace(
+        init=lambda key, batch: task.init(key, films),
+        step=partial(step, net, tx, options, cached=True),
+        predict=partial(_of_features, net, options),
+    )
+
+
+def check_cached(config: Any, state: State) -> None:
+    """Raises UserError where a phase cannot be trained on features that are computed once.
+
+    Args:
+      config: the phase's.
+      state: a fresh one, or its shapes.
+    """
+    if config.task != "classify":
+        raise UserError(f"cached is of films: task is {config.task!r}, expected 'classify'; set cached = False")
+    params = state.params["net"]
+    kept = optim.labels(params, [(pattern, "frozen") for pattern in config.optim.frozen], "train")
+    if "train" in jax.tree.leaves(kept["backbone"]):
+        raise UserError('cached trains the head alone: set optim.frozen = ("^backbone/",), or cached = False')
+    if "aux" in params:
+        raise UserError("cached reads the last map alone, and net has an auxiliary head: set net.aux = False")
+    changed = [*config.augment, *options_of(config).ranges.on, *(["crop"] if config.crop else [])]
+    if changed:
+        raise UserError(
+            f"cached computes every film's features once, and {changed[0]} would change the film at each step: leave "
+            "it out here (the next phase may have it), or set cached = False"
+        )

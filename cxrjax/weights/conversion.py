@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -253,14 +252,17 @@ def account(source: Source, variables: PyTree) -> dict[str, Any]:
     """
     file, package = source.read()
     _, report = source.fill(file, variables)
-    # 49 counts of batches are one line of a page.
-    alike = {key: f"*.{key.rpartition('.')[2]}" if key.rpartition(".")[2] in UNREAD else key for key in report.ignored}
-    count = Counter(alike.values())
-    reasons = {name: reason for (_, reason), name in zip(report.ignored.items(), alike.values(), strict=True)}
+    alike: dict[str, list[str]] = {}  # 49 counts of batches are one line of a page
+    for key in report.ignored:
+        leaf = key.rpartition(".")[2]
+        alike.setdefault(leaf if leaf in UNREAD else key, []).append(key)
     return {
         "file": file.name, "sha256": file.sha256, **package, "prefix": file.prefix, "tensors": len(file.tensors),
         "used": len(report.used), **({"folded": report.folded} if report.folded else {}),
-        "ignored": {f"{name} ({count[name]})" if count[name] > 1 else name: why for name, why in reasons.items()},
+        "ignored": {
+            f"*.{leaf} ({len(keys)})" if len(keys) > 1 else keys[0]: report.ignored[keys[0]]
+            for leaf, keys in alike.items()
+        },
         "fresh": report.fresh,
     }  # fmt: skip
 

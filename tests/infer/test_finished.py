@@ -119,7 +119,7 @@ def test_16_bit_files_are_read_at_the_depth_that_the_runs_were(run: Run, tmp_pat
     np.testing.assert_allclose(treated.films, expected.films, atol=1e-4)
     np.testing.assert_allclose(treated.own, expected.own, atol=1e-4)
     Image.fromarray(values[0] * 8).save(paths[0])
-    with pytest.raises(UserError, match=r"0\.png: values up to 8,\d+ need more than data\.bit_depth, 12 bits"):
+    with pytest.raises(UserError, match=r"0\.png: values up to 7,992 need more than data\.bit_depth, 12 bits"):
         judge.predict(paths)
 
 

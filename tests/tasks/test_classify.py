@@ -217,6 +217,25 @@ def test_ten_crops_are_averaged_as_probabilities():
     np.testing.assert_allclose(jax.nn.softmax(ten), np.mean([jax.nn.softmax(x) for x in each], axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("own", "side"),
+    [
+        ({"hidden": (5,)}, 1), ({"transition": 6}, 8), ({"pool": "lse"}, 8), ({"widen_features": 7}, 8),
+        ({"head": "lstm", "units": 4}, 8), ({"head": "conv", "width": 6}, 8),
+    ],
+)  # fmt: skip
+def test_the_head_says_of_features_what_the_network_says_of_films(own, side):
+    net = models.build("resnet_tiny", num_classes=2, **{"blocks": (1,), "widths": (8,), **own})
+    options, rows = classify.Options(normalize="unit"), batch(4)
+    state = classify.init(net, TX, options, jax.random.key(0), rows)
+    found = classify.features(net, options, state, rows, jax.random.key(0))["features"]
+    assert found.shape == (4, side, side, 8)
+    cached = dataclasses.replace(rows, image=np.asarray(found))
+    whole = classify.predict(net, options, state, rows, jax.random.key(0))
+    head = classify._of_features(net, options, state, cached, jax.random.key(0))
+    np.testing.assert_allclose(head["logits"], whole["logits"], atol=1e-5)
+
+
 def test_the_average_of_the_weights_predicts_where_it_is_asked_for():
     options = classify.Options(ema=0.9)
     state = run_steps(options, classify.init(NET, TX, options, jax.random.key(0), batch()))

@@ -1,6 +1,6 @@
 """The face of trained classifiers: comparisons, losses on phase features, and the pneumonia study."""
 
-from cxrjax.report.classification import external, maps, robustness, roc, searches
+from cxrjax.report.classification import curve, external, maps, robustness, roc, searches
 from cxrjax.report.face import Face, Plot
 from cxrjax.report.read.classification import read
 
@@ -43,6 +43,13 @@ _FIGURES = {
         "with 95 % intervals; a calibrated system lies on the diagonal, one below it is overconfident. Bars: how many "
         "predictions fall into a bin. With two classes the second is judged, with more exclusive ones the class "
         "called, otherwise every finding of every film.",
+    ),
+    "curve": Plot(
+        curve.curve,
+        "Learning curve",
+        "One recipe from several starts, against the number of training patients (logarithmic); those of fewer are "
+        "among those of more. Shaded: 95 % intervals over the films' patients, which hold no other draw of training "
+        "patients; dashed, the floor trained on the same.",
     ),
     "robustness": Plot(
         robustness.robustness,
@@ -88,5 +95,5 @@ _FIGURES = {
 CLASSIFICATION = Face(
     _FIGURES,
     read=read,
-    drawn=("ntk", "seeds", "robustness"),
+    drawn=("ntk", "seeds", "robustness", "curve"),
 )

@@ -11,7 +11,7 @@ from cxrjax.report.draw.style import FLOOR_LOOK, legend_below, looks
 from cxrjax.report.read.classification import Classification
 from cxrjax.report.read.workdir import is_number
 
-_WORDS = {
+WORDS = {
     "auroc": "AUROC",
     "accuracy": "accuracy",
     "accuracy_at_threshold": "accuracy at a threshold",
@@ -32,7 +32,7 @@ def robustness(run: Classification) -> Figure | None:
     look = looks([system.name for system in run.systems] or list(titles.values()))
     first = next(iter(tree.values()))
     kinds = [kind for kind in first if kind not in _WHOLE]
-    measures = [measure for measure in _WORDS if measure in first["clean"]]
+    measures = [measure for measure in WORDS if measure in first["clean"]]
     most = max(_strengths(first, kinds))
     figure = Figure(figsize=(1.18 * (len(kinds) + 1) + 0.7, 1.45 * len(measures) + 0.9))
     every = figure.subplots(len(measures), len(kinds) + 1, squeeze=False, sharex=True, sharey="row")
@@ -44,7 +44,7 @@ def robustness(run: Classification) -> Figure | None:
                           linewidth=1.3)  # fmt: skip
             axes.set_xticks(range(most + 1), [str(i) if i in (0, most) else "" for i in range(most + 1)])
             axes.tick_params(labelsize=7.5)
-        row[0].set_ylabel(_WORDS[measure])
+        row[0].set_ylabel(WORDS[measure])
     for axes, kind in zip(every[0], (*kinds, MEAN), strict=True):
         axes.set_title(kind, fontsize=9, fontweight="bold" if kind == MEAN else "normal")
     figure.supxlabel("strength of the damage", fontsize=9)

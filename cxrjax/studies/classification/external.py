@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,14 +15,12 @@ from cxrjax.data.external import PART
 from cxrjax.errors import UserError
 from cxrjax.infer.finished import member_names
 from cxrjax.metrics import entries, shift
-from cxrjax.phases import Context, members
-from cxrjax.studies import arrays, floor
-from cxrjax.studies.classification import external_tables, predictions
+from cxrjax.phases import Context
+from cxrjax.studies import arrays
+from cxrjax.studies.classification import external_tables, predictions, probes
+from cxrjax.studies.classification.predictions import System
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
-
-if TYPE_CHECKING:
-    from cxrjax.studies.classification.comparison import System
 
 # What a system says of all films of a set: `probability` and `logits` (n, k) of each of its networks.
 Predict = Callable[[Context, data.Prepared], list[Arrays]]
@@ -91,21 +89,6 @@ def of_phase(phase: str) -> Predict:
     return predict
 
 
-def of_floor(context: Context, films: data.Prepared) -> list[Arrays]:
-    """The floor, trained again as `comparison.add_floor` trains it: one for each fold, or one."""
-    config = context.config
-    folds, penalties = config[config.study.systems[0][0]].folds, tuple(config.study.penalties)
-    rows, label = floor.films_of(context, "train")
-    patients, asked = context.films.table("train")["patient"], floor.rows_of(films, PART)
-    number = members.folds_of(config, context.films, folds) if folds > 1 else np.zeros(len(rows), int)
-    found = []
-    for fold in range(folds) if folds > 1 else (-1,):
-        rest = number != fold
-        said = floor.logreg32(rows[rest], label[rest], asked, config.seed, penalties, patients=patients[rest])
-        found.append(predictions.mean_of([{"probability": said.astype(np.float64)}]))
-    return found
-
-
 def add(out: Results, context: Context, systems: list[System], base: System, *more: tuple[System, Predict]) -> None:
     """Adds to a comparison's results what each system does on films from elsewhere, with the tables and their words.
 
@@ -121,7 +104,8 @@ def add(out: Results, context: Context, systems: list[System], base: System, *mo
     if not context.external:
         out["tables"][place]["note"] += f" {NONE}"
         return
-    every = [*((system, of_phase(system.name)) for system in systems), (base, of_floor), *more]
+    beside = probes.outside(probes.logreg32(context.config))
+    every = [*((system, of_phase(system.name)) for system in systems), (base, beside), *more]
     titles = {system.name: system.title for system, _ in every}
     for name, films in context.external.items():
         taken = external.take(context.config, name, films, _exclusive(context.config))

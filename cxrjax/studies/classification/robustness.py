@@ -45,6 +45,12 @@ class Films(NamedTuple):
     fold: np.ndarray
 
 
+def kinds_of(context: Context) -> dict[str, tuple[float, ...]]:
+    """The strengths by kind, in the order of `corruptions.KINDS`: a config's sections keep none."""
+    given = context.config.study.robustness.kinds
+    return {kind: tuple(given[kind]) for kind in corruptions.KINDS if kind in given}
+
+
 def films_of(context: Context) -> Films:
     """The held-out films, or as many as the study damages, drawn by seed."""
     config, films = context.config, context.films
@@ -111,7 +117,7 @@ def said(context: Context, systems: Iterable[str], base: str) -> tuple[np.ndarra
     Returns:
       The keys (n,) of the films, and by name the probabilities (c, n, k) under each strength of each kind.
     """
-    config, kinds = context.config, context.config.study.robustness.kinds
+    config, kinds = context.config, kinds_of(context)
     paths = {name: context.workdir / "robustness" / f"{name}.npz" for name in (*systems, base)}
     if not all(arrays.exists(path) for path in paths.values()):
         films = films_of(context)
@@ -148,7 +154,7 @@ def add(out: Results, context: Context, systems: Sequence[System], base: System)
       systems: phases.
       base: the floor.
     """
-    kinds = {kind: tuple(strengths) for kind, strengths in context.config.study.robustness.kinds.items()}
+    kinds = kinds_of(context)
     out["robustness"] = {}
     if not kinds:
         return
