@@ -98,7 +98,8 @@ def _kermany(c):
     c.latent_classifier.update({"steps": 300})
     c.study.outside.update({"num_diseased": 48, "num_controls": 24})
     treatments.pretrained_judge(c)
-    c.judge_head.from_run = c.study.get_ref("pixel_run")
+    for name in ("judge_head", "judge"):
+        c[name].from_run = c.study.get_ref("pixel_run")
     c.diffusion_map = treatments.going_on(c, "diffusion", 400, time="map")
     return c
 

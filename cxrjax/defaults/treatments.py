@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cxrjax.defaults import variants
+from cxrjax.defaults import transfers, variants
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import classify, optim
 
@@ -84,14 +84,11 @@ def pretrained_judge(c: ConfigDict) -> None:
     Another architecture and another start than those of the map's network, so that it is independent in more than name.
     Its films are enlarged within its step: at the 64 px of the diffusion its last map would have two by two places.
     """
-    c.judge.update({
-        "net": {"name": "efficientnet_lite0"}, "normalize": "efficientnet_lite", "input_size": 160, "steps": 250,
-        "batch": 32, "eval_batch": 64, "balance": True, "label_smoothing": 0.1, "carry": "judge_head",
-    })  # fmt: skip
-    c.judge.optim.update({"lr": 1e-3, "warmup": 20, "slower": (("^backbone/", 0.2),)})
-    c.judge_head = c.judge.copy_and_resolve_references()
-    c.judge_head.update({"weights": "imagenet", "carry": "", "steps": 60})
-    c.judge_head.optim.update({"lr": 3e-3, "warmup": 0, "frozen": ("^backbone/",), "slower": ()})
+    kept = {key: c.judge[key] for key in ("noise", "blur")}
+    for name, phase in transfers.transfer(
+        "judge", transfers.LITE0, 1000, 250, input_size=160, balance=True, label_smoothing=0.1, **kept
+    ).items():
+        c[name] = phase
     place = c.phases.index("judge")
     c.phases = (*c.phases[:place], "judge_head", *c.phases[place:])
 

@@ -20,7 +20,7 @@ from cxrjax.train import loop
 from cxrjax.types import State, Task
 
 # Keys of a phase that decide what its backbone says of a film, beside where its weights begin.
-_FED_BY = ("net", "weights", "input", "channels", "normalize", "border")
+_FED_BY = ("net", "weights", "input", "channels", "normalize", "border", "input_size")
 
 
 _asked = jax.jit(classify.features, static_argnums=(0, 1))

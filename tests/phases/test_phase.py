@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from cxrjax import data, defaults, phases, weights
 from cxrjax.errors import UserError
-from cxrjax.phases import members, start
+from cxrjax.phases import cached, members, start
 from cxrjax.phases import phase as phase_module
 from cxrjax.phases.bind import bind
 from cxrjax.tasks import TASKS
@@ -126,6 +126,18 @@ def test_a_head_trained_on_features_computed_once_is_the_one_trained_on_films(co
     assert same(expected.params["net"]["backbone"], whole.head.params["net"]["backbone"])
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), expected.params, whole.head.params)
     assert float(expected.evals["lr_scale"]) == float(whole.head.evals["lr_scale"])  # as many bad evaluations
+
+
+def test_features_are_shared_by_phases_that_feed_their_backbone_alike(config, films):
+    def name(**changes: Any) -> str:
+        changed = config.copy_and_resolve_references()
+        changed.head.update({"weights": "some.pth", **changes})
+        phase = bind(changed, films, 1)["head"]
+        context: Any = SimpleNamespace(films=films)
+        return cached._name(context, phase, phase.members[0])
+
+    assert name(label_smoothing=0.1, batch=4) == name()
+    assert len({name(), name(input_size=24), name(normalize="unit"), name(weights="other.pth")}) == 4
 
 
 @pytest.mark.parametrize(

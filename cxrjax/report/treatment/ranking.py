@@ -68,17 +68,19 @@ def ranking(run: Treatment) -> Figure | None:
                 log_scale(axes, "x")
             else:
                 axes.set_xlim(left=0)
-            missed(axes, entries, [arms.best_rate(run, name) for name in names])
+            missed(axes, entries, [arms.best_rate(run, name) for name in names], float(level))
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
-def missed(axes: Axes, entries: Sequence[Entry | None], best: Sequence[tuple[int, Entry] | None]) -> None:
-    """Writes into the rows without an entry how high an arm's normal rate comes."""
+def missed(axes: Axes, entries: Sequence[Entry | None], best: Sequence[tuple[int, Entry] | None], level: float) -> None:
+    """Writes into the rows without an entry how high an arm's normal rate comes, or that it is there untreated."""
     for place, (entry, highest) in enumerate(zip(entries, best, strict=True)):
         if entry is None and highest is not None:
             said = f"not reached; at most {100 * highest[1].value:.0f} %, at λ = {highest[0]}"
+            if highest[1].value >= level:
+                said = "untreated films have this rate"
             axes.text(0.02, place, said, transform=axes.get_yaxis_transform(), va="center", color=SOFT, size=8)
 
 
@@ -105,7 +107,8 @@ def outside(run: Treatment) -> Figure | None:
         for source, axes in zip(sources, row, strict=True):
             entries = found[at, source]
             spans(axes, entries, looks)
-            missed(axes, entries, [arms.best_rate(run, name, source=source, at=at) for name in names])
+            best = [arms.best_rate(run, name, source=source, at=at) for name in names]
+            missed(axes, entries, best, float(level))
             title = f"{source or 'inside'}: change outside the mask"
             axes.set_title(f"{title}\nat normal rate {level}, {'set' if at else 'own'} threshold")
             axes.tick_params(axis="x", labelsize=8, labelbottom=True)

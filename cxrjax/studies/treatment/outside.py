@@ -53,7 +53,8 @@ def _table(every: dict[str, Results], arms: tuple[str, ...], judge: str, level: 
                 cells[arm] += [str(ranks[arm]), change["value"], change.get("difference"), same.get("difference")]
             else:
                 best, lam = ranking.best_rate(found, arm, judge, at)
-                cells[arm] += [f"highest rate {best:.2f} at {lam}", None, None, None]
+                missed = f"highest rate {best:.2f} at {lam}" if best < float(level) else "reached untreated"
+                cells[arm] += [missed, None, None, None]
     rows = [(arm, cells[arm]) for arm in ranking.order(every[INSIDE], arms, judge, level, at)]
     note = (
         f"Where the independent judge first calls {float(level):g} of the diseased films of a source normal, "

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from cxrjax.report import faces, write
-from cxrjax.report.treatment import headline, ranking
+from cxrjax.report.treatment import arms, headline, ranking
 
 SAID = "Its independent judge calls a share of 0.410 of healthy untreated films of official normal."
 WARNED = "The independent judge calls a share of 0.410 normal, less than 0.8 <&>."
@@ -29,6 +30,7 @@ def outside_dir(fakes, tmp_path_factory) -> Path:
     results = json.loads(path.read_text())
     found = {name: _scaled(results[name], 1.5) for name in ("equal_rate", "progress", "control")}
     del found["equal_rate"]["independent"]["0.5"]["mask_blend"]
+    found["progress"]["mask_blend"] = {"100": {"normal_rate": {"independent": {"value": 0.12, "n": 60}}}}
     normal = {"value": 0.41, "low": 0.31, "high": 0.52, "n": 80, "unit": "fraction"}
     results |= {
         "external": {"official": found}, "sentences": [SAID], "warnings": [WARNED],
@@ -54,7 +56,17 @@ def test_the_figure_has_a_panel_for_each_source_in_the_order_of_inside(outside_d
     lost = run.ranking[1].index("mask_blend")
     assert set(dots(inside)) - set(dots(there)) == {lost}
     assert all(dots(there)[place] == pytest.approx(1.5 * dots(inside)[place]) for place in dots(there))
-    assert next(iter(there.texts)).get_text().startswith("not reached; at most")
+    assert [text.get_text() for text in there.texts] == ["not reached; at most 12 %, at λ = 100"]
+
+
+def test_a_rate_that_untreated_films_have_is_not_said_to_be_missed(outside_dir):
+    _, run = faces.read(outside_dir)
+    axes = Figure().subplots()
+    low, high = (arms.best_rate(run, "uniform"), arms.best_rate(run, "mask_blend", source="official"))
+    ranking.missed(axes, [None, None, low[1]], [low, high, low], 0.5)
+    assert [text.get_text() for text in axes.texts] == [
+        "untreated films have this rate", "not reached; at most 12 %, at λ = 100",
+    ]  # fmt: skip
 
 
 def test_a_run_without_films_from_elsewhere_has_no_such_figure(run_dir):

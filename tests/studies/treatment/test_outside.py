@@ -82,6 +82,9 @@ def test_the_table_has_both_ranks_of_every_arm_and_the_highest_rate_of_one_that_
     assert rows["mask_blend"][gap]["value"] == pytest.approx(-0.04)
     assert rows["time_gated"][gap] is None
     assert "the order changes" in ours["note"]
+    there = figures(dict.fromkeys(ARMS), best=0.6)
+    ours, _ = outside.tables(out | {"external": {"official": there}}, ARMS, "independent", 0.5)
+    assert {row["cells"][columns.index("official: rank")] for row in ours["rows"]} == {"reached untreated"}
     assert rates["title"] == "Arms at the largest lambda: official"
     assert "at the set threshold, independent" in rates["columns"]
 
