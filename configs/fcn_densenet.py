@@ -43,7 +43,7 @@ CHOICES = {
     "fcn.optim.patience": ((5, ...), "paper 0: five epochs without a better validation loss"),
     "fcn.carry_opt": ((True, False), "open: the head's moments go on, the backbone's begin"),
     "fcn.select": (("last", "best"), "open in the paper; best by validation loss in :paper"),
-    "fcn.ten_crop": ((False, True), "open in the paper; the public CheXNet averages ten crops"),
+    "fcn.tta": (((), ("flip", "shift"), ...), "open in the paper; the public CheXNet averages ten crops: these two"),
     "fcn_head.steps": ((20, ...), "paper 0: 5 to 10 epochs of 100 in all; 5 in :paper"),
     "chexnet.crop": ((0, 224, ...), "Rajpurkar et al. 2017 resize to 224; :paper prepares 256 px for all and crops"),
     "chexnet.optim.patience": ((1, 5, ...), "Rajpurkar et al. 2017: each time the validation loss plateaus, in :paper; "

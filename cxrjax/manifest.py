@@ -22,6 +22,7 @@ _PACKAGES = (
 PRNG = "threefry2x32"  # of every run
 # What may differ between two commands that are one run: where things lie, not what is computed.
 _FREE = ("compile_cache", "data.cache", "data.root", "mesh.devices", "mesh.distributed")
+_TESTED = "data.external."  # films that no phase sees: others are another test of the same run
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -91,6 +92,11 @@ def make(
     }
 
 
+def external(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a plain config that say which films from elsewhere a run is tested on."""
+    return {key: value for key, value in flatten(config).items() if key.startswith(_TESTED)}
+
+
 def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) -> None:
     """Stops a run whose configuration or films are not those that the workdir began with.
 
@@ -98,7 +104,10 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) ->
       UserError: names the keys that differ.
     """
     before, after = flatten(old["config"]), flatten(new["config"])
-    differ = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in _FREE)
+    differ = sorted(
+        k for k in before.keys() | after.keys()
+        if before.get(k) != after.get(k) and k not in _FREE and not k.startswith(_TESTED)
+    )  # fmt: skip
     for key in ("fingerprint", "boxes"):
         name = f"data.{key}"
         before[name], after[name] = old["data"].get(key), new["data"].get(key)

@@ -13,7 +13,9 @@ from filelock import FileLock, Timeout
 from jax.sharding import Mesh
 
 from cxrjax import data, manifest, phases, report
+from cxrjax.data import external
 from cxrjax.errors import UserError, lookup
+from cxrjax.infer.finished import member_names
 from cxrjax.studies import STUDIES
 from cxrjax.tasks import ddpm
 from cxrjax.train import log as logs
@@ -32,13 +34,23 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     Raises:
       UserError: what a person can mend.
     """
-    workdir, config = Path(workdir), data.with_classes(config)
+    workdir = Path(workdir)
+    config.data.classes = data.classes_of(config.data)
     path = workdir / "manifest.json"
     if path.exists() and (old := json.loads(path.read_text())).get("finished"):
-        manifest.check_same(old, {**old, "config": manifest.plain(config)}, workdir)
-        print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
-        return 0
-    lookup(STUDIES, config.study.name, "study.name").check(config)
+        asked = manifest.plain(config)
+        manifest.check_same(old, {**old, "config": asked}, workdir)
+        if manifest.external(asked) == manifest.external(old["config"]):
+            print(f"{workdir} is finished: see {workdir / 'report.html'}; another --workdir starts anew")
+            return 0
+        _check_kept(config, workdir)
+        print(f"{workdir} is finished, and data.external is another: its phases are kept, its study is done anew")
+    study = lookup(STUDIES, config.study.name, "study.name")
+    study.check(config)
+    if config.data.external and study.external is None:
+        sets = ", ".join(config.data.external)
+        raise UserError(f"data.external names {sets}, and the study {config.study.name!r} reads none: take it out")
+    external.check(config)
     pin_random_numbers()
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(config.compile_cache)
     jax.config.update("jax_compilation_cache_dir", cache)
@@ -46,15 +58,19 @@ def run(config: Any, *, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     if config.mesh.distributed:
         jax.distributed.initialize()
     mesh = meshes.make(config.mesh.devices)
-    phases.check(config, mesh)
+    origins = phases.check(config, mesh)
     films = data.prepare(config.data)
+    outside = external.prepare(config)
     phases.check_films(config, films, mesh.size)
-    notes = STUDIES[config.study.name].check_films(config, films)
+    notes = study.check_films(config, films)
+    if outside and study.external:
+        notes += [f"{name}: {warning}" for name, others in outside.items() for warning in others.warnings]
+        notes += study.external(config, outside) + external.apart(config, films, outside)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(workdir / f".lock{jax.process_index()}", timeout=0)
     try:
         with lock, logs.Log(workdir) as log:
-            return _run(config, choices, workdir, command, mesh, films, notes, log)
+            return _run(config, choices, workdir, command, mesh, films, outside, notes, origins, log)
     except Timeout:
         raise UserError(f"another run is at work in {workdir}; wait for it, or give another --workdir") from None
     except loop.Preempted as stop:
@@ -71,6 +87,15 @@ def pin_random_numbers() -> None:
     jax.config.update("jax_threefry_partitionable", True)
 
 
+def _check_kept(config: Any, workdir: Path) -> None:
+    """Raises UserError where a finished run's networks are gone, which would be trained anew."""
+    for phase in config.phases:
+        if not (config[phase].get("run", "") or config[phase].get("from_run", "") or config[phase].task == "grid"):
+            for folder in (workdir / "checkpoints" / name for name in member_names(config, phase)):
+                if not folder.is_dir():
+                    raise UserError(f"{folder} is missing, whose network data.external is to be tried on: restore it")
+
+
 def _phase_notes(config: Any) -> list[str]:
     diffusions = [name for name in config.phases if "simplex" in config[name]]
     return [note for name in diffusions for note in ddpm.notes(config[name], name)]
@@ -83,13 +108,20 @@ def _run(
     command: str,
     mesh: Mesh,
     films: data.Prepared,
+    outside: dict[str, data.Prepared],
     notes: list[str],
+    origins: dict[str, Any],
     log: logs.Log,
 ) -> int:
     facts = {
         "name": config.data.name, "fingerprint": films.fingerprint, "label_version": films.label_version,
         "splits": films.splits, "columns": films.columns, "quarantined": films.quarantined,
         "bit_depth": films.bit_depth,
+        "external": {
+            name: {"fingerprint": others.fingerprint, "label_version": others.label_version,
+                   "films": others.count(external.PART), "quarantined": others.quarantined}
+            for name, others in outside.items()
+        },
     }  # fmt: skip
     if STUDIES[config.study.name].by_boxes:
         facts["boxes"] = films.boxes_digest()
@@ -98,7 +130,7 @@ def _run(
         drawn = ["These films are drawn by a program: no patient, and no evidence of clinical performance."]
     record = manifest.make(config, choices, command, facts) | {
         "warnings": [*films.warnings, *notes, *_phase_notes(config), *drawn, *config.warnings],
-        "weights": phases.origins(config),
+        "weights": origins,
     }
     path = workdir / "manifest.json"
     if path.exists():
@@ -116,7 +148,7 @@ def _run(
         log.say(f"warning: {warning}")
 
     study = STUDIES[config.study.name]
-    context = phases.Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {}, {})
+    context = phases.Context(config, films, workdir, mesh, jax.random.key(config.seed), log, {}, {}, outside)
     for name in config.phases:
         phases.run(context, name, study.after)
     results = study.run(context)

@@ -54,6 +54,7 @@ def did_you_mean(word: str, words: Iterable[str], form: str = "{}") -> str:
 
 def override(config: config_dict.ConfigDict, key: str, raw: str | None) -> None:
     """Sets one key of `config` from text, by the type of the value that it replaces."""
+    _begin_external(config, key)
     leaves = flatten(config)
     if key not in leaves:
         inner = [f"--config.{leaf}" for leaf in leaves if leaf.startswith(f"{key}.")]
@@ -81,6 +82,26 @@ def override(config: config_dict.ConfigDict, key: str, raw: str | None) -> None:
     new = flatten(config)[key]
     if isinstance(old, tuple) and not _same_elements(old, new):
         raise UsageError(f"{token}: expected a tuple with the same kind of entries as {_literal(old)}")
+
+
+def _begin_external(config: config_dict.ConfigDict, key: str) -> None:
+    """Makes room for `data.external.NAME.KEY`, which is of the type that `data.KEY` has; other keys are left alone."""
+    match = re.fullmatch(r"data\.external\.(?P<set>[^.]+)\.(?P<key>.+)", key)
+    if match is None or key in flatten(config) or "external" not in config.get("data", {}):
+        return
+    known = {name: value for name, value in flatten(config.data).items() if not name.startswith("external.")}
+    known["class_map"] = ()
+    if match["key"] not in known:
+        near = did_you_mean(match["key"], known, f"--config.data.external.{match['set']}.{{}}")
+        raise UsageError(f"unknown key --config.{key}; {near}")
+    *sections, last = key.split(".")
+    with config.unlocked():
+        inner = config
+        for name in sections:
+            if name not in inner:
+                inner[name] = config_dict.ConfigDict()
+            inner = inner[name]
+        inner[last] = known[match["key"]]
 
 
 def _article(noun: str) -> str:
@@ -132,15 +153,16 @@ def check_phases(config: config_dict.ConfigDict) -> None:
 
 
 def check_root(config: config_dict.ConfigDict, needing: Sequence[str] = ()) -> None:
-    """The folder or tables of films exist, where they are named; `needing` lists the data sets that must name one."""
+    """The folders or files of films exist, where they are named; `needing` lists the data sets that must name one."""
     values = flatten(config)
     name = values.get("data.name")
     if not values.get("data.root") and name in needing:
         raise UsageError(f"data.name is {name!r}, which needs the folder of its films: --config.data.root=DIR")
     if name == "csv" and not values.get("data.table"):
         raise UsageError("data.name is 'csv', which needs the table of its films: --config.data.table=FILE.csv")
-    for key in ("data.root", "data.table", "data.boxes"):
-        if not (given := values.get(key)) or not isinstance(given, str):
+    named = re.compile(r"data\.(external\.[^.]+\.)?(root|table|boxes)")
+    for key, given in values.items():
+        if not named.fullmatch(key) or not isinstance(given, str) or not given:
             continue
         path = Path(os.path.abspath(os.path.expanduser(given)))
         if not os.path.exists(path):

@@ -67,7 +67,8 @@ def main(argv: list[str]) -> int:
 
 
 def _prepare(data, flags: argparse.Namespace, request: cli.Request, command: str) -> int:
-    films = data.prepare(data.with_classes(request.config).data)
+    request.config.data.classes = data.classes_of(request.config.data)
+    films = data.prepare(request.config.data)
     counts = ", ".join(f"{count} {part}" for part, count in films.splits.items())
     print(*(f"warning: {warning}" for warning in films.warnings), sep="\n")
     print(f"{films.directory}: {counts}; {films.quarantined} left out; fingerprint {films.fingerprint[:12]}")

@@ -70,29 +70,45 @@ def by_class(
     """
     found = []
     left: Counter[tuple[str, str]] = Counter()
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name)):
+    for folder in inside(root):
         part = PARTS.get(folder.name.lower())
         if part is None:  # perhaps nothing of ours
             left.update((path.suffix.lower(), folder.name) for path in files(folder, strict=False) if is_film(path))
             continue
-        seen = set()
-        for path in files(folder):
-            inside = path.relative_to(folder).parts
-            if len(inside) == 1 or not is_film(path):
-                left[path.suffix.lower(), path.parent.relative_to(root).as_posix()] += 1
-                continue
-            name = inside[0].upper()
-            if name not in classes:
-                hint = did_you_mean(name, classes)
-                raise UserError(
-                    f"{str(folder / inside[0])!r} is no class of this set: expected {', '.join(classes)}{hint}"
-                )
-            seen.add(classes[name])
-            found.append((part, classes[name], path))
+        films = of_classes(folder, classes, root, left)
+        found += [(part, meaning, path) for meaning, path in films]
+        seen = {meaning for meaning, _ in films}
         if part in whole and (lost := [name for name, meaning in classes.items() if meaning not in seen]):
             raise UserError(f"{str(folder / lost[0])!r} holds no film ({', '.join(SUFFIXES)}); every class needs some")
     found.sort(key=lambda film: (splits.ORDER.index(film[0]), film[2]))
     return found, left_out(left)
+
+
+def inside(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones apart, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+
+
+def of_classes(
+    folder: Path, classes: Mapping[str, str], root: Path, left: Counter[tuple[str, str]]
+) -> list[tuple[str, Path]]:
+    """(meaning, film) of every film of `folder/CLASS/` and below; what is no film is counted in `left`.
+
+    Raises:
+      UserError: a class folder of another name holds a film, or as `files`.
+    """
+    found = []
+    for path in files(folder):
+        inner = path.relative_to(folder).parts
+        if len(inner) == 1 or not is_film(path):
+            left[path.suffix.lower(), path.parent.relative_to(root).as_posix()] += 1
+            continue
+        name = inner[0].upper()
+        if name not in classes:
+            hint = did_you_mean(name, classes)
+            raise UserError(f"{str(folder / inner[0])!r} is no class of this set: expected {', '.join(classes)}{hint}")
+        found.append((classes[name], path))
+    return found
 
 
 def left_out(left: Mapping[tuple[str, str], int]) -> list[str]:

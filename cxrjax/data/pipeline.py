@@ -20,6 +20,7 @@ from cxrjax.types import Batch
 READ_AHEAD = 4
 # What a batch's image can be: the films, the phase features stored beside them, or the films with found lungs blank.
 FIELDS = ("image", "enh", "outside")
+Field = str | np.ndarray
 
 
 class TrainIterator:
@@ -81,7 +82,7 @@ def batches(
     augment: Sequence[str] = (),
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
-    field: str = "image",
+    field: Field = "image",
     balance: bool | Sequence[str] | None = None,
 ) -> TrainIterator:
     """Training batches, for ever.
@@ -102,7 +103,8 @@ def batches(
       shard: (process index, process count); each gets every count-th film of the global batch.
       threads: reading threads; 0 reads in the caller.
       field: "image" for films, "outside" for films with found lungs blank, image (b, s, s, 1), or "enh" for their phase
-        features, image (b, s, s, 3).
+        features, image (b, s, s, 3); or (n, ...) float32 of what a film is replaced by, one a position, such as a
+        network's features, image (b, ...).
       balance: True to balance `classes`, or the names of the classes to balance. They exclude each other, or one class
         alone is balanced against the films without it.
 
@@ -147,7 +149,7 @@ def batches(
         read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=READ_AHEAD if threads else 0),
     )
     identity = {
-        "data": prepared.fingerprint + ("" if field == "image" else f"/{field}"),
+        "data": prepared.fingerprint + _suffix(field),
         "split": split + ("/balanced" if balance else ""),
         "films": len(positions),
         "seed": seed,
@@ -165,7 +167,7 @@ def eval_batches(
     limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
-    field: str = "image",
+    field: Field = "image",
 ) -> Iterator[Batch]:
     """Every film once, in order; nothing is dropped.
 
@@ -179,14 +181,17 @@ def eval_batches(
     _check_batch(batch_size, shard)
     labels = _labels(prepared, split, classes)
     stored = _stored(prepared, split, field)
-    shape = (prepared.size, prepared.size, 3) if field == "enh" else (prepared.size, prepared.size)
+    side = prepared.size
+    blank = np.zeros((side, side, 3) if _suffix(field) == "/enh" else (side, side), np.uint8)
+    if isinstance(field, np.ndarray):
+        blank = np.zeros(field.shape[1:], field.dtype)
     missing = -len(positions) % batch_size
     padded = np.concatenate([positions, np.full(missing, -1, positions.dtype)])
     table = padded.reshape(-1, batch_size)[:, shard[0] :: shard[1]]  # (batches, batch_size / count)
 
     def load(index: np.ndarray) -> Batch:
         valid = index >= 0
-        image = np.zeros((len(index), *shape), np.uint8)
+        image = np.repeat(blank[None], len(index), axis=0)
         for row in np.flatnonzero(valid):
             image[row] = stored[int(index[row])]
         label = np.full((len(index), labels.shape[1]), np.nan, np.float32)
@@ -229,6 +234,8 @@ def films(prepared: Prepared, split: str, keep: np.ndarray | None = None) -> dic
 
 
 def _to_float(image: np.ndarray) -> np.ndarray:
+    if image.dtype == np.float32:  # features, which are no grays
+        return image
     scaled = np.multiply(image, np.float32(1 / 255), dtype=np.float32)
     return scaled[..., None] if image.ndim == 3 else scaled  # (b, h, w, c)
 
@@ -247,7 +254,16 @@ class _Outside:
         return film * np.unpackbits(self._packed[i], count=film.size).reshape(film.shape)
 
 
-def _stored(prepared: Prepared, split: str, field: str) -> builder.Images | _Outside:
+def _suffix(field: Field) -> str:
+    """What tells a stream of this field from one of the films themselves."""
+    return "/features" if isinstance(field, np.ndarray) else "" if field == "image" else f"/{field}"
+
+
+def _stored(prepared: Prepared, split: str, field: Field) -> builder.Images | _Outside | np.ndarray:
+    if isinstance(field, np.ndarray):
+        if len(field) != prepared.count(split):
+            raise UserError(f"{len(field)} rows for the {prepared.count(split)} films of split {split!r}")
+        return field
     if field not in FIELDS:
         raise UserError(f"field is {field!r}: expected one of {', '.join(FIELDS)}{did_you_mean(field, FIELDS)}")
     if field == "enh" and not prepared.has_enh:

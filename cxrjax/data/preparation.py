@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,10 @@ from rich.console import Console
 from cxrjax import console
 from cxrjax.data import builder, decode, prepared, splits, stream, twins
 from cxrjax.data.intake import Intake, Options, wrong_count
-from cxrjax.data.labels import NORMAL
 from cxrjax.data.prepared import Prepared
 from cxrjax.data.sources import SOURCES, listed
 from cxrjax.data.sources.base import Record, Source, choice
-from cxrjax.errors import UserError, did_you_mean, lookup
+from cxrjax.errors import UserError, lookup
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ OTHERS = ("keep", "drop")
 SHOWN = 3
 
 
-def prepare(data: Any) -> Prepared:
+def prepare(data: Any, change: Callable[[Source], Source] = lambda source: source) -> Prepared:
     """Prepares a data set, or opens it if that is done.
 
     The films are decoded, checked, resized and written to `data.cache/name-size-fingerprint`. The folder is built under
@@ -57,6 +56,7 @@ def prepare(data: Any) -> Prepared:
         "quarantine" leaves out films of one gray), `bit_depth` (0; of all 16-bit files, 0 for the smallest of 8, 10,
         12, 14 and 16 bits that holds every one of them), `enh` (False; with it the films' phase features are stored
         too, computed with `enh_options`), and what the source reads.
+      change: what is made of the source before any film of it is read.
 
     Raises:
       UserError: unknown name, bad source, more corrupt films than the limit, a patient or a film in two splits, a box
@@ -80,34 +80,7 @@ def prepare(data: Any) -> Prepared:
     source = read(data)
     if choice(data, "others", OTHERS) == "drop":
         source = listed.of_one_class(source, tuple(data.classes))
-    return materialize(source, data.cache, size=int(data.size), **options._asdict())
-
-
-def with_classes(config: Any) -> Any:
-    """A run's config whose `data.classes`, where it is empty, is what its films have.
-
-    Raises:
-      UserError: the source does not tell what is to be learned, or is bad; a table of one's own lacks a class.
-    """
-    classes = tuple(config.data.classes)
-    if classes and config.data.name != "csv":  # what the others have is known to who wrote the config
-        return config
-    source = lookup(SOURCES, config.data.name, "data.name")(config.data)
-    check_faults(source)
-    for name in classes:
-        if name not in (*source.columns, NORMAL):
-            raise UserError(
-                f"data.classes has {name!r}, of which {config.data.table} has no label"
-                f"{did_you_mean(name, source.columns)}; it has {', '.join(source.columns)}: set data.classes to some "
-                f'of these, with Normal if you like, or to "()" for {", ".join(source.classes)}'
-            )
-    if classes:
-        return config
-    if not source.classes:
-        raise UserError(f"data.classes is empty: name what is learned, of Normal and {', '.join(source.columns)}")
-    config = config.copy_and_resolve_references()
-    config.data.classes = source.classes
-    return config.lock()
+    return materialize(change(source), data.cache, size=int(data.size), **options._asdict())
 
 
 def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -> Prepared:

@@ -104,11 +104,59 @@ def folds(patients: Sequence[str], labels: np.ndarray, k: int, seed: int) -> np.
     by_rarity = np.argsort((labels == 1).sum(axis=0), kind="stable")  # (c,)
 
     def group(rows: list[int]) -> str:
-        has = np.fmax.reduce(labels[rows], axis=0)  # (c,)
-        rarest = next((j for j, column in enumerate(by_rarity) if has[column] == 1), len(by_rarity))
-        return f"{rarest:04d} {has.tolist()}"
+        return f"{_rarest(labels[rows], by_rarity):04d} {np.fmax.reduce(labels[rows], axis=0).tolist()}"
 
     return _deal(patients, dict.fromkeys(range(k), 1 / k), seed, group, rarest_first=True).astype(np.int64)
+
+
+def nested(patients: Sequence[str], labels: np.ndarray, seed: int) -> np.ndarray:
+    """Orders patients, so that the first m are a training set of m patients, within that of more.
+
+    Patients are grouped by the rarest finding that they have, as in `folds`. One of each group comes first, the rarest
+    first, so that few patients still have every class; then all others, mixed so that any beginning has about the
+    shares of the whole.
+
+    Args:
+      patients: (n,) patient ids; each row with "" is a patient of its own.
+      labels: (n, c) float; 1 present, 0 absent, NaN unknown.
+      seed: another seed, another order.
+
+    Returns:
+      (n,) int64, the place of each film's patient in the order, from 0. It depends on the seed and the names, not on
+      the order of the rows.
+    """
+    rows = _rows(patients)
+    by_rarity = np.argsort((labels == 1).sum(axis=0), kind="stable")  # (c,)
+    groups: dict[int, list[str]] = defaultdict(list)
+    for patient in sorted(rows, key=lambda name: _digest(seed, name)):
+        groups[_rarest(labels[rows[patient]], by_rarity)].append(patient)
+    places = [
+        (i > 0, group if i == 0 else (i + 0.5) / len(members), group, patient)
+        for group, members in groups.items()
+        for i, patient in enumerate(members)
+    ]
+    out = np.empty(len(patients), np.int64)
+    for place, (*_, patient) in enumerate(sorted(places)):
+        out[rows[patient]] = place
+    return out
+
+
+def _rows(patients: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each patient; one with "" is a patient of its own."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for i, patient in enumerate(patients):
+        rows[patient or f"\0{i}"].append(i)  # no real id holds a null character
+    return rows
+
+
+def _digest(seed: int, text: str) -> str:
+    return hashlib.sha256(f"{seed}/{text}".encode()).hexdigest()
+
+
+def _rarest(labels: np.ndarray, by_rarity: np.ndarray) -> int:
+    """The rank of the rarest finding that a patient's rows (m, c) have; the number of findings where they have none."""
+    has = np.fmax.reduce(labels, axis=0)  # (c,)
+    return next((j for j, column in enumerate(by_rarity) if has[column] == 1), len(by_rarity))
 
 
 def _deal(
@@ -119,16 +167,11 @@ def _deal(
     rarest_first: bool = False,
 ) -> np.ndarray:
     """(n,) object, a key of `shares` for each film; `group` names the labels of a patient's rows."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for i, patient in enumerate(patients):
-        rows[patient or f"\0{i}"].append(i)  # no real id holds a null character
-
-    def digest(text: str) -> str:
-        return hashlib.sha256(f"{seed}/{text}".encode()).hexdigest()
+    rows = _rows(patients)
 
     def order(patient: str) -> tuple[str, str, int, str]:
-        name = group(rows[patient])
-        return name.split()[0] if rarest_first else "", digest(name), len(rows[patient]), digest(patient)
+        name, own = group(rows[patient]), _digest(seed, patient)
+        return name.split()[0] if rarest_first else "", _digest(seed, name), len(rows[patient]), own
 
     out = np.empty(len(patients), dtype=object)
     have = dict.fromkeys(shares, 0)

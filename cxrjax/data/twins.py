@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class Films:
 
     def add(self, record: Record, film: np.ndarray, near: bool) -> Twin | None:
         """Takes a film (s, s) uint8, or gives its twin; `near` keeps it for `near_twins` too."""
-        first = self._first.setdefault(hashlib.blake2b(film.tobytes(), digest_size=16).digest(), record)
+        first = self._first.setdefault(_digest(film), record)
         if first is not record:
             return Twin(record, first)
         if near:
@@ -66,11 +66,20 @@ class Films:
 
     def near_twins(self) -> list[Twin]:
         """Each film with the first whose hash differs in at most `NEAR` signs and that is of another patient."""
-        packed = np.array(self._signs, np.uint8).reshape(-1, _FREQUENCIES**2 // 8)
+        packed = _stacked(self._signs)
         patients = [record.patient or f"film:{i}" for i, record in enumerate(self._records)]
         groups = np.unique(patients, return_inverse=True)[1]
         pairs = close_pairs(packed, groups, NEAR)
         return [Twin(self._records[j], self._records[i], near=True) for j, i in pairs.items()]
+
+
+def _digest(film: np.ndarray) -> bytes:
+    return hashlib.blake2b(film.tobytes(), digest_size=16).digest()
+
+
+def _stacked(found: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, 32) uint8 of packed hashes, also where there are none."""
+    return np.array(found, np.uint8).reshape(-1, _FREQUENCIES**2 // 8)
 
 
 def signs(film: np.ndarray) -> np.ndarray:
@@ -92,20 +101,67 @@ def close_pairs(packed: np.ndarray, groups: np.ndarray, most: int) -> dict[int, 
     """
     bits = 8 * packed.shape[1]
     found: dict[int, int] = {}
-
-    def block(at: int) -> np.ndarray:
-        return np.unpackbits(packed[at : at + _BLOCK], axis=1).astype(np.float32) * 2 - 1  # (m, bits)
-
     for a in range(0, len(packed), _BLOCK):
-        left = block(a)
+        left = _block(packed, a)
         for b in range(a, len(packed), _BLOCK):
-            close = left @ block(b).T >= bits - 2 * most
+            close = left @ _block(packed, b).T >= bits - 2 * most
             for j in np.flatnonzero(close.any(axis=0)) + b:
                 before = np.flatnonzero(close[:, j - b]) + a
                 before = before[(before < j) & (groups[before] != groups[j])]
                 if before.size:
                     found.setdefault(int(j), int(before[0]))
     return found
+
+
+def _block(packed: np.ndarray, at: int) -> np.ndarray:
+    """(m, bits) of the rows from `at` on, -1 or 1."""
+    return np.unpackbits(packed[at : at + _BLOCK], axis=1).astype(np.float32) * 2 - 1
+
+
+class Known:
+    """Films of one set, which those of another are held against.
+
+    Args:
+      films: pairs of a record and its film (s, s) uint8; a film of one gray is no twin.
+      near: whether near twins are looked for too, whatever the patients' names: two sets may give one to two people.
+    """
+
+    def __init__(self, films: Iterable[tuple[Record, np.ndarray]], near: bool):
+        self._near = near
+        self._first: dict[bytes, Record] = {}
+        self._records: list[Record] = []
+        found = []
+        for record, film in films:
+            if film.min() < film.max():
+                self._first.setdefault(_digest(film), record)
+                if near:
+                    self._records.append(record)
+                    found.append(np.packbits(signs(film)))
+        self._signs = _stacked(found)
+
+    def twins(self, films: Iterable[tuple[Record, np.ndarray]]) -> list[Twin]:
+        """Each film of another set with the first of this one that shows the same."""
+        same, others, found = [], [], []
+        for record, film in films:
+            if film.min() == film.max():
+                continue
+            if first := self._first.get(_digest(film)):
+                same.append(Twin(record, first))
+            elif self._near:
+                others.append(record)
+                found.append(np.packbits(signs(film)))
+        return same + [Twin(others[j], self._records[i], near=True) for j, i in self._closest(_stacked(found)).items()]
+
+    def _closest(self, packed: np.ndarray) -> dict[int, int]:
+        """By row the first of this set that differs in at most `NEAR` signs."""
+        found: dict[int, int] = {}
+        for b in range(0, len(packed), _BLOCK):
+            right = _block(packed, b)
+            for a in range(0, len(self._signs), _BLOCK):
+                close = right @ _block(self._signs, a).T >= 8 * packed.shape[1] - 2 * NEAR
+                for j in np.flatnonzero(close.any(axis=1)):
+                    found.setdefault(b + int(j), a + int(close[j].argmax()))
+        return found
 
 
 def write(path: Path, found: Sequence[Twin]) -> None:

@@ -3,17 +3,23 @@
 Imports ml_collections alone, so that a mistake on the command line is told before jax is imported.
 """
 
+from cxrjax.defaults.curves import curve, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
-from cxrjax.defaults.studies import anomaly, comparison, fdd, synthesis, treatment
+from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
+from cxrjax.defaults.transfers import transfer, transfer_choices
 from cxrjax.defaults.variants import KERMANY, dtypes, smoke
 
 __all__ = [
+    "DAMAGE",
     "KERMANY",
     "anomaly",
     "autoencoder",
     "classify",
     "comparison",
+    "curve",
+    "damage",
+    "damage_choices",
     "data",
     "diffusion",
     "dtypes",
@@ -21,8 +27,11 @@ __all__ = [
     "gan",
     "grid",
     "optim",
+    "points",
     "run",
     "smoke",
     "synthesis",
+    "transfer",
+    "transfer_choices",
     "treatment",
 ]

@@ -63,12 +63,14 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         "others": "keep",  # films that have none or several of the classes, or unknown ones; "drop" leaves them out
         "blank": "keep",  # films of one gray; "quarantine" leaves them out
         "bit_depth": 0,  # bits that 16-bit files hold; 0 for what the brightest film needs
+        "external": {},  # films from elsewhere, tested on alone: name -> keys of a data section, see `data.external`
         # Of phantoms.
         "num": {"train": 1500, "val": 120, "test": 256},  # films of each part
         "findings": ("Pneumonia",),  # dealt evenly over the diseased films
         "findings_per_film": 1,  # of a diseased film
         "normal_share": 0.6,  # of the films
         "severity": (0.4, 1.0),  # range that each finding's is drawn from
+        "gamma": (1.0, 1.0),  # range of the power that each film's gray is raised to, as of another detector
         # Of sources of real films.
         "present_only": False,  # csv, nih, mimic_cxr, ...: listed films that are not there are left out, and counted
         "strict_lists": True,  # nih: the published lists must be unaltered

@@ -22,6 +22,7 @@ def optim(name: str, lr: float, **changes: Any) -> ConfigDict:
         "clip": 0.0,  # largest norm of the gradient; 0 is off
         "frozen": (),  # patterns of parameters that do not change
         "apart": (),  # patterns of parameters whose moments are counted by themselves, after they were frozen
+        "slower": (),  # pairs (pattern of parameters, factor of their rate)
         "patience": 5,  # plateau: evaluations without a better loss
         "factor": 0.1,  # plateau, steps: of the rate
         "boundaries": (),  # steps: shares of the run after which the rate falls
@@ -64,12 +65,15 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "eval_batch": 128,
         "save_every": 200,
         "balance": False,  # every class as often as the largest
+        "patients": 0,  # how many it trains on, those of fewer among those of more; 0 for all
         "seeds": 1,  # trainings from as many seeds, on all films
         "folds": 0,  # trainings that each hold out one of as many parts of the patients; 0 is off
-        "weights": "",  # a .safetensors file to begin with
+        "weights": "",  # to begin with: a file (.safetensors, .pth), "imagenet" or a run, see `phases.backbones`
         "weights_head": False,  # the file's head too, not its backbone alone
         "weights_classes": (),  # of the file's head, of which `weights_head` picks this run's by name
         "optim_from": "",  # an earlier grid phase whose best optimizer, rate and momentum are used
+        "cached": False,  # a frozen backbone's features of every film are computed once, and the head trained on them
+        "backbone_stats": "trained",  # or "kept": its BatchNorm keeps its statistics though its weights are trained
         "loss": "softmax",  # a key of `ops.losses.LOSSES`
         "class_weight": (),  # a weight for each class, or ("balanced",)
         "label_smoothing": 0.0,  # share of a label that is spread
@@ -79,12 +83,21 @@ def classify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int,
         "channels": 1,  # 3 repeats a gray film
         "normalize": "film",  # a key of `ops.inputs.NORMALIZATIONS`
         "crop": 0,  # side of a random square, of the middle one in evaluation; 0 for the whole film
-        "ten_crop": False,  # evaluation averages ten crops
+        "tta": (),  # evaluation averages views: some of flip, shift, see `ops.inputs.views`
         "border": 0.0,  # width, a share of the side, of a frame that is all it sees, found lungs blank; 0 is off
-        "warp": 0,  # how many of the six augmentations of `ops.warp` a training film gets
+        # Augmentations of a training film, compiled into the step, by their ranges; 0 is off. See `ops.augment.Ranges`.
+        "warp": 0,  # how many of the six of `ops.warp`
         "optical_limit": 0.3,  # bound of the optical distortion among them
-        "noise": 0.0,  # largest standard deviation of Gaussian noise added to a training film
-        "blur": 0.0,  # pixels; a training film is mixed with its blur of this width
+        "degrees": 0.0,  # rotation, to either side
+        "shift": 0.0,  # along each axis, a share of the side
+        "zoom": 0.0,  # magnification, about 1
+        "shear": 0.0,  # degrees
+        "exposure": 0.0,  # added to every gray
+        "contrast": 0.0,  # factor about the film's mean, about 1
+        "gamma": 0.0,  # exponent of the gray, 1 + gamma or its inverse at most
+        "blur": 0.0,  # pixels; the film is mixed with its blur of this width
+        "cutout": 0.0,  # side of a blank square, a share of the film's
+        "noise": 0.0,  # standard deviation of Gaussian noise
     }
     return section(values, changes)
 
@@ -161,7 +174,8 @@ def grid(
     depths: tuple[dict[str, Any], ...], lrs: tuple[float, ...], steps: int, batch: int, **changes: Any
 ) -> ConfigDict:
     """A phase that trains a grid of classifiers, see `phases.grid.train`: optimizer x rate x momentum x depth."""
-    begun_at_chance = ("carry", "carry_opt", "weights", "weights_head", "weights_classes", "optim_from", "from_run")
+    begun_at_chance = ("carry", "carry_opt", "weights", "weights_head", "weights_classes", "optim_from", "from_run",
+                       "cached")  # fmt: skip
     shared = classify({"name": depths[0]["name"]}, optim("sgd", 0.0), steps, batch)
     values = {
         **{key: shared[key] for key in shared if key not in begun_at_chance},

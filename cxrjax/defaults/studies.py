@@ -8,6 +8,29 @@ from ml_collections import ConfigDict
 
 from cxrjax.defaults.keys import section
 
+# Kinds of damage with five strengths each, mild to strong, and what a strength measures; see `data.corruptions`.
+DAMAGE: dict[str, tuple[tuple[float, ...], str]] = {
+    "exposure": ((0.1, 0.2, 0.3, 0.4, 0.5), "share by which a film is brighter or darker; MedMNIST-C's of chest films"),
+    "gamma": ((1.1, 1.2, 1.4, 1.7, 2.2), "exponent, or its inverse; MedMNIST-C: 1.1 to 1.6, and 1/1.1 to 1/2.5"),
+    "contrast": ((1.1, 1.2, 1.4, 1.7, 2.2), "factor, or its inverse; MedMNIST-C: 1.1 to 1.6, and 1/1.1 to 1/2.5"),
+    "blur": ((0.004, 0.006, 0.009, 0.013, 0.018), "width as a share of the side; MedMNIST-C: about the first three"),
+    "noise": ((0.04, 0.08, 0.12, 0.18, 0.26), "standard deviation, white is 1; MedMNIST-C's of ChestMNIST"),
+    "jpeg": ((50, 30, 15, 10, 7), "quality; MedMNIST-C's"),
+    "downscale": ((1.5, 2.0, 3.0, 4.0, 6.0), "factor; MedMNIST-C pixelates by 1.25 to 2.5, of ChestMNIST 3.3 to 10"),
+    "crop": ((0.05, 0.1, 0.15, 0.2, 0.3), "share of both sides that is lost; ours"),
+    "rotation": ((3.0, 6.0, 10.0, 15.0, 25.0), "degrees; ours"),
+}
+
+
+def damage() -> dict[str, tuple[float, ...]]:
+    """`study.robustness.kinds`: every kind of damage at its five strengths."""
+    return {kind: strengths for kind, (strengths, _) in DAMAGE.items()}
+
+
+def damage_choices() -> dict[str, tuple[tuple[Any, ...], str]]:
+    """The choices of a config that has them."""
+    return {f"study.robustness.kinds.{kind}": ((values, ...), why) for kind, (values, why) in DAMAGE.items()}
+
 
 def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
     """A study that compares classifiers, see `studies.classification`; `systems` are titles by phase, in order."""
@@ -16,11 +39,27 @@ def comparison(systems: dict[str, str], **changes: Any) -> ConfigDict:
         "systems": tuple(systems.items()),
         "paper": "",  # a key of `studies.published.PAPERS`
         "pairs": (),  # (phase, phase) whose difference is told
+        "ensembles": (),  # (name, phases) whose mean probability is a system of its own
+        "probe": {  # floors on features of a pretrained backbone: a linear probe and the nearest neighbors
+            "phase": "",  # a phase that begins with weights of a file; "" for none
+            "strengths": (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # inverse L2 strengths of the linear probe
+            "neighbors": (1, 3, 5, 10, 20, 50, 100),  # how many are asked
+        },
         "maps": "",  # the phase whose maps are held against masks or boxes
         "num_maps": 200,  # films for that
         "penalties": (0.01,),  # of the floor, a logistic regression
+        "recalibrate": (10, 20, 50, 100),  # films of `data.external` that a threshold is chosen on anew
         "caution": "",  # a sentence over the figures
         "enh_figure": False,  # films beside their local-phase features
+        "curve": {
+            "starts": (),  # (start, title) of a learning curve, whose phases are those of `curves.points`; () for none
+            "sizes": (),  # training patients of the starts, growing; 0 for all stands last
+            "floors": (),  # further ones, of the floors alone; more than there are is left out
+        },
+        "robustness": {
+            "kinds": {},  # kind of damage -> strengths, mild to strong, such as `damage`; empty leaves it out
+            "films": 512,  # most held-out films that are damaged, drawn by seed; 0 for all
+        },
         "ntk": {},  # features (a phase), films, widths, steps, lr of the tangent kernel's diagnosis; or empty
     }
     return section(values, changes)

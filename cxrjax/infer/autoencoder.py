@@ -28,16 +28,18 @@ class Autoencoder(NamedTuple):
       params: its weights, on every device.
       size: side of its films.
       mesh: the devices.
+      depth: bits that the run took its 16-bit files to hold; 0 for each file's own.
     """
 
     net: models.Autoencoder
     params: PyTree
     size: int
     mesh: Mesh
+    depth: int = 0
 
     def encode(self, films: door.Films) -> np.ndarray:
         """The mean of each film's latent (n, h', w', c) float32, unscaled; films as in `infer.films.read`."""
-        image = door.read(films, self.size)
+        image = door.read(films, self.size, self.depth)
         return in_batches(self.mesh, BATCH, partial(_encode, self.net, self.params), image)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
@@ -63,7 +65,7 @@ def _decode(net: models.Autoencoder, params: PyTree, z: Any) -> Any:
     return autoencoder.decode(net, params, z)
 
 
-def of(config: Any, state: State, size: int, mesh: Mesh) -> Autoencoder:
+def of(config: Any, state: State, size: int, mesh: Mesh, depth: int = 0) -> Autoencoder:
     """The autoencoder of a finished phase of task `autoencoder`."""
     params = meshes.replicate(mesh, autoencoder.variables_of(state))
-    return Autoencoder(autoencoder.network(config), params, size, mesh)
+    return Autoencoder(autoencoder.network(config), params, size, mesh, depth)

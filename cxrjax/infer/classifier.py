@@ -41,6 +41,7 @@ class Classifier(NamedTuple):
       codec: the autoencoder whose latents it sees; None where it sees films.
       enh: options of the phase features that films become first; None where it reads films.
       source: where it is from, in words.
+      depth: bits that the run took its 16-bit files to hold; 0 for each file's own.
     """
 
     net: nn.Module
@@ -52,6 +53,7 @@ class Classifier(NamedTuple):
     codec: models.Autoencoder | None = None
     enh: tuple[tuple[str, Any], ...] | None = None
     source: str = ""
+    depth: int = 0
 
     @property
     def normal(self) -> int:
@@ -76,18 +78,25 @@ class Classifier(NamedTuple):
         """`function(classifier, *arrays)` of a module as one program, in which the variables are no constants."""
         return partial(_applied, function, self._replace(variables=None), self.variables)
 
+    def read(self, films: door.Films) -> np.ndarray:
+        """Films as the run's were given to the network: (n, size, size, c) float32; films as in `infer.films.read`."""
+        image = door.read(films, self.size, self.depth)
+        if self.options.border:
+            image = image * lungs.outside(image[..., 0])[..., None]
+        return image if self.enh is None else door.phase_features(image, dict(self.enh))
+
     def predict(self, films: door.Films) -> Arrays:
         """The probability of each class: {class: (n,) float64 in [0, 1]}; films as in `infer.films.read`.
 
         Of exclusive classes (softmax) they sum to 1. They are the network's own, not calibrated.
         """
-        logits = in_batches(self.mesh, BATCH, self.compiled(logits_of), self._read(films))
+        logits = in_batches(self.mesh, BATCH, self.compiled(logits_of), self.read(films))
         probability = classify.scores(self.options, logits)
         return {name: probability[:, c] for c, name in enumerate(self.classes)}
 
     def features(self, films: door.Films) -> np.ndarray:
         """The pooled last map of each film, (n, d) float32; films as in `infer.films.read`."""
-        return in_batches(self.mesh, BATCH, self.compiled(outputs), self._read(films))["pool"]
+        return in_batches(self.mesh, BATCH, self.compiled(outputs), self.read(films))["pool"]
 
     def map(self, films: door.Films, finding: str) -> np.ndarray:
         """Where the network sees a class, (n, size, size) float32, each map scaled to [0, 1]; see `class_map`.
@@ -100,13 +109,7 @@ class Classifier(NamedTuple):
           UserError: no such class, or films that cannot be read.
         """
         column = jnp.int32(self.column(finding))
-        return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self._read(films))
-
-    def _read(self, films: door.Films) -> np.ndarray:
-        image = door.read(films, self.size)
-        if self.options.border:
-            image = image * lungs.outside(image[..., 0])[..., None]
-        return image if self.enh is None else door.phase_features(image, dict(self.enh))
+        return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self.read(films))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -115,8 +118,9 @@ def _applied(function: Callable[..., Any], static: Classifier, variables: PyTree
 
 
 def of(
-    config: Any, state: State, classes: tuple[str, ...], size: int, mesh: Mesh, *, source: str = "", enh: Any = None
-) -> Classifier:
+    config: Any, state: State, classes: tuple[str, ...], size: int, mesh: Mesh, *, source: str = "", enh: Any = None,
+    depth: int = 0,
+) -> Classifier:  # fmt: skip
     """The classifier of a finished phase of task `classify` or `latent_classify`.
 
     Args:
@@ -126,6 +130,7 @@ def of(
       mesh: the devices.
       source: where it is from, in words.
       enh: `data.enh_options`, where the phase reads phase features.
+      depth: of the run's 16-bit files, for films from files.
     """
     options = classify.options_of(config)
     variables, codec = {"net": classify.variables_of(options, state)}, None
@@ -133,7 +138,8 @@ def of(
         codec = autoencoder.network(config.autoencoder)
         variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
     net, features = classify.network(config, len(classes)), None if enh is None else tuple(sorted(dict(enh).items()))
-    return Classifier(net, options, meshes.replicate(mesh, variables), classes, size, mesh, codec, features, source)
+    placed = meshes.replicate(mesh, variables)
+    return Classifier(net, options, placed, classes, size, mesh, codec, features, source, depth)
 
 
 def check_normal(config: Any, classes: tuple[str, ...]) -> None:

@@ -18,12 +18,13 @@ Films = np.ndarray | str | Path | Sequence[str | Path]
 EXPECTED = "expected paths of film files, or an array (n, h, w) of uint8, or of floats in [0, 1]"
 
 
-def read(films: Films, size: int) -> np.ndarray:
+def read(films: Films, size: int, depth: int = 0) -> np.ndarray:
     """Films of any size as a run sees them.
 
     Args:
       films: a path or a list of paths, decoded as `data.decode` does; or an array (n, h, w), uint8 or float in [0, 1].
       size: the run's side in pixels; films are resized to a square, as they were for training.
+      depth: bits that the run took its 16-bit files to hold, `data.bit_depth` of its manifest; 0 for each file's own.
 
     Returns:
       (n, size, size, 1) float32 in [0, 1].
@@ -35,17 +36,17 @@ def read(films: Films, size: int) -> np.ndarray:
     if paths is None:
         image = _of_array(np.asarray(films), size)
     elif paths:
-        image = np.stack([decode.decode(path, size) for path in paths])
+        image = np.stack([decode.decode(path, size, depth) for path in paths])
     else:
         raise UserError(f"there are no films; {EXPECTED}")
     scaled = np.multiply(image, np.float32(1 / 255), dtype=np.float32) if image.dtype == np.uint8 else image
     return scaled[..., None]
 
 
-def originals(films: Films) -> list[np.ndarray]:
+def originals(films: Films, depth: int = 0) -> list[np.ndarray]:
     """The same films at their own sizes, each (h, w) float32 in [0, 1]."""
     paths = _paths(films)
-    own = list(np.asarray(films)) if paths is None else [decode.decode(path, None) for path in paths]
+    own = list(np.asarray(films)) if paths is None else [decode.decode(path, None, depth) for path in paths]
     return [film.astype(np.float32) / 255 if film.dtype == np.uint8 else film.astype(np.float32) for film in own]
 
 

@@ -18,7 +18,7 @@ from cxrjax.errors import UserError, did_you_mean, lookup
 from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, masks, treat
 from cxrjax.infer import films as door
 from cxrjax.infer.batches import in_batches
-from cxrjax.ops import guidance
+from cxrjax.ops import augment, guidance
 from cxrjax.tasks import TASKS, ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
@@ -28,8 +28,8 @@ from cxrjax.types import Batch, Results, State
 TRAINED_BY = frozenset((
     "optim", "optim_d", "steps", "batch", "eval_batch", "log_every", "eval_every", "save_every", "only", "carry",
     "carry_opt", "augment", "balance", "weights", "weights_head", "weights_classes", "optim_from", "from_run", "given",
-    "class_weight", "label_smoothing", "focal_gamma", "warp", "optical_limit", "noise", "blur", "classifier",
-    "perceptual", "adversarial", "kl", "adversarial_from",
+    "class_weight", "label_smoothing", "focal_gamma", "backbone_stats", "classifier", "perceptual", "adversarial", "kl",
+    "adversarial_from", "patients", "cached", *augment.Ranges._fields,
 ))  # fmt: skip
 # The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
 ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
@@ -77,6 +77,11 @@ class Run(NamedTuple):
     def manifest(self) -> dict[str, Any]:
         """manifest.json: command, versions, choices, and what its films were."""
         return json.loads((self.workdir / "manifest.json").read_text())
+
+    @property
+    def depth(self) -> int:
+        """Bits that its 16-bit films were taken to hold; 0 where there were none."""
+        return self.manifest.get("data", {}).get("bit_depth", 0)
 
     @property
     def results(self) -> Results:
@@ -157,7 +162,7 @@ class Run(NamedTuple):
         enh = self.config.data.enh_options.to_dict() if reads_features(self.config, phase) else None
         return classifier.of(
             self.config[phase], self.state(name), classes_of(self.config, phase), self.config.data.size, self.mesh,
-            source=f"phase {name} of {self.workdir}", enh=enh,
+            source=f"phase {name} of {self.workdir}", enh=enh, depth=self.depth,
         )  # fmt: skip
 
     def diffusion(self, name: str = "") -> diffusion.Diffusion:
@@ -173,7 +178,7 @@ class Run(NamedTuple):
     def autoencoder(self, name: str = "") -> autoencoder.Autoencoder:
         """The trained autoencoder; the name may be left out where there is only one."""
         phase = self.phase_of("autoencoder", name=name)
-        return autoencoder.of(self.config[phase], self.state(phase), self.config.data.size, self.mesh)
+        return autoencoder.of(self.config[phase], self.state(phase), self.config.data.size, self.mesh, self.depth)
 
     def treat(
         self, films: door.Films, mode: str = "time_gated", lam: int = 300, seed: int = 0, own_size: bool = False
@@ -200,7 +205,7 @@ class Run(NamedTuple):
         top = ddpm.longest(self.config[arm.diffusion])
         if not 1 <= lam <= top:
             raise UserError(f"lam is {lam}: expected 1 ... {top}, the times that {arm.diffusion} is trained for")
-        image = door.read(films, self.config.data.size)
+        image = door.read(films, self.config.data.size, self.depth)
         trained = {arm.diffusion: self.diffusion(arm.diffusion)}
         seeing = {} if arm.mask.source == "anomaly" else {arm.mask.phase: self.classifier(arm.mask.phase)}
         walk = partial(_walk, self.mesh, trained, seeing, image, treat.keys_of(seed, len(image)))
@@ -211,7 +216,7 @@ class Run(NamedTuple):
 
         mask = masks.make((arm.mask,), seeing, image, self.mesh, BATCH, residual)[arm.mask]
         treated = walk(arm, mask, lam)
-        own = _at_own_size(films, image, treated) if own_size else None
+        own = _at_own_size(door.originals(films, self.depth), image, treated) if own_size else None
         return Treated(treated[..., 0], mask[..., 0], own)
 
 
@@ -232,10 +237,10 @@ def _walk(
     return in_batches(mesh, min(BATCH, n), treat.compiled(program, trained, seeing), *rows)
 
 
-def _at_own_size(films: door.Films, image: np.ndarray, treated: np.ndarray) -> list[np.ndarray]:
+def _at_own_size(own: list[np.ndarray], image: np.ndarray, treated: np.ndarray) -> list[np.ndarray]:
     change = (treated - image)[..., 0]
     out = []
-    for film, moved in zip(door.originals(films), change, strict=True):
+    for film, moved in zip(own, change, strict=True):
         out.append(np.clip(film + door.resize(moved, *film.shape), 0, 1).astype(np.float32))
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -68,12 +68,31 @@ def cuts(
         cut = np.broadcast_to(np.array(best)[None], label.shape)
         note = "Thresholds of the greatest F1 were chosen on the validation films."
     else:
-        names, patient = np.unique(patients, return_inverse=True)
-        fold = np.random.default_rng(seed).permutation(len(names))[patient] % FOLDS
-        cut = np.full(label.shape, np.nan)
-        for f in range(FOLDS):
-            rest = fold != f
-            for c in range(label.shape[1]):
-                cut[~rest, c] = thresholds.best_f1_threshold(label[rest, c], probability[rest, c])
+        cut = folded(label, probability, patients, seed, thresholds.best_f1_threshold)
         note = f"The threshold of the greatest F1 was chosen for each film on those of other patients ({FOLDS} folds)."
     return np.where(np.isnan(cut), 0.5, cut), [note]
+
+
+def folded(
+    label: np.ndarray,
+    probability: np.ndarray,
+    patients: np.ndarray,
+    seed: int,
+    choose: Callable[[np.ndarray, np.ndarray], float],
+) -> np.ndarray:
+    """(n, k) thresholds, each film's chosen on the films of other patients, in five folds; NaN where none can be.
+
+    Args:
+      label, probability: (n, k).
+      patients: (n,).
+      seed: of the folds.
+      choose: labels (m,), scores (m,) -> threshold.
+    """
+    names, patient = np.unique(patients, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(names))[patient] % FOLDS
+    cut = np.full(label.shape, np.nan)
+    for f in range(FOLDS):
+        rest = fold != f
+        for c in range(label.shape[1]):
+            cut[~rest, c] = choose(label[rest, c], probability[rest, c])
+    return cut

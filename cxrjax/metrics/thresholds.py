@@ -110,3 +110,30 @@ def best_f1_threshold(labels: ArrayLike, scored: ArrayLike) -> float:
     ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
     found = np.cumsum(truth[order])[ends]
     return float(values[order][ends][np.argmax(2 * found / (ends + 1 + truth.sum()))])
+
+
+def best_balanced_threshold(labels: ArrayLike, scored: ArrayLike) -> float:
+    """The threshold with the greatest sum of sensitivity and specificity, called at `score >= threshold`.
+
+    Args:
+      labels: (n,) 1, 0 or NaN.
+      scored: (n,), higher for present.
+
+    Returns:
+      Halfway between the lowest score called and the next below it, so that neither class of other films is favored; of
+      equals the highest. NaN where only one class is known. Choose it on films that are not reported on.
+
+    Source: Youden 1950.
+    """
+    truth, values = _known(labels, scored)
+    if not _two_classes(truth):
+        return float("nan")
+    order = np.argsort(-values, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
+    found = np.cumsum(truth[order])[ends]
+    false = ends + 1 - found
+    best = int(np.argmax(found / truth.sum() - false / (1 - truth).sum()))
+    levels = values[order][ends]
+    below = levels[min(best + 1, len(levels) - 1)]
+    middle = (levels[best] + below) / 2
+    return float(middle if middle > below else levels[best])

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cxrjax.errors import UserError
-from cxrjax.models import autoencoder, cgan, dcgan, densenet, inception, resnet, unet, vgg
+from cxrjax.models import autoencoder, cgan, dcgan, densenet, efficientnet, inception, resnet, unet, vgg
 from cxrjax.models.autoencoder import Autoencoder, PatchDiscriminator
 from cxrjax.models.classifier import Classifier, ConvHead, Head
 from cxrjax.models.inception import AuxHead
@@ -23,6 +23,10 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "cnn5_tiny": vgg.cnn5_tiny,
     "densenet121": densenet.densenet121,
     "densenet_tiny": densenet.densenet_tiny,
+    "efficientnet_lite0": efficientnet.efficientnet_lite0,
+    "efficientnet_lite1": efficientnet.efficientnet_lite1,
+    "efficientnet_lite2": efficientnet.efficientnet_lite2,
+    "efficientnet_lite_tiny": efficientnet.efficientnet_lite_tiny,
     "inception_tiny": inception.inception_tiny,
     "inception_v3": inception.inception_v3,
     "resnet18": resnet.resnet18,
@@ -102,9 +106,9 @@ def build(name: str, num_classes: int | None = None, *, head: str | None = None,
       num_classes: logits of a classifier; must be absent for a denoiser.
       head: a key of `HEADS`: "pool" (pool, dense layers), "conv" (convolutions, pool) or "lstm" (one step a label);
         the preset's where absent, else "pool"; read by classifiers alone.
-      **options: fields of the family's class (`DenseNet`, `Inception`, `ResNet`, `VGG`, `UNet`) and, for a classifier,
-        of its head, over those of the preset. `aux=False` leaves out Inception's auxiliary head. `dtype` may be a name
-        ("bfloat16"); lists are read as tuples.
+      **options: fields of the family's class (`DenseNet`, `EfficientNet`, `Inception`, `ResNet`, `VGG`, `UNet`) and,
+        for a classifier, of its head, over those of the preset. `aux=False` leaves out Inception's auxiliary head.
+        `dtype` may be a name ("bfloat16"); lists are read as tuples.
 
     Raises:
       UserError: an unknown name, option or value; options that contradict each other; `num_classes` missing, or given

@@ -219,6 +219,6 @@ class Classifier(nn.Module):
                 tops = {**tops, "aux_logits": aux_logits}
         return logits, {**stages, "features": features, **tops}
 
-    def head_from(self, features: Array, train: bool = False) -> Array:
-        """Logits (b, num_classes) from the last map (b, h', w', c'), for the gradients of Grad-CAM."""
-        return self.head(features, train=train)[0]
+    def head_from(self, features: Array, train: bool = False, label: Array | None = None) -> Array:
+        """Logits (b, num_classes) from the last map (b, h', w', c'): for Grad-CAM, and to train the head alone."""
+        return self.head(features, train=train, label=label)[0]

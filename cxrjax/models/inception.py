@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from cxrjax.errors import UserError
 from cxrjax.nn.conv import HE_FAN_IN, TORCH_UNIFORM, adaptive_mean, conv, max_pool, mean3
+from cxrjax.nn.norm import batch_norm
 
 Array = jax.Array
 
@@ -27,7 +28,7 @@ class BasicConv2d(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         cv = conv(self.width, self.kernel, self.stride, pad=self.pad, init=HE_FAN_IN, dtype=self.dtype, name="conv")
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, dtype=self.dtype, name="bn")
+        norm = batch_norm(train, epsilon=1e-3, dtype=self.dtype, name="bn")
         return nn.relu(norm(cv(x)))
 
 

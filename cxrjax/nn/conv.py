@@ -25,7 +25,8 @@ def conv(
     kernel: int | tuple[int, int],
     stride: int = 1,
     *,
-    pad: int | None = None,
+    pad: int | str | None = None,
+    groups: int = 1,
     bias: bool = False,
     init: Initializer = HE_FAN_OUT,
     dtype: Any = jnp.float32,
@@ -33,15 +34,17 @@ def conv(
 ) -> nn.Conv:
     """A convolution padded by `kernel // 2` on every side, as torch pads (XLA's SAME differs when strided).
 
-    `kernel` is a side, or (height, width); `pad` is another padding of every side.
+    `kernel` is a side, or (height, width); `pad` is another padding of every side, or "SAME", TensorFlow's, by the
+    side of the map. `groups` of channels see nothing of each other; as many as there are channels is depthwise.
     """
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    pads = [side // 2 if pad is None else pad for side in sides]
+    pads = pad if isinstance(pad, str) else [(p, p) for p in (side // 2 if pad is None else pad for side in sides)]
     return nn.Conv(
         features,
         sides,
         strides=(stride, stride),
-        padding=[(p, p) for p in pads],
+        padding=pads,
+        feature_group_count=groups,
         use_bias=bias,
         kernel_init=init,
         dtype=dtype,

@@ -8,13 +8,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 
-def batch_norm(train: bool, *, dtype: Any = jnp.float32, name: str | None = None) -> nn.BatchNorm:
-    """BatchNorm with torchvision's constants: epsilon 1e-5, momentum 0.9 (torch writes the same average as 0.1).
+def batch_norm(
+    train: bool,
+    *,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    dtype: Any = jnp.float32,
+    name: str | None = None,
+) -> nn.BatchNorm:
+    """BatchNorm, by default with torchvision's constants (torch writes the momentum 0.9 as 0.1).
 
     Statistics are taken in float32 and live in the collection `batch_stats`; they change only where `train` is true and
     that collection is mutable. The running variance is the biased one (torch: unbiased; the ratio is n / (n - 1)).
     """
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    return nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=epsilon, dtype=dtype, name=name)
 
 
 def group_norm(groups: int, *, dtype: Any = jnp.float32, name: str | None = None) -> nn.GroupNorm:

@@ -104,6 +104,21 @@ def sample(images: Array, grids: Array) -> Array:
     return jax.vmap(_bilinear)(images, grids)
 
 
+def affine(images: Array, linear: Array, offset: Array) -> Array:
+    """Films read along affine maps about their centers.
+
+    Args:
+      images: (b, h, w, c), any range.
+      linear: (b, 2, 2), from a new pixel's (row, column) to the old one's.
+      offset: (b, 2), pixels.
+
+    Returns:
+      (b, h, w, c), as `sample`.
+    """
+    points = identity((images.shape[1], images.shape[2]))
+    return sample(images, jax.vmap(lambda a, move: _affine(points, a - jnp.eye(2), move))(linear, offset))
+
+
 def choose(key: Key, b: int, n: int = 4) -> Array:
     """The transforms of each film, in the order of application: (b, n) int32 positions in `KINDS`, without repetition.
 

@@ -2,6 +2,5 @@
 
 from cxrjax.phases.context import Context
 from cxrjax.phases.phase import check, check_films, run
-from cxrjax.phases.start import origins
 
-__all__ = ["Context", "check", "check_films", "origins", "run"]
+__all__ = ["Context", "check", "check_films", "run"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from cxrjax import data
@@ -33,6 +32,7 @@ class Context:
       log: where scalars and words go.
       states: of finished members, by name.
       found: what grid phases found, by name.
+      external: films from elsewhere, prepared, by the name of their set; see `data.external`.
     """
 
     config: Any
@@ -43,6 +43,7 @@ class Context:
     log: logs.Log
     states: dict[str, State]
     found: dict[str, dict[str, Any]]
+    external: dict[str, data.Prepared] = field(default_factory=dict)
 
     @cached_property
     def phases(self) -> dict[str, Bound]:
@@ -71,10 +72,11 @@ class Context:
 
     def evaluate(
         self, predict: Callable[[State, Batch, Key], dict[str, Array]], state: State, split: str, size: int,
-        keep: np.ndarray | None = None, field: str = "image",
+        **options: Any,
     ) -> Rows:  # fmt: skip
-        """The rows that a jitted `predict` gives of a split's films, each once, in the order of their index."""
-        batches = self.eval_batches(split, size, keep=keep, field=field)
+        """The rows that a jitted `predict` gives of a split's films, each once, in the order of their index; `options`
+        as in `data.eval_batches`."""
+        batches = self.eval_batches(split, size, **options)
         return loop.evaluate(predict, meshes.replicate(self.mesh, state), batches, self.mesh, self.key)
 
     def fit(self, task: Task, phase: loop.Phase, **options: Any) -> State:

@@ -38,6 +38,12 @@ def name_key(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
+def root_of(config: Any, member: Member) -> str:
+    """What a member draws by: seeds of the same number begin alike and see films in the same order in every phase, so
+    that arms can be paired."""
+    return f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
+
+
 def folds_of(config: Any, films: data.Prepared, folds: int) -> np.ndarray:
     """(n,) the fold of each film of the train part, the same for every phase, the floor and the checks."""
     table = films.table("train")
@@ -90,13 +96,42 @@ def of(config: Any, films: data.Prepared, phase: str) -> list[Member]:
     keep = None if config[phase].get("from_run", "") else kept(config, films, part_of(config, phase), phase)
     folds = config[phase].get("folds", 0)
     if folds < 2:
+        keep = fewer(config, films, phase, keep)
         return [Member(name, phase, i, keep, None) for i, name in enumerate(member_names(config, phase))]
     number = folds_of(config, films, folds)
     allowed = np.arange(len(number)) if keep is None else keep
     return [
-        Member(name, phase, i, allowed[number[allowed] != i], allowed[number[allowed] == i])
+        Member(
+            name, phase, i, fewer(config, films, phase, allowed[number[allowed] != i]), allowed[number[allowed] == i]
+        )
         for i, name in enumerate(member_names(config, phase))
     ]
+
+
+def fewer(config: Any, films: data.Prepared, phase: str, keep: np.ndarray | None) -> np.ndarray | None:
+    """Of the films that a member may train on, those of as many patients as the phase's `patients` says.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    wanted = config[phase].get("patients", 0)
+    if not wanted or config[phase].get("from_run", ""):
+        return keep
+    part = part_of(config, phase)
+    return first(films, part, np.arange(films.count(part)) if keep is None else keep, wanted, config.data.seed)
+
+
+def first(films: data.Prepared, part: str, keep: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    """Of films of a part, those of its first patients: see `splits.nested`.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    table = films.table(part)
+    place = splits.nested(table["patient"][keep].tolist(), table["labels"][keep], seed=seed)
+    if not 0 < wanted <= (there := int(place.max(initial=-1)) + 1):
+        raise UserError(f"patients is {wanted}, and there are {there} to train on; expected 1 to {there}, or 0 for all")
+    return keep[place < wanted]
 
 
 def example_of(config: Any, phase: str, devices: int) -> Batch:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from clu import parameter_overview
 from jax.sharding import Mesh
 
@@ -16,22 +17,26 @@ from cxrjax.data.lungs import SMALLEST
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished
 from cxrjax.ops import losses
-from cxrjax.phases import grid, members, start
+from cxrjax.phases import backbones, cached, grid, members, start
 from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
-from cxrjax.tasks import TASKS
+from cxrjax.tasks import TASKS, classify
 from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, State, Task
 
 
-def check(config: Any, mesh: Mesh) -> None:
+def check(config: Any, mesh: Mesh) -> dict[str, Any]:
     """Refuses, before films are prepared and a workdir is made, phases that could not begin.
+
+    Returns:
+      where each phase's weights begin, see `start.origin`.
 
     Raises:
       UserError: names the phase and what is wrong with its task, network, optimizer, batch, weights or shards.
     """
+    origins: dict[str, Any] = {}
     for i, name in enumerate(config.phases):
         phase, earlier = config[name], config.phases[:i]
         try:
@@ -39,6 +44,7 @@ def check(config: Any, mesh: Mesh) -> None:
                 raise UserError(f"batch is {phase.batch}: expected a multiple of the {mesh.size} devices")
             if phase.task == "grid":
                 grid.check(config, name)
+                origins[name] = start.origin(config, name)
                 continue
             task = lookup(TASKS, phase.task, "task")(phase, finished.classes_of(config, name))
             state = jax.eval_shape(task.init, jax.random.key(0), members.example_of(config, name, mesh.size))
@@ -60,10 +66,12 @@ def check(config: Any, mesh: Mesh) -> None:
                 raise UserError("balanced class weights and a grid's winner would come from films that folds hold out")
             if phase.get("optim_from", ""):
                 lookup({name: name for name in earlier if config[name].task == "grid"}, phase.optim_from, "optim_from")
-            if phase.get("weights", ""):
-                start.of_file(finished.classes_of(config, name), phase)(state)
+            if phase.get("cached", False):
+                classify.check_cached(phase, state)
+            origins[name] = start.origin(config, name, state)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+    return origins
 
 
 def check_films(config: Any, films: data.Prepared, devices: int) -> None:
@@ -77,6 +85,8 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> None:
             if phase.config.get("from_run", ""):
                 finished.check_films(phase.config.from_run, films.fingerprint)
                 continue
+            if backbones.is_run(phase.config.get("weights", "")):
+                backbones.check_films(phase.config.weights, config, films, phase.config.folds)
             if tuple(phase.config.get("class_weight", ())) == ("balanced",):
                 _balanced(phase, films)
             if phase.config.task == "grid":
@@ -94,6 +104,8 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> None:
 def _balanced(phase: Bound, films: data.Prepared) -> tuple[float, ...]:
     """Weights that make the classes count alike; raises UserError for a class that no training film has."""
     label = data.labels.select(films.table("train")["labels"], films.columns, phase.classes)
+    if (keep := phase.members[0].keep) is not None:  # seeds share their films, and folds have no balanced weights
+        label = label[keep]
     present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
     if not present.all():
         missing = [name for name, count in zip(phase.classes, present, strict=True) if not count]
@@ -119,6 +131,13 @@ def resolve(phase: Bound, context: Context) -> Bound:
     return phase._replace(config=config)
 
 
+def task_of(phase: Bound) -> Task:
+    """The task of a phase's training, which of cached features is not the one that predicts films."""
+    if phase.config.get("cached", False):
+        return classify.on_features(phase.config, len(phase.classes), phase.example)
+    return TASKS[phase.config.task](phase.config, phase.classes)
+
+
 def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
     """Trains one member of a phase, or brings back its finished state.
 
@@ -126,29 +145,35 @@ def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
       context: the run's.
       phase: resolved.
       member: which films, under which name.
-      task: made of the phase; members that share one share its compilations.
+      task: `task_of` the phase; members that share one share its compilations.
     """
-    config = phase.config
-    # Seeds of the same number begin alike and see films in the same order in every phase, so that arms can be paired.
-    root = f"seed_{member.number}" if config.get("seeds", 1) > 1 else member.name
+    config, example, carry = phase.config, phase.example, start.begin(context, phase, member)
+    parts = [phase.part, *(["val"] if context.films.splits.get("val") and member.held_out is None else [])]
+    fields: dict[str, data.Field] = dict.fromkeys(parts, phase.field)
+    if config.get("cached", False):
+        state = cached.begun(context, phase, member, task)
+        carry = lambda fresh: state  # noqa: E731
+        fields = {part: cached.features(context, phase, member, state, part) for part in parts}
+        shape = np.shape(fields[phase.part])[1:]
+        example = dataclasses.replace(example, image=np.zeros((len(example.image), *shape), np.float32))
+    root = members.root_of(config, member)
     stream = context.batches(
         phase.part, classes=phase.classes, batch_size=config.batch, seed=phase.seed_of(root), keep=member.keep,
-        augment=tuple(config.augment), field=phase.field, balance=bool(config.get("balance", False)),
+        augment=tuple(config.augment), field=fields[phase.part], balance=bool(config.get("balance", False)),
     )  # fmt: skip
     evals: Callable[[], Iterator[Batch]] | None = None
-    if context.films.splits.get("val") and member.held_out is None:
+    if "val" in parts:
         evals = partial(
-            context.eval_batches, "val", config.eval_batch, classes=phase.classes, keep=phase.val, field=phase.field
+            context.eval_batches, "val", config.eval_batch, classes=phase.classes, keep=phase.val, field=fields["val"]
         )
     key = members.name_key(context.key, root)
-    _announce(context, config, member, jax.eval_shape(task.init, key, phase.example))
+    _announce(context, config, member, jax.eval_shape(task.init, key, example))
     times = loop.Phase(
         member.name, config.steps, config.log_every, config.eval_every, config.save_every, config.select,
         tuple(config.metric),
     )  # fmt: skip
     return context.fit(
-        task, times, stream=stream, evals=evals, example=phase.example, key=key,
-        carry=start.begin(context, phase, member),
+        task, times, stream=stream, evals=evals, example=example, key=key, carry=carry,
     )  # fmt: skip
 
 
@@ -184,7 +209,7 @@ def run(context: Context, name: str, after: Callable[[Context, Member], None]) -
         context.found[name] = grid.train(context, phase)
         return
     phase = resolve(phase, context)
-    task = TASKS[config.task](phase.config, phase.classes)
+    task = task_of(phase)
     for member in phase.members:
         context.states[member.name] = train(context, phase, member, task)
         after(context, member)

@@ -10,6 +10,7 @@ from typing import Any
 from cxrjax import weights
 from cxrjax.errors import UserError
 from cxrjax.infer.finished import classes_of, member_names
+from cxrjax.phases import backbones
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
@@ -39,6 +40,9 @@ def check_carry(phase: Any, earlier: Any) -> None:
     folds, before = phase.get("folds", 0), earlier.get("folds", 0)
     if folds > 1 and folds != before:
         raise UserError(f"folds is {folds}, that of {phase.carry} {before}: its weights would have seen held-out films")
+    few, many = phase.get("patients", 0), earlier.get("patients", 0)
+    if few and not 0 < many <= few:
+        raise UserError(f"patients is {few}, that of {phase.carry} {many}: its weights would have seen more of them")
     if phase.get("carry_opt", False) and phase.optim.name != earlier.optim.name:
         raise UserError(f"carry_opt goes on with the optimizer of {phase.carry}, which is {earlier.optim.name}")
     if phase.get("weights", ""):
@@ -75,32 +79,41 @@ def _carry(context: Context, config: Any, member: Member) -> Callable[[State], S
         earlier = member_names(context.config, config.carry)
         source = earlier[member.number] if len(earlier) > member.number else earlier[0]
         return partial(bring, config, context.states[source])
+    if backbones.is_run(config.get("weights", "")):
+        return backbones.bring(config.weights, context.mesh)
     if config.get("weights", ""):
-        return of_file(classes_of(context.config, member.phase), config)
+        return weights.bring(_source(context.config, member.phase))
     return None
 
 
-def of_file(classes: tuple[str, ...], phase: Any) -> Callable[[State], State]:
-    """Brings a file's weights into a fresh state, or into its shapes alone."""
-    return weights.bring(
-        phase.weights, phase.net.name, head=phase.weights_head, classes=classes,
-        file_classes=tuple(phase.weights_classes),
+def _source(config: Any, name: str) -> weights.Source:
+    """The weight file of a phase that names one."""
+    phase = config[name]
+    return weights.Source(
+        phase.weights, phase.net.name, phase.weights_head, classes_of(config, name), tuple(phase.weights_classes),
+        phase.normalize,
     )  # fmt: skip
 
 
-def origins(config: Any) -> dict[str, Any]:
-    """Where each phase's weights begin, for the manifest: "from scratch", a phase, a run, or a file and its digest."""
-    out: dict[str, Any] = {}
-    for name in config.phases:
-        carry, path = config[name].get("carry", ""), config[name].get("weights", "")
-        taken = config[name].get("run", "") or config[name].get("from_run", "")
-        out[name] = (
-            f"run {taken}"
-            if taken
-            else f"those of {carry}"
-            if carry
-            else weights.describe(path)
-            if path
-            else "from scratch"
-        )
-    return out
+def origin(config: Any, name: str, shapes: State | None = None) -> Any:
+    """Where a phase's weights begin, for the manifest: "from scratch", a phase, a run (`backbones.account`) or a
+    file (`weights.account`).
+
+    Args:
+      config: the run's.
+      name: of the phase.
+      shapes: of its fresh state, which a file is held against.
+
+    Raises:
+      UserError: as `backbones.account` or `weights.account`.
+    """
+    phase = config[name]
+    if taken := phase.get("run", "") or phase.get("from_run", ""):
+        return f"run {taken}"
+    if phase.get("carry", ""):
+        return f"those of {phase.carry}"
+    if backbones.is_run(phase.get("weights", "")) and shapes is not None:
+        return backbones.account(phase.weights, phase, shapes)
+    if phase.get("weights", "") and shapes is not None:
+        return weights.account(_source(config, name), weights.variables_of(shapes))
+    return "from scratch"

@@ -92,11 +92,12 @@ def choices(tree: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
 
 
 def facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """What one needs to run it again, as rows: command, commit, devices, versions, data."""
+    """What one needs to run it again, as rows: command, commit, devices, versions, data, where weights began."""
     rows = [(key, plain(manifest[key])) for key in ("command", "started", "finished", "commit") if manifest.get(key)]
     if manifest.get("devices"):
         rows.append(("devices", ", ".join(manifest["devices"])))
     if manifest.get("versions"):
         rows.append(("versions", ", ".join(f"{name} {plain(v)}" for name, v in manifest["versions"].items())))
-    rows += [(f"data: {key}", plain(value)) for key, value in flat(manifest.get("data") or {})]
+    for name in ("data", "weights"):
+        rows += [(f"{name}: {key}", plain(value)) for key, value in flat(manifest.get(name) or {})]
     return rows

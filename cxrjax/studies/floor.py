@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -35,6 +36,67 @@ def small(image: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(film, (32, 32), interpolation=cv2.INTER_AREA).ravel() for film in gray])
 
 
+class Method(NamedTuple):
+    """How rows are learned from, of exclusive classes and of findings; each fit takes several settings at once."""
+
+    exclusive: Fit
+    independent: Fit
+
+
+def learned(
+    method: Method,
+    train: np.ndarray,
+    train_label: np.ndarray,
+    asked: np.ndarray,
+    seed: int,
+    settings: Sequence[float],
+    patients: np.ndarray | None = None,
+    exclusive: bool | None = None,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Probabilities (n, k) of rows, by a method whose setting is chosen where there are several.
+
+    Args:
+      method: `LINEAR` or `NEAREST`.
+      train: (m, d).
+      train_label: (m, k) 1, 0 or NaN; a film with an unknown takes no part in that finding, or, of exclusive classes,
+        at all.
+      asked: (n, d) to score.
+      seed: of the folds.
+      settings: inverse L2 strengths, or numbers of neighbors. Of several the one of the greatest mean AUROC over the
+        classes is taken, one for all of them: on the validation rows, or by 5-fold cross-validation on the training
+        films.
+      patients: (m,) of the training films; none is in two folds.
+      exclusive: whether each film has one class; without it, whether every known row has.
+      validation: rows (v, d) and labels (v, k), or None.
+
+    Returns:
+      In [0, 1]. A finding of one class in training gives its rate, and 0.5 where no label is known.
+
+    Raises:
+      UserError: no training film, or exclusive classes of which one alone is there.
+    """
+    keep, exclusive = check(train_label, settings if validation is None else (), patients, exclusive)
+    train, label = np.asarray(train, dtype=np.float32)[keep], np.asarray(train_label, dtype=np.float64)[keep]
+    groups = None if patients is None else np.asarray(patients)[keep]
+    fit = method.exclusive if exclusive else method.independent
+    asked = np.asarray(asked, dtype=np.float32)
+    # One thread: the products are small, and threads that wait for one another took forty times as long.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        # Rare classes miss from folds, which the mean leaves out; a penalty that weak on few films may not settle.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        ordered, best = sorted(settings), 0  # each penalty starts from the stronger one before it
+        if len(settings) > 1:
+            if validation is None:
+                best = int(np.argmax(_validated(fit, train, label, _folds(label, groups, exclusive, seed), ordered)))
+            else:
+                m, v = len(train), len(validation[0])
+                whole, truth = (np.concatenate(pair) for pair in zip((train, label), validation, strict=True))
+                best = int(np.argmax(_validated(fit, whole, truth, [(np.arange(m), m + np.arange(v))], ordered)))
+        return fit(train, label, asked, ordered[best : best + 1])[0]
+
+
 def logreg32(
     train: np.ndarray,
     train_label: np.ndarray,
@@ -46,38 +108,9 @@ def logreg32(
 ) -> np.ndarray:
     """Probabilities (n, k) of a logistic regression on 32x32 films: softmax of exclusive classes, else one a finding.
 
-    Args:
-      train: (m, 1024), as `small` makes them.
-      train_label: (m, k) 1, 0 or NaN; a film with an unknown takes no part in that finding, or, of exclusive classes,
-        at all.
-      films: (n, 1024) to score.
-      seed: of the folds.
-      penalties: inverse L2 strengths; with several, 5-fold cross-validation on the training films chooses the one of
-        the greatest mean AUROC over the classes, one for all of them.
-      patients: (m,) of the training films; none is in two folds.
-      exclusive: whether each film has one class; without it, whether every known row has.
-
-    Returns:
-      In [0, 1]. A finding of one class in training gives its rate, and 0.5 where no label is known.
-
-    Raises:
-      UserError: no training film, or exclusive classes of which one alone is there.
+    Rows are as `small` makes them, `penalties` inverse L2 strengths; all else as in `learned`.
     """
-    keep, exclusive = check(train_label, penalties, patients, exclusive)
-    train, label = np.asarray(train, dtype=np.float32)[keep], np.asarray(train_label, dtype=np.float64)[keep]
-    groups = None if patients is None else np.asarray(patients)[keep]
-    fit: Fit = _softmax if exclusive else _sigmoid
-    films = np.asarray(films, dtype=np.float32)
-    # One thread: the products are small, and threads that wait for one another took forty times as long.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # Rare classes miss from folds, which the mean leaves out; a penalty that weak on few films may not settle.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        ordered, best = sorted(penalties), 0  # each starts from the stronger one before it
-        if len(penalties) > 1:
-            folds = list(_folds(label, groups, exclusive, seed))
-            best = int(np.argmax(_validated(fit, train, label, folds, ordered)))
-        return fit(train, label, films, ordered[best : best + 1])[0]
+    return learned(LINEAR, train, train_label, films, seed, penalties, patients, exclusive)
 
 
 def check(
@@ -171,6 +204,28 @@ def _sigmoid(train: np.ndarray, label: np.ndarray, films: np.ndarray, penalties:
     return list(out)
 
 
+def _nearest(train: np.ndarray, label: np.ndarray, films: np.ndarray, counts: Sequence[float]) -> list[np.ndarray]:
+    """The share of the nearest films of known label that have the class, by the cosine of standardized rows."""
+    scaler = StandardScaler().fit(train)
+    most = min(int(max(counts)), len(train))
+    model = NearestNeighbors(n_neighbors=most, metric="cosine").fit(scaler.transform(train))
+    near = label[model.kneighbors(scaler.transform(films), return_distance=False)]  # (n, most, k)
+    known, every = ~np.isnan(label), ~np.isnan(near)
+    rate = np.where(known, label, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    rate = np.where(known.any(axis=0), rate, 0.5)
+    out = []
+    for count in counts:
+        here = every[:, : int(count)]
+        total = here.sum(axis=1)
+        share = np.where(here, near[:, : int(count)], 0).sum(axis=1) / np.maximum(total, 1)
+        out.append(np.where(total > 0, share, rate[None]))
+    return out
+
+
+LINEAR = Method(_softmax, _sigmoid)
+NEAREST = Method(_nearest, _nearest)
+
+
 def films_of(context: Context, split: str, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A split as (n, 1024) rows of 32x32 films and (n, k) labels, without ever holding its films at full size."""
     rows, labels = [], []
@@ -180,3 +235,9 @@ def films_of(context: Context, split: str, keep: np.ndarray | None = None) -> tu
         rows.append(small(batch.image[valid]))
         labels.append(batch.label[valid])
     return np.concatenate(rows), np.concatenate(labels)
+
+
+def rows_of(films: data.Prepared, split: str) -> np.ndarray:
+    """A split as (n, 1024) rows of 32x32 films, whatever its labels are."""
+    read = data.eval_batches(films, split, classes=(), batch_size=256)
+    return np.concatenate([small(batch.image[batch.valid > 0]) for batch in read])

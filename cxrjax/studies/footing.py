@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 from flax.traverse_util import flatten_dict
 
+from cxrjax.ops import augment
 from cxrjax.phases import members
 from cxrjax.tasks import TASKS
 
 CAPACITY = 0.1  # parameters that differ by a smaller share are alike
-_AUGMENTATION = ("augment", "warp", "noise", "blur", "crop")
+_AUGMENTATION = ("augment", *(name for name in augment.Ranges._fields if name != "optical_limit"), "crop")
 _BOOKKEEPING = frozenset({"eval_batch", "log_every", "eval_every", "save_every"})  # of no weight
 
 
@@ -27,8 +28,8 @@ class Side(NamedTuple):
 def notes(pairs: Iterable[tuple[Side, Side]], *, by_seed: bool = False) -> list[str]:
     """A sentence on the pairs that are not trained alike, where there are any.
 
-    Told are films seen (in the phases that one goes on from, too), patience, augmentation, seeds, the updates of a
-    generator and its discriminators, and parameters. A pair that differs in one key alone compares that key, and
+    Told are films seen (in the phases that one goes on from, too), patience, augmentation, seeds, patients, the updates
+    of a generator and its discriminators, and parameters. A pair that differs in one key alone compares that key, and
     nothing is told: a warning, no error, since whoever compares two recipes as they are may do so.
 
     Args:
@@ -73,6 +74,7 @@ def _training(side: Side) -> dict[str, Any]:
         films += side.config[earlier].steps * side.config[earlier].batch
         earlier = side.config[earlier].carry
     out = {"films seen": films, "augmentation": _augmentation(phase), "seeds": phase.get("seeds", 1)}
+    out["training patients"] = phase.get("patients", 0) or "all"
     if phase.optim.schedule == "plateau":
         out["films of patience"] = phase.optim.patience * phase.eval_every * phase.batch
     if phase.task == "gan":
@@ -103,4 +105,4 @@ def _parameters(side: Side) -> dict[str, int]:
 def _words(value: Any) -> str:
     if isinstance(value, tuple):
         return " + ".join(value) or "none"
-    return f"{value:,}"
+    return value if isinstance(value, str) else f"{value:,}"

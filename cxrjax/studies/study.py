@@ -23,6 +23,8 @@ class Study(NamedTuple):
       check_films: `(config, films) -> notes`; refuses films that will not do, before any training.
       run: `context -> results`.
       after: `(context, member)`, when a member of a phase is trained: what is kept of it is written.
+      external: `(config, outside) -> notes`, of the prepared sets of `data.external` by name; refuses those that will
+        not do, before any training. None where the study reads no films from elsewhere.
       by_boxes: whether boxes decide what it keeps between two starts, so that other boxes are another run.
     """
 
@@ -30,4 +32,5 @@ class Study(NamedTuple):
     check_films: Callable[[Any, Prepared], list[str]]
     run: Callable[[Context], Results]
     after: Callable[[Context, Member], None] = _nothing
+    external: Callable[[Any, dict[str, Prepared]], list[str]] | None = None
     by_boxes: bool = False

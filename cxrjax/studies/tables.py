@@ -38,11 +38,12 @@ def published(value: float | None) -> str | None:
     return None if value is None else f"{value:.4g}"
 
 
-def not_above(gaps: dict[str, Any]) -> str:
-    """A sentence that names the systems whose paired AUROC difference to the floor is not wholly above 0, or "".
+def not_above(gaps: dict[str, Any], floor: str = "logreg32, a logistic regression on 32x32 films") -> str:
+    """A sentence that names the systems whose paired AUROC difference to a floor is not wholly above 0, or "".
 
     Args:
       gaps: entries of the difference by a system's title; one without an interval does not show that it is above.
+      floor: what it is, in words.
     """
 
     def said(gap: Any) -> str:
@@ -55,10 +56,7 @@ def not_above(gaps: dict[str, Any]) -> str:
     level = [f"{title} ({said(gap)})" for title, gap in gaps.items() if not (gap and (gap["low"] or 0) > 0)]
     if not level:
         return ""
-    return (
-        "Not better than logreg32, a logistic regression on 32x32 films, beyond the interval of the paired AUROC "
-        f"difference: {', '.join(level)}."
-    )
+    return f"Not better than {floor}, beyond the interval of the paired AUROC difference: {', '.join(level)}."
 
 
 def make(
@@ -73,19 +71,22 @@ def make(
 
 
 def _systems(out: Results, titles: dict[str, str], measures: tuple[tuple[str, str], ...], films: str) -> Table:
-    rows = []
-    for name, title in titles.items():
-        entry = out["systems"][name]
-        gap = entry.get("minus_logreg32", {}).get("auroc")
-        rows.append((title, [entry.get(key) for key, _ in measures] + [gap]))
-    gaps = {
-        title: found["minus_logreg32"].get("auroc")
-        for name, title in titles.items()
-        if "minus_logreg32" in (found := out["systems"][name])
-    }
+    floors = {"minus_logreg32": "logreg32, a logistic regression on 32x32 films"}
+    columns = [words for _, words in measures] + ["AUROC minus logreg32, paired"]
+    if "probe" in titles:
+        floors["minus_probe"] = f"the {titles['probe']}"
+        columns.append("AUROC minus linear probe, paired")
+    found = {title: out["systems"][name] for name, title in titles.items()}
+    rows = [
+        (title, [one.get(key) for key, _ in measures] + [one.get(floor, {}).get("auroc") for floor in floors])
+        for title, one in found.items()
+    ]
     note = f"Ours, on {films}; 95 % intervals by resampling patients, of accuracy Wilson's where each has one film."
-    note = f"{note} {not_above(gaps)}".strip()
-    return table("Systems", note, [*(words for _, words in measures), "AUROC minus logreg32, paired"], rows)
+    said = [
+        not_above({title: one[floor].get("auroc") for title, one in found.items() if floor in one}, words)
+        for floor, words in floors.items()
+    ]
+    return table("Systems", " ".join([note, *filter(None, said)]), columns, rows)
 
 
 def _differences(out: Results, titles: dict[str, str]) -> Table | None:
@@ -138,9 +139,11 @@ def _calibration(out: Results, titles: dict[str, str]) -> Table:
 
 def _localization(out: Results) -> Table | None:
     found = out.get("localization") or {}
-    rows = [(name.replace("_", " "), [entry.get(key) for key in ("pointing", "iou", "iobb")]) for name, entry in
-            found.get("by_class", {}).items()]  # fmt: skip
-    if not rows:
-        return None
-    rows.append(("all", [found["all"].get(key) for key in ("pointing", "iou", "iobb")]))
-    return table("Where the maps point", found["note"], ["pointing game", "IoU", "IoBB"], rows)
+    columns = {
+        "pointing": "pointing game", "mean_place_pointing": "pointing game of the mean place",
+        "pointing_minus_mean_place": "minus it, paired", "iou": "IoU", "mean_place_iou": "IoU of the mean place",
+        "iobb": "IoBB",
+    }  # fmt: skip
+    each = [*found.get("by_class", {}).items(), *([("all", found["all"])] if found else [])]
+    rows = [(name.replace("_", " "), [entry.get(key) for key in columns]) for name, entry in each]
+    return table("Where the maps point", found["note"], list(columns.values()), rows) if rows else None

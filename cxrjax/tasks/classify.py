@@ -18,7 +18,8 @@ import optax
 from cxrjax import models
 from cxrjax.errors import UserError, lookup
 from cxrjax.metrics import classification
-from cxrjax.ops import cam, enhance, inputs, losses, warp
+from cxrjax.models.classifier import Classifier, Head
+from cxrjax.ops import augment, enhance, inputs, losses
 from cxrjax.ops.inputs import normalize as normalize  # a judge of other tasks' films is shown them likewise
 from cxrjax.train import optim
 from cxrjax.types import Array, Batch, Key, PyTree, Rows, Scalars, State, Task
@@ -35,19 +36,16 @@ class Options(NamedTuple):
       label_smoothing: share of a label that is spread, in training only.
       focal_gamma: of the focal losses.
       ema: decay of the weights' moving average, which is then what predicts; 0 for none.
-      frozen_backbone: the backbone's BatchNorm uses its running statistics and does not move them.
+      backbone_stats: `trained`, or `kept`: the backbone's BatchNorm uses its running statistics and does not move them,
+        also where its weights are trained. A frozen backbone's are kept.
       input: `cxr`, or `enh` for the three local-phase channels, computed here unless the films come with them.
       channels: 3 repeats a gray film, for networks of three channels.
       normalize: a key of `inputs.NORMALIZATIONS`.
       crop: side of a random square in training, of the middle one in evaluation; 0 for the whole film.
-      ten_crop: evaluation averages the probabilities of ten crops instead.
+      tta: what evaluation averages the probabilities of, see `inputs.views`; empty for one view.
       border: width, as a share of the side, of the frame that is all the network sees, of films whose found lungs
         are blank; 0 for the whole film.
-      warp: how many of the six augmentations each training film gets; 0 for none.
-      optical_limit: bound of the optical distortion.
-      noise: largest standard deviation of the Gaussian noise added to a training film; 0 for none.
-      blur: pixels; each training film is mixed with its Gaussian blur of this width, in a random share; 0 for none. A
-        judge of generated films must not take a smoothed lesion for a healed one.
+      ranges: of the augmentations in training.
       plateau: when a stalled validation loss lowers the learning rate.
     """
 
@@ -56,17 +54,14 @@ class Options(NamedTuple):
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
     ema: float = 0.0
-    frozen_backbone: bool = False
+    backbone_stats: str = "trained"
     input: str = "cxr"
     channels: int = 1
     normalize: str = "film"
     crop: int = 0
-    ten_crop: bool = False
+    tta: tuple[str, ...] = ()
     border: float = 0.0
-    warp: int = 0
-    optical_limit: float = 2.0
-    noise: float = 0.0
-    blur: float = 0.0
+    ranges: augment.Ranges = augment.NONE
     plateau: optim.Plateau = optim.Plateau()
 
     @property
@@ -81,23 +76,6 @@ def objective(options: Options, logits: Array, label: Array, valid: Array) -> Ar
     if options.loss in ("focal", "sigmoid_focal"):
         loss = partial(loss, gamma=options.focal_gamma)
     return loss(logits, label, valid, jnp.asarray(options.class_weight) if options.class_weight else None)
-
-
-def augment(options: Options, key: Key, image: Array) -> Array:
-    """The ETRI study's "randomly select 4", then blur and noise of a random strength per film."""
-    warp_key, blur_key, strength_key, noise_key = jax.random.split(key, 4)
-    if options.warp:
-        image = warp.some_of(
-            warp_key, image, n=options.warp, amounts=warp.TUTORIAL._replace(optical_limit=options.optical_limit)
-        )
-    if options.blur:
-        share = jax.random.uniform(blur_key, (image.shape[0], 1, 1, 1))
-        blurred = jnp.stack([cam.blur(image[..., c], options.blur) for c in range(image.shape[-1])], axis=-1)
-        image = image + share * (blurred - image)
-    if options.noise:
-        strength = options.noise * jax.random.uniform(strength_key, (image.shape[0], 1, 1, 1))
-        image = image + strength * jax.random.normal(noise_key, image.shape)
-    return image
 
 
 def shown(options: Options, image: Array) -> Array:
@@ -123,23 +101,29 @@ def step(
     state: State,
     batch: Batch,
     key: Key,
+    cached: bool = False,
 ) -> tuple[State, Scalars]:
-    """One optimizer step on a batch of films."""
+    """One optimizer step on a batch of films; `cached`: on their `features`, which the head alone is trained on."""
     crop_key, augment_key, dropout_key = jax.random.split(key, 3)
-    image = inputs.random_crop(crop_key, batch.image, options.crop) if options.crop else batch.image
-    x = shown(options, augment(options, augment_key, image))
+    how: dict[str, Any] = {"method": "head_from"}
+    x = batch.image
+    if not cached:
+        image = inputs.random_crop(crop_key, batch.image, options.crop) if options.crop else batch.image
+        x = shown(options, augment.vary(options.ranges, augment_key, image, batch.index))
+        how = {"backbone_train": options.backbone_stats == "trained"}
     label = losses.smooth(batch.label, options.label_smoothing, options.exclusive)
 
     def loss_of(params: PyTree) -> tuple[Array, PyTree]:
-        (logits, endpoints), changed = net.apply(
+        out, changed = net.apply(
             {"params": params, **state.stats["net"]},
             x,
             train=True,
-            backbone_train=not options.frozen_backbone,
             label=batch.label,
             mutable=list(state.stats["net"]),
             rngs={"dropout": dropout_key},
+            **how,
         )
+        logits, endpoints = (out, {}) if cached else out
         loss = objective(options, logits, label, batch.valid)
         if "aux_logits" in endpoints:
             loss = loss + AUXILIARY_WEIGHT * objective(options, endpoints["aux_logits"], label, batch.valid)
@@ -163,13 +147,13 @@ def step(
 
 
 def logits_of(net: nn.Module, options: Options, variables: PyTree, image: Array) -> Array:
-    """Logits (b, k) of films (b, h, w, c) in [0, 1]; of ten crops, those of their mean probability."""
-    if not options.ten_crop:
+    """Logits (b, k) of films (b, h, w, c) in [0, 1]; of several views, those of their mean probability."""
+    if not options.tta:
         return net.apply(variables, shown(options, middle(options, image)), train=False)[0]
-    crops = inputs.ten_crops(image, options.crop)  # (10, b, s, s, c)
-    logits = jax.lax.map(lambda x: net.apply(variables, shown(options, x), train=False)[0], crops)  # (10, b, k)
+    views = inputs.views(image, options.tta, options.crop)  # (v, b, s, s, c)
+    logits = jax.lax.map(lambda x: net.apply(variables, shown(options, x), train=False)[0], views)  # (v, b, k)
     if options.exclusive:
-        return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - math.log(10)
+        return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - math.log(len(views))
     present, absent = (jax.nn.logsumexp(jax.nn.log_sigmoid(x), axis=0) for x in (logits, -logits))
     return present - absent
 
@@ -183,6 +167,22 @@ def predict(net: nn.Module, options: Options, state: State, batch: Batch, key: K
     """Rows of logits (b, k) and labels (b, k)."""
     del key
     return {"logits": logits_of(net, options, variables_of(options, state), batch.image), "label": batch.label}
+
+
+def features(net: Classifier, options: Options, state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """Rows of `features`, (b, h', w', c) float32: the last maps of whole films, or their means, (b, 1, 1, c), where the
+    head reads no more."""
+    del key
+    x = net.apply(variables_of(options, state), shown(options, batch.image), train=False)[1]["features"]
+    head, x = net.head, x.astype(jnp.float32)
+    reads_mean = isinstance(head, Head) and head.pool == "gap" and not (head.transition or head.widen_features)
+    return {"features": x.mean(axis=(1, 2), keepdims=True) if reads_mean else x}
+
+
+def _of_features(net: nn.Module, options: Options, state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """The rows of `predict`, of a batch of `features`."""
+    del key
+    return {"logits": net.apply(variables_of(options, state), batch.image, method="head_from"), "label": batch.label}
 
 
 def scores(options: Options, logits: np.ndarray) -> np.ndarray:
@@ -238,20 +238,26 @@ def options_of(config: Any) -> Options:
     """
     lookup(losses.LOSSES, config.loss, "the classification loss")
     values = {name: config[name] for name in Options._fields if name in config}
-    values["class_weight"] = tuple(config.class_weight)
+    values |= {"class_weight": tuple(config.class_weight), "tta": tuple(config.get("tta", ()))}
+    values["ranges"] = augment.Ranges(**{name: config[name] for name in augment.Ranges._fields if name in config})
     if "optim" in config:  # a grid has many
         values["plateau"] = optim.plateau(config.optim)
-        values["frozen_backbone"] = any(re.search(pattern, "backbone/") for pattern in config.optim.frozen)
+        if any(re.search(pattern, "backbone/") for pattern in config.optim.frozen):
+            values["backbone_stats"] = "kept"
     options = Options(**values)
     lookup(inputs.NORMALIZATIONS, options.normalize, "normalize")
     if options.loss == "sparse" and options.label_smoothing:
         raise UserError("label_smoothing means nothing to loss 'sparse', which reads class numbers; use softmax")
     if options.input not in ("cxr", "enh"):
         raise UserError(f"input = {options.input!r}: expected cxr or enh")
-    if options.normalize == "imagenet" and options.channels != 3 and options.input == "cxr":
-        raise UserError("normalize = 'imagenet' is of three channels; set channels = 3")
-    if options.ten_crop and not options.crop:
-        raise UserError("ten_crop needs crop, the side of the crops")
+    if options.backbone_stats not in ("trained", "kept"):
+        raise UserError(f"backbone_stats = {options.backbone_stats!r}: expected trained or kept")
+    for kind in options.tta:
+        lookup(dict.fromkeys(inputs.VIEWS), kind, "tta")
+    for name, value in options.ranges._asdict().items():
+        if value < 0 or (name in augment.SHARES and value >= 1):
+            share = ", a share below 1" if name in augment.SHARES else ""
+            raise UserError(f"{name} = {value}: expected the range of an augmentation, 0 or more{share}")
     if not 0 <= options.border < 0.5:
         raise UserError(f"border = {options.border}: expected a share of the side in [0, 0.5)")
     if options.border and options.input == "enh":
@@ -275,3 +281,42 @@ def make(config: Any, num_classes: int) -> Task:
         summarize=partial(summarize, options),
         on_eval=partial(on_eval, options),
     )
+
+
+def on_features(config: Any, num_classes: int, films: Batch) -> Task:
+    """The task of `make` on batches whose images are `features`: the whole state, of which the head alone is trained.
+
+    Args:
+      config, num_classes: as for `make`.
+      films: blank ones of the phase's shape, for which the state is made.
+    """
+    task = make(config, num_classes)
+    net, tx, options = network(config, num_classes), optim.make(config.optim, config.steps), options_of(config)
+    return task._replace(
+        init=lambda key, batch: task.init(key, films),
+        step=partial(step, net, tx, options, cached=True),
+        predict=partial(_of_features, net, options),
+    )
+
+
+def check_cached(config: Any, state: State) -> None:
+    """Raises UserError where a phase cannot be trained on features that are computed once.
+
+    Args:
+      config: the phase's.
+      state: a fresh one, or its shapes.
+    """
+    if config.task != "classify":
+        raise UserError(f"cached is of films: task is {config.task!r}, expected 'classify'; set cached = False")
+    params = state.params["net"]
+    kept = optim.labels(params, [(pattern, "frozen") for pattern in config.optim.frozen], "train")
+    if "train" in jax.tree.leaves(kept["backbone"]):
+        raise UserError('cached trains the head alone: set optim.frozen = ("^backbone/",), or cached = False')
+    if "aux" in params:
+        raise UserError("cached reads the last map alone, and net has an auxiliary head: set net.aux = False")
+    changed = [*config.augment, *options_of(config).ranges.on, *(["crop"] if config.crop else [])]
+    if changed:
+        raise UserError(
+            f"cached computes every film's features once, and {changed[0]} would change the film at each step: leave "
+            "it out here (the next phase may have it), or set cached = False"
+        )

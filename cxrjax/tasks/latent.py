@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from cxrjax import models
 from cxrjax.errors import UserError
+from cxrjax.ops import augment
 from cxrjax.ops.losses import weighted_mean
 from cxrjax.tasks import autoencoder, classify
 from cxrjax.types import Array, Batch, Key, PyTree, Scalars, State, Task
@@ -106,9 +107,9 @@ def classifier(config: Any, classes: Sequence[str]) -> Task:
     """
     if config.normalize != "symmetric":
         raise UserError(f"normalize = {config.normalize!r}: latents need 'symmetric', which returns them as they are")
-    for name in ("warp", "blur", "border"):
-        if config[name]:
-            raise UserError(f"{name} = {config[name]}: it is for films, not for latents; set it to 0")
+    for name in (*augment.Ranges._fields, "border", "tta"):
+        if config[name] and name not in ("noise", "optical_limit"):
+            raise UserError(f"{name} = {config[name]}: it is for films, not for latents; leave it at its default")
     if config.input != "cxr" or config.channels != 1:
         raise UserError("a classifier of latents takes them as they are: set input = 'cxr' and channels = 1")
     return make(config, classify.make(config, len(classes)))

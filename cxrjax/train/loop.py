@@ -65,6 +65,12 @@ class Diverged(UserError):
 Running = dict[str, metrics.Average]
 
 
+def keys(key: Key) -> tuple[Key, Key, Key]:
+    """A phase's key, split: that of its fresh state, of its steps and of its evaluations."""
+    init, steps, evals = jax.random.split(key, 3)
+    return init, steps, evals
+
+
 def advance(
     step: Callable[[State, Batch, Key], tuple[State, dict[str, jax.Array]]],
     state: State,
@@ -176,7 +182,7 @@ def fit(
       Diverged: a whole logging window, or a whole phase that is shorter, was not finite.
       UserError: the checkpoints do not fit this configuration.
     """
-    init_key, root, eval_key = jax.random.split(key, 3)
+    init_key, root, eval_key = keys(key)
     abstract = jax.eval_shape(task.init, init_key, example)
     shardings = meshes.state_shardings(mesh, abstract, shard_rules)
     target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)

@@ -82,30 +82,59 @@ def make(config: Any, steps: int) -> optax.GradientTransformation:
         of them is found in never changes and has no optimizer state. `apart` names likewise the parameters whose
         optimizer state is counted by itself: those that were frozen in the phase whose optimizer state this one goes
         on with, so that Adam corrects the bias of their young moments. The global norm is each group's own.
+        `slower` are pairs (pattern, factor) of the rate, the first that fits a path.
       steps: the phase's optimizer steps.
 
     Raises:
-      UserError: an unknown optimizer or schedule; at initialization, a pattern that fits no parameter.
+      UserError: an unknown optimizer or schedule, a factor that is not positive; at initialization, a pattern that fits
+        no parameter.
     """
     chain = optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         _base(config, schedule(config, steps)),
     )
     groups = [("frozen", tuple(config.frozen)), ("apart", tuple(config.get("apart", ())))]
-    if not any(patterns for _, patterns in groups):
-        return chain
+    slower = tuple(config.get("slower", ()))
+    if any(patterns for _, patterns in groups):
 
-    def of(params: PyTree) -> PyTree:
-        names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for group, patterns in groups:
-            for pattern in patterns:
-                if not any(re.search(pattern, name) for name in names):
-                    raise UserError(f"{group} pattern {pattern!r} fits no parameter, such as {names[0]}")
-        return labels(params, [(pattern, group) for group, patterns in groups for pattern in patterns], "train")
+        def of(params: PyTree) -> PyTree:
+            for group, patterns in groups:
+                _check_patterns(group, patterns, params)
+            return labels(params, [(pattern, group) for group, patterns in groups for pattern in patterns], "train")
 
-    # A group that is not asked for is not there: its count would run without parameters.
-    each = {"train": chain, "frozen": optax.set_to_zero(), "apart": chain}
-    return optax.partition({name: each[name] for name in ("train", *(g for g, patterns in groups if patterns))}, of)
+        # A group that is not asked for is not there: its count would run without parameters.
+        each = {"train": chain, "frozen": optax.set_to_zero(), "apart": chain}
+        chain = optax.partition(
+            {name: each[name] for name in ("train", *(g for g, patterns in groups if patterns))}, of
+        )
+    return _slowed(chain, slower) if slower else chain
+
+
+def _check_patterns(group: str, patterns: Sequence[str], params: PyTree) -> None:
+    names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            raise UserError(f"{group} pattern {pattern!r} fits no parameter, such as {names[0]}")
+
+
+def _slowed(inner: optax.GradientTransformation, rules: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Updates times the factor of the first rule whose pattern is found in their path; the state is that of `inner`."""
+    if wrong := [rule for rule in rules if not rule[1] > 0]:
+        raise UserError(f"slower has {wrong[0]}: expected a factor above 0; use frozen for what should not move")
+
+    def init(params: PyTree) -> PyTree:
+        _check_patterns("slower", [pattern for pattern, _ in rules], params)
+        return inner.init(params)
+
+    def scaled(path: Sequence[Any], update: jax.Array) -> jax.Array:
+        name = path_of(path)
+        return update * next((factor for pattern, factor in rules if re.search(pattern, name)), 1.0)
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, state = inner.update(updates, state, params)
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def carry(earlier: PyTree, fresh: PyTree) -> PyTree:

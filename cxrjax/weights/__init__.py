@@ -1,10 +1,15 @@
-"""Weights from torch: `bring(path, "densenet121", head=False)` is a `carry` of the train loop.
+"""Weights from torch: `bring(Source("densenet121.pth", "densenet121", head=False))` is a `carry` of the train loop.
 
-A family's rules are in `rules`, files in `read`, the filling of a network in `conversion`.
+A family's rules are in `rules`, files in `read`, `torchfile` and `unpickle`, packages in `pretrained`, the filling of a
+network in `conversion`.
 """
 
-from cxrjax.weights.conversion import Report, bring, convert
-from cxrjax.weights.read import clean, describe, load
-from cxrjax.weights.rules import FAMILIES
+from cxrjax.weights.conversion import Report, Source, account, bring, convert, variables_of
+from cxrjax.weights.pretrained import IMAGENET
+from cxrjax.weights.read import clean, load
+from cxrjax.weights.rules import FAMILIES, family_of
 
-__all__ = ["FAMILIES", "Report", "bring", "clean", "convert", "describe", "load"]
+__all__ = [
+    "FAMILIES", "IMAGENET", "Report", "Source", "account", "bring", "clean", "convert", "family_of", "load",
+    "variables_of",
+]  # fmt: skip

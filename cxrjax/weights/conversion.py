@@ -11,9 +11,10 @@ import flax.traverse_util as tree
 import numpy as np
 
 from cxrjax.errors import UserError
+from cxrjax.ops import inputs
 from cxrjax.types import PyTree, State
-from cxrjax.weights import read
-from cxrjax.weights.rules import CLASS_LAYERS, HEADS, UNREAD, family_of, flattened, to_flax
+from cxrjax.weights import pretrained, read
+from cxrjax.weights.rules import CLASS_LAYERS, FAMILIES, HEADS, UNREAD, family_of, flattened, recognized, to_flax
 
 
 class Report(NamedTuple):
@@ -23,11 +24,13 @@ class Report(NamedTuple):
       used: the Flax path of each torch key that was taken.
       ignored: the reason for each that was not.
       fresh: the Flax paths that kept the network's own values.
+      folded: the stem of three channels that became one of gray films; "" where none did.
     """
 
     used: dict[str, str]
     ignored: dict[str, str]
     fresh: tuple[str, ...]
+    folded: str = ""
 
 
 def convert(
@@ -38,12 +41,17 @@ def convert(
     head: bool,
     classes: Sequence[str] = (),
     file_classes: Sequence[str] = (),
+    normalize: str = "film",
 ) -> tuple[PyTree, Report]:
     """Fills a classifier's variables from a torchvision or torchxrayvision state dict.
 
     BatchNorm's running variance is taken as it is (torch's is unbiased), so that logits in evaluation are torch's.
     torchvision's networks expect inputs of the ImageNet mean and deviation, its Inception-v3 inputs in [-1, 1],
     torchxrayvision's films in [-1024, 1024]: the weights do not say so, the caller's `normalize` must.
+
+    A stem of three channels is folded for a network of gray films: what it makes of one film is what the three made of
+    the film three times, under the same `normalize`. Zeros beyond the film are added after it, so that this holds at
+    the border too.
 
     Args:
       state_dict: arrays by torch name, as `load` gives them or with their prefixes still on.
@@ -55,15 +63,22 @@ def convert(
       classes: this network's, in the order of its logits.
       file_classes: the file's, in the order of the rows of its last layers, of which each class's is picked by name;
         empty where they are known to be the network's own, in its order.
+      normalize: of the films that the network is shown, a key of `inputs.NORMALIZATIONS`.
 
     Returns:
       variables of the same structure and dtypes, with numpy arrays where they were filled; the `Report`.
 
     Raises:
-      UserError: names the keys that are unknown, the parameters that stay unfilled, the shapes that differ and the
-        values that are not finite.
+      UserError: names the family of a file of another; the keys that are unknown, the parameters that stay unfilled,
+        the shapes that differ and the values that are not finite.
     """
-    rules, state = family_of(family), read.clean(state_dict)
+    rules, state = FAMILIES[family_of(family)], read.clean(state_dict)
+    if recognized(state) != family_of(family):
+        raise UserError(
+            f"these are weights of {_family_in_words(recognized(state))} ({_some(state, most=3)}), and the network is "
+            f"{family!r}"
+        )
+    like = inputs.like_channels(normalize)
     rows = rows_of(classes, file_classes) if head and file_classes else ()
     if rules.plain and head:
         state = flattened(state)
@@ -76,6 +91,7 @@ def convert(
     ignored: dict[str, str] = {}
     unknown: list[str] = []
     faults: list[str] = []
+    folded = ""
     for key, value in state.items():
         module, _, leaf = key.rpartition(".")
         if leaf in UNREAD:
@@ -98,6 +114,9 @@ def convert(
                 raise UserError(f"{key} has {len(value)} rows, and weights_classes names {len(file_classes)}")
             array = array[..., rows]
         target = f"{collection}/{path}/{name}"
+        if target in wanted and _foldable(array.shape, leaves[target].shape, like):
+            array = np.einsum("hwco,cp->hwpo", array.astype(np.float64), like)
+            folded = key
         if target in filled:
             faults.append(f"{key} is a second tensor for {target}")
         elif target not in wanted and part in HEADS:
@@ -124,7 +143,7 @@ def convert(
         faults.append(f"nothing for {_some(unfilled)}{advice}")
     if faults:
         raise UserError(f"these weights do not fit {family!r}: {_some(faults, '; ', 6)}")
-    return tree.unflatten_dict({**leaves, **filled}, sep="/"), Report(used, ignored, tuple(fresh))
+    return tree.unflatten_dict({**leaves, **filled}, sep="/"), Report(used, ignored, tuple(fresh), folded)
 
 
 def rows_of(classes: Sequence[str], file_classes: Sequence[str]) -> list[int]:
@@ -142,34 +161,68 @@ def rows_of(classes: Sequence[str], file_classes: Sequence[str]) -> list[int]:
     return [list(file_classes).index(name) for name in classes]
 
 
-def bring(
-    path: str | Path, family: str, *, head: bool, classes: Sequence[str] = (), file_classes: Sequence[str] = ()
-) -> Callable[[State], State]:
+class Source(NamedTuple):
+    """A weight file for a network, and how it is to be taken.
+
+    Attributes:
+      given: the file, or `imagenet`; see `pretrained.locate`.
+      net: the network's name.
+      head, classes, file_classes, normalize: as in `convert`; a head needs the file's classes, since its rows are never
+        taken by position alone.
+    """
+
+    given: str | Path
+    net: str
+    head: bool
+    classes: tuple[str, ...] = ()
+    file_classes: tuple[str, ...] = ()
+    normalize: str = "film"
+
+    def read(self) -> tuple[read.File, dict[str, str]]:
+        """The file, and what its package says of it.
+
+        Raises:
+          UserError: as `pretrained.locate` and `read.read`; a head without classes; films normalized otherwise than
+            ImageNet weights were trained under.
+        """
+        rules = FAMILIES[family_of(self.net)]
+        if self.head and not self.file_classes:
+            raise UserError(
+                f"weights {self.given}: a head's rows are taken by name: say weights_classes, the file's classes in "
+                "their order"
+            )
+        if self.given == pretrained.IMAGENET and self.normalize != rules.normalize:
+            raise UserError(
+                f"weights = {self.given!r} of {self.net} were trained under normalize = {rules.normalize!r}, and it is "
+                f"{self.normalize!r}: set it"
+            )
+        path, package = pretrained.locate(self.given, self.net)
+        return read.read(path), package
+
+    def fill(self, file: read.File, variables: PyTree) -> tuple[PyTree, Report]:
+        """`convert` with this file; an error begins with its name."""
+        try:
+            return convert(
+                file.tensors, variables, self.net, head=self.head, classes=self.classes,
+                file_classes=self.file_classes, normalize=self.normalize,
+            )  # fmt: skip
+        except UserError as e:
+            raise UserError(f"weights {self.given}: {e}") from e
+
+
+def bring(source: Source) -> Callable[[State], State]:
     """A `carry` of the train loop: takes a fresh state and gives it the weights of a file.
 
     The file is read at once. `params["net"]` and `stats["net"]` are replaced, and `ema["net"]` where a task keeps one:
     an average begins at the weights it averages.
 
-    Args:
-      path, family, head, classes, file_classes: as `load` and `convert`; a head needs the file's classes, since its
-        rows are never taken by position alone.
-
     Raises:
-      UserError: as `load`; and, when the state comes, as `convert`, with the file's name before it.
+      UserError: as `Source.read`; and, when the state comes, as `convert`, with the file's name before it.
     """
-    state_dict = read.load(path)
-    family_of(family)
-    if head and not file_classes:
-        raise UserError(
-            f"weights {path}: a head's rows are taken by name: say weights_classes, the file's classes in their order"
-        )
+    file, _ = source.read()
 
     def carry(state: State) -> State:
-        try:
-            variables = {"params": state.params["net"], **state.stats["net"]}
-            filled, _ = convert(state_dict, variables, family, head=head, classes=classes, file_classes=file_classes)
-        except UserError as e:
-            raise UserError(f"weights {path}: {e}") from e
+        filled, _ = source.fill(file, variables_of(state))
         params = filled.pop("params")
         return dataclasses.replace(
             state,
@@ -179,6 +232,48 @@ def bring(
         )
 
     return carry
+
+
+def variables_of(state: State) -> PyTree:
+    """What a state's network is applied to, or the shapes of it."""
+    return {"params": state.params["net"], **state.stats["net"]}
+
+
+def account(source: Source, variables: PyTree) -> dict[str, Any]:
+    """What a manifest says of a weight file, and of what becomes of each of its tensors in a network of these shapes.
+
+    Returns:
+      `file` and its `sha256`; of a package its `package`, `version` and `license`; `prefix`, what was taken off the
+      names; `tensors`, their number; `used`, how many of them were; `folded`, where the stem was; `ignored`, the reason
+      for each other one, those of one name and reason together; `fresh`, the parameters that keep their own values.
+
+    Raises:
+      UserError: as `bring`.
+    """
+    file, package = source.read()
+    _, report = source.fill(file, variables)
+    alike: dict[str, list[str]] = {}  # 49 counts of batches are one line of a page
+    for key in report.ignored:
+        leaf = key.rpartition(".")[2]
+        alike.setdefault(leaf if leaf in UNREAD else key, []).append(key)
+    return {
+        "file": file.name, "sha256": file.sha256, **package, "prefix": file.prefix, "tensors": len(file.tensors),
+        "used": len(report.used), **({"folded": report.folded} if report.folded else {}),
+        "ignored": {
+            f"*.{leaf} ({len(keys)})" if len(keys) > 1 else keys[0]: report.ignored[keys[0]]
+            for leaf, keys in alike.items()
+        },
+        "fresh": report.fresh,
+    }  # fmt: skip
+
+
+def _foldable(given: tuple[int, ...], shape: tuple[int, ...], like: np.ndarray) -> bool:
+    """Whether a kernel (h, w, 3, o) is to become one (h, w, planes, o) of gray films."""
+    return len(given) == 4 and given[2] == 3 and shape == (*given[:2], like.shape[1], given[3])
+
+
+def _family_in_words(name: str) -> str:
+    return f"the family {name!r}" if name else f"none of the families {', '.join(FAMILIES)}"
 
 
 def _misfit(key: str, value: np.ndarray, path: str, shape: tuple[int, ...], given: tuple[int, ...]) -> str:

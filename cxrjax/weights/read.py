@@ -8,45 +8,67 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from cxrjax.errors import UserError
+from cxrjax.weights import torchfile
 from cxrjax.weights.rules import FAMILIES
 
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
 # torchvision before 0.2 called a dense layer's parts norm.1 and conv.2; the CheXNet checkpoints in use are that old.
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-_AS_SAFETENSORS = "from safetensors.torch import save_file; save_file(net.state_dict(), 'weights.safetensors')"
 
 
-def load(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a weight file, by their cleaned names.
+class File(NamedTuple):
+    """A weight file that was read.
+
+    Attributes:
+      name, sha256: of the file.
+      prefix: what was taken off the names.
+      tensors: arrays in the layout of the file, half-precision reals widened to float32, by the names that `clean`
+        gives.
+    """
+
+    name: str
+    sha256: str
+    prefix: str
+    tensors: dict[str, np.ndarray]
+
+
+def read(path: str | Path) -> File:
+    """Reads a weight file.
 
     Args:
-      path: `.safetensors`, or torch's `.pth`, `.pt`, `.tar`, `.bin`, `.ckpt` where torch is installed; `~` is the home
-        folder. A torch file is read as plain tensors (`weights_only=True`), so that it can run no code; a `state_dict`
-        entry around them is unwrapped.
-
-    Returns:
-      arrays in the layout of the file, half-precision reals widened to float32; names as `clean` gives them.
+      path: `.safetensors`, or torch's `.pth`, `.pt`, `.tar`, `.bin`, `.ckpt`, see `torchfile`, of which a `state_dict`
+        entry around the tensors is unwrapped; `~` is the home folder.
 
     Raises:
-      UserError: no such file, another suffix, a damaged file, a pickled module, or torch is missing.
+      UserError: no such file, another suffix, a damaged file, or one that holds code.
     """
     try:
-        return clean(_tensors(path))
+        tensors = _tensors(Path(os.path.expanduser(path)))
+        return File(Path(path).name, digest(path), prefix_of(tensors), clean(tensors))
     except UserError as e:
         raise UserError(f"weights {path}: {e}") from e
 
 
-def _tensors(given: str | Path) -> dict[str, np.ndarray]:
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; `~` is the home folder."""
+    with open(os.path.expanduser(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a weight file alone; see `read`."""
+    return read(path).tensors
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a weight file by their own names."""
-    path = Path(os.path.expanduser(given))
     if not path.is_file():
         raise UserError("no such file")
     suffix = path.suffix.lower()
@@ -58,7 +80,7 @@ def _tensors(given: str | Path) -> dict[str, np.ndarray]:
         except (KeyError, AttributeError) as e:  # of a dtype that numpy has not, such as F8_E4M3
             raise UserError(f"holds numbers of a type that cannot be read ({e}); save them as float32") from e
     elif suffix in TORCH_SUFFIXES:
-        state = _load_torch(path)
+        state = torchfile.state_dict(path.read_bytes())
     else:
         raise UserError(f"expected .safetensors or {', '.join(TORCH_SUFFIXES)}, got {path.suffix!r}")
     if not state:
@@ -101,58 +123,6 @@ def clean(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def describe(path: str | Path) -> dict[str, Any]:
-    """What a manifest says of a weight file: `name`, `sha256` of the bytes, `tensors`, their number, and `prefix`, what
-    was taken off their names.
-
-    Raises:
-      UserError: as `load`.
-    """
-    try:
-        tensors = _tensors(path)
-    except UserError as e:
-        raise UserError(f"weights {path}: {e}") from e
-    path = Path(os.path.expanduser(path))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "sha256": digest, "tensors": len(tensors), "prefix": prefix_of(tensors)}
-
-
 def _widen(value: np.ndarray) -> np.ndarray:
     # bfloat16 is no numpy dtype of its own (kind V); float16 is.
     return value.astype(np.float32) if value.dtype.kind in "fV" and value.dtype.itemsize < 4 else value
-
-
-def _load_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as e:
-        raise UserError(
-            f"reading {path.suffix} needs torch, which is not installed; "
-            f"`pip install torch`, or convert the file where torch is: {_AS_SAFETENSORS}"
-        ) from e
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # torch raises its own, pickle's, zipfile's and plain RuntimeErrors here
-        reason = str(e).strip().partition("\n")[0]
-        raise UserError(
-            f"torch cannot read it as plain tensors ({reason}); if it is a pickled module that you "
-            f"trust, load it where its code is and write its tensors: {_AS_SAFETENSORS}"
-        ) from e
-    while isinstance(found, Mapping):
-        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
-            break
-        found = inner
-    if not isinstance(found, Mapping):
-        raise UserError(f"holds a {type(found).__name__}; expected a state dict of tensors")
-    odd = [str(key) for key, value in found.items() if not isinstance(value, torch.Tensor)]
-    if odd:
-        raise UserError(
-            f"{', '.join(odd[:5])} are no tensors; expected a state dict, or one under {', '.join(_WRAPPERS)}"
-        )
-    # numpy has no bfloat16, so reals pass through float32.
-    return {
-        str(key): (value.detach().float() if value.is_floating_point() else value.detach()).contiguous().numpy()
-        for key, value in found.items()
-    }

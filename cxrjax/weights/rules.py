@@ -27,10 +27,12 @@ class Family(NamedTuple):
     Attributes:
       rules: (pattern of the whole torch module name, Flax path) pairs; the first that matches counts.
       plain: the network is torch's numbered Sequentials, named by position before the rules are read.
+      normalize: what its ImageNet weights were trained under, a key of `ops.inputs.NORMALIZATIONS`.
     """
 
     rules: tuple[tuple[str, str], ...]
     plain: bool = False
+    normalize: str = "imagenet"
 
     def paths(self, state: Mapping[str, np.ndarray]) -> dict[str, str]:
         """The Flax path of every module that a rule knows."""
@@ -103,21 +105,44 @@ FAMILIES: dict[str, Family] = {
             (r"AuxLogits\.(conv\d)\.(conv|bn)", r"aux/\1/\2"),
             (r"AuxLogits\.fc", r"aux/fc"),
             (r"fc", r"head/classes"),
-        )
+        ),
+        normalize="symmetric",
+    ),
+    "efficientnet": Family(
+        (
+            (r"_conv_stem", r"backbone/stem_conv"),
+            (r"_bn0", r"backbone/stem_bn"),
+            (r"_blocks\.(\d+)\._(expand|depthwise|project)_conv", r"backbone/block\1/\2_conv"),
+            (r"_blocks\.(\d+)\._bn0", r"backbone/block\1/expand_bn"),
+            (r"_blocks\.(\d+)\._bn1", r"backbone/block\1/depthwise_bn"),
+            (r"_blocks\.(\d+)\._bn2", r"backbone/block\1/project_bn"),
+            (r"_conv_head", r"backbone/top_conv"),
+            (r"_bn1", r"backbone/top_bn"),
+            (r"_fc", r"head/classes"),
+        ),
+        normalize="efficientnet_lite",
     ),
 }
 
 
-def family_of(name: str) -> Family:
+def family_of(net: str) -> str:
     """The family of a network's name: `densenet121`, `fcn_densenet121` and `densenet` are one.
 
     Raises:
       UserError: no family of that name has torch weights.
     """
-    for word, family in FAMILIES.items():
-        if word in name:
-            return family
-    raise UserError(f"no torch weights are known for {name!r}: the families are {', '.join(FAMILIES)}")
+    for word in FAMILIES:
+        if word in net:
+            return word
+    raise UserError(f"no torch weights are known for {net!r}: the families are {', '.join(FAMILIES)}")
+
+
+def recognized(state: Mapping[str, np.ndarray]) -> str:
+    """The family whose names most modules of a file have; "" where not even half of them have any's."""
+    modules = {key.rpartition(".")[0] for key in state}
+    known = {name: len(family.paths(state)) for name, family in FAMILIES.items()}
+    best = max(known, key=lambda name: known[name])
+    return best if 2 * known[best] >= len(modules) else ""
 
 
 def to_flax(key: str, value: np.ndarray) -> tuple[str, str, np.ndarray] | None:

@@ -65,6 +65,7 @@ def test_what_could_not_begin_is_told_by_phase_and_key():
         ({"fcn__net__activation": "relu"}, "fcn: net is not that of fcn_head"),
         ({"fcn__folds": 3}, "fcn: folds is 3, that of fcn_head 0"),
         ({"fcn__optim__name": "sgd"}, "fcn: carry_opt"),
+        ({"fcn__patients": 64}, "fcn: patients is 64, that of fcn_head 0: its weights would have seen more"),
         ({"fcn__weights": "x.safetensors"}, "fcn: .*give fcn_head.weights"),
         ({"fcn__crop": 64}, "fcn: crop is 64"),
         ({"fcn__optim_from": "fcn_head"}, "fcn: .*optim_from"),

@@ -42,7 +42,7 @@ def test_a_table_is_all_that_a_config_needs(name, tables, tmp_path) -> None:
         "cache": str(tmp_path), "boxes": str(tables["boxes"]),
     }  # fmt: skip
     config.data.update(flags | ({"carve": {"val": 0.2, "test": 0.3}}))
-    config = data.with_classes(config)
+    config.data.classes = data.classes_of(config.data)
     assert tuple(config.data.classes) == (("Normal", "Mass") if name in EXCLUSIVE else ("Effusion", "Mass"))
     STUDIES[config.study.name].check(config)
     mesh = meshes.make()

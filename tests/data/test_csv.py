@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cxrjax import defaults
-from cxrjax.data import films, labels, prepare, with_classes
+from cxrjax.data import classes_of, films, labels, prepare
 from cxrjax.data.sources import SOURCES
 from cxrjax.errors import UserError
 
@@ -48,10 +48,8 @@ def test_exclusive_names_are_learned_with_normal_and_spelled_as_the_config_has_t
     assert read(tmp_path, text).classes == ("Normal", "COVID-19", "lung_opacity")
     found = read(tmp_path, text, ("Lung Opacity", "Normal"))
     assert found.columns == ("COVID-19", "Lung Opacity")
-    run = defaults.run()
-    run.data = config(tmp_path, text, ("Normal", "Mass"))
     with pytest.raises(UserError, match=r"data\.classes has 'Mass'.*it has COVID-19, lung_opacity: .*\"\(\)\""):
-        with_classes(run)
+        classes_of(config(tmp_path, text, ("Normal", "Mass")))
 
 
 @pytest.mark.parametrize(("policy", "value"), [("mask", np.nan), ("zero", 0), ("one", 1)])
@@ -181,12 +179,8 @@ def test_boxes_of_any_common_form_are_fractions_of_the_film(tmp_path, header, ce
         read(tmp_path, text, boxes=str(tmp_path / "boxes.csv"))
 
 
-def test_open_classes_are_those_of_the_table_in_a_run_too(tmp_path):
-    run = defaults.run()
-    run.data = config(tmp_path, "path,label\na.png,Mass\nb.png,Normal\nc.png,Normal\n", (), ("a.png", "b.png", "c.png"))
-    assert with_classes(run.lock()).data.classes == ("Normal", "Mass")
-    run.data.classes = ("Mass",)
-    assert with_classes(run) is run
-    run.data = defaults.data("phantom", (), 16)
-    with pytest.raises(UserError, match=r"data\.classes is empty: name what is learned, of Normal and Pneumonia"):
-        with_classes(run)
+def test_open_classes_are_those_of_the_table(tmp_path):
+    data = config(tmp_path, "path,label\na.png,Mass\nb.png,Normal\n", (), ("a.png", "b.png"))
+    assert classes_of(data) == ("Normal", "Mass")
+    data.classes = ("Mass",)
+    assert classes_of(data) == ("Mass",)

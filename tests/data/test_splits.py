@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrjax.data.splits import carve, check_disjoint, folds, joined, patient_id
+from cxrjax.data.splits import carve, check_disjoint, folds, joined, nested, patient_id
 from cxrjax.errors import UserError
 
 
@@ -90,3 +90,28 @@ def test_a_patient_has_one_form():
 def test_joined_ids_chain():
     got = joined([("b", ""), ("", "x"), ("c", "x"), ("b", "y"), ("", "y"), ("", ""), ("z", "")])
     assert got == ["b", "c", "c", "b", "b", "", "z"]
+
+
+def test_fewer_patients_are_among_more_and_keep_shares_and_films_together(cohort):
+    patients, labels = cohort
+    place = nested(patients, labels, seed=0)
+    count = len(set(patients))
+    assert sorted(set(place)) == list(range(count))
+    assert all(len(set(place[np.array(patients) == name])) == 1 for name in patients[:20])  # a patient's films together
+    by_patient = np.array([labels[place == i].max(axis=0) for i in range(count)])
+    for few in (64, 128, 256):
+        np.testing.assert_allclose(by_patient[:few].mean(0), by_patient.mean(0), atol=0.05)
+    order = np.random.default_rng(1).permutation(len(patients))
+    np.testing.assert_array_equal(nested([patients[i] for i in order], labels[order], seed=0), place[order])
+    assert (nested(patients, labels, seed=1) != place).any()
+
+
+def test_few_patients_still_have_every_class():
+    labels = np.zeros((500, 6), np.float32)
+    labels[np.arange(400), np.minimum(np.random.default_rng(0).geometric(0.5, 400) - 1, 5)] = 1
+    labels[7] = 0, 0, 0, 0, 0, 1
+    labels[:, 5] *= np.arange(500) == 7  # one patient alone
+    place = nested([f"p{i}" for i in range(500)], labels, seed=3)
+    few = labels[place < 7]
+    assert few.any(axis=0).all()
+    assert (few == 0).all(axis=1).any()

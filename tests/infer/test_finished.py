@@ -57,7 +57,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         state = _drawn(jax.jit(task.init)(jax.random.key(i), Batch.blank(1, SIZE, 2)))
         with Checkpoints(folder / "checkpoints" / name) as checkpoints:
             checkpoints.save(1, state, {}, {}, done=True)
-    manifest.write_json(folder / "manifest.json", {"finished": True, "config": manifest.plain(config)})
+    record = {"finished": True, "config": manifest.plain(config), "data": {"bit_depth": 12}}
+    manifest.write_json(folder / "manifest.json", record)
     manifest.write_json(folder / "results.json", {"classifier": {}})
     return cxrjax.load(folder)
 
@@ -102,6 +103,33 @@ def test_paths_bytes_and_floats_are_one_film(run: Run, films: np.ndarray, tmp_pa
     large = np.repeat(np.repeat(films, 2, axis=1), 3, axis=2)  # (3, 32, 48)
     assert judge.predict(large)["Normal"].shape == (3,)
     np.testing.assert_allclose(judge.predict(large)["Normal"], judge.predict(large / 255)["Normal"], atol=1e-2)
+
+
+def test_16_bit_files_are_read_at_the_depth_that_the_runs_were(run: Run, tmp_path: Path) -> None:
+    """Films of up to 10 bits, of a run that took its own to hold 12: four times darker than at their own depth."""
+    values = np.random.default_rng(3).integers(0, 1024, (2, SIZE, SIZE)).astype(np.uint16)
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for path, film in zip(paths, values, strict=True):
+        Image.fromarray(film).save(path)
+    films = (np.rint(values * (255 / 4095)) / 255).astype(np.float32)
+    judge, codec = run.classifier("judge"), run.autoencoder()
+    np.testing.assert_allclose(judge.predict(paths)["Normal"], judge.predict(films)["Normal"], atol=1e-6)
+    np.testing.assert_allclose(codec.encode(paths), codec.encode(films), atol=1e-6)
+    treated, expected = (run.treat(these, mode="uniform", lam=100, own_size=True) for these in (paths, films))
+    np.testing.assert_allclose(treated.films, expected.films, atol=1e-4)
+    np.testing.assert_allclose(treated.own, expected.own, atol=1e-4)
+    Image.fromarray(values[0] * 8).save(paths[0])
+    with pytest.raises(UserError, match=r"0\.png: values up to 7,992 need more than data\.bit_depth, 12 bits"):
+        judge.predict(paths)
+
+
+def test_features_are_the_pooled_last_map(run: Run, films: np.ndarray) -> None:
+    judge = run.classifier("judge")
+    image = jnp.asarray(films[..., None] / np.float32(255))
+    _, endpoints = judge.net.apply(judge.variables["net"], classifiers.seen(judge, image))
+    found = judge.features(films)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, endpoints["features"].mean(axis=(1, 2)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_other_films_are_refused(ended: Path) -> None:
     ("key", "value"),
     [
         ("ema", 0.5), ("normalize", "unit"), ("channels", 3), ("crop", 8), ("border", 0.1), ("loss", "sigmoid"),
-        ("ten_crop", True), ("seeds", 1), ("input", "enh"),
+        ("tta", ("flip",)), ("seeds", 1), ("input", "enh"),
     ],
 )  # fmt: skip
 def test_a_network_fed_or_read_otherwise_is_refused_by_key(ended: Path, key: str, value: Any) -> None:

@@ -32,7 +32,8 @@ def get_config(variant: str = "default") -> config_dict.ConfigDict:
     config.seed = 0
     config.phases = ("classifier", "guidance")
     config.data = config_dict.ConfigDict(
-        {"name": "phantom", "root": "", "size": (64, 64), "scale": (0.5, 1.0), "cache": True, "limit": None}
+        {"name": "phantom", "root": "", "size": (64, 64), "scale": (0.5, 1.0), "cache": True, "limit": None,
+         "carve": {"val": 0.1}, "external": {}}
     )
     config.data.maximum = config_dict.placeholder(int)
     config.classifier = config_dict.ConfigDict({"steps": 20, "rate": 1e-3})
@@ -112,6 +113,15 @@ MISTAKES = {
     "missing root, a file is alike": ([SMALL, "--config.data.root=configs/smal.py"], ["configs/small.py"]),
     "root of nobody": ([SMALL, "--config.data.root=~no-such-person/f"], ["~no-such-person/f does not exist"]),
     "missing root at home": ([SMALL, "--config.data.root=~/no/such"], ["~/no/such does not exist", "nearest"]),
+    "key of an external set": (
+        [SMALL, "--config.data.external.kids.rot=films"],
+        ["unknown key --config.data.external.kids.rot", "did you mean --config.data.external.kids.root?"],
+    ),
+    "word for a number there": ([SMALL, "--config.data.external.kids.carve.val=x"], ["kids.carve.val=x", "a float"]),
+    "missing root there": (
+        [SMALL, "--config.data.external.kids.root=flims"],
+        ["--config.data.external.kids.root=flims does not exist", "films"],
+    ),
     "flag": (["--confg=configs/small.py"], ["unknown flag --confg", "did you mean --config?"]),
     "flag with key": ([SMALL, "--confg.seed=1"], ["unknown flag --confg.seed", "did you mean --config.seed?"]),
     "workdir flag": ([SMALL, "--workdri=out"], ["unknown flag --workdri", "did you mean --workdir?"]),
@@ -213,6 +223,9 @@ def test_config_path_is_taken_from_the_current_folder(
         (["--config.data.name=a=b c"], "data.name", "a=b c"),
         (["--config.data.root=films"], "data.root", "films"),
         (["--config.data.root=configs/small.py"], "data.root", "configs/small.py"),
+        (["--config.data.external.kids.root=films"], "data.external.kids.root", "films"),
+        (["--config.data.external.kids.carve.val=0.3"], "data.external.kids.carve.val", 0.3),
+        (["--config.data.external.kids.class_map=(('a','b'),)"], "data.external.kids.class_map", (("a", "b"),)),
         (["--config.guidance.target=normal"], "guidance.target", "normal"),
         (["--config.guidance.strength=0.7"], "guidance.strength", 0.7),
         (["--config.guidance.mode=mine"], "guidance.mode", "mine"),

@@ -14,7 +14,7 @@ import pytest
 from cxrjax import models
 from cxrjax.models.classifier import global_pool
 
-TINY = ["densenet_tiny", "resnet_tiny"]
+TINY = ["densenet_tiny", "efficientnet_lite_tiny", "resnet_tiny"]
 
 
 def _normal(*shape: int) -> np.ndarray:

@@ -47,6 +47,10 @@ def test_densenet121_features(channels: int, expected: int) -> None:
         # ResNet-50 less its classifier, the 3x3 transition with its BatchNorm, 14 logits.
         ("wang_resnet50", 3, {"num_classes": 14}, 23_508_032 + 9 * 2048**2 + 2 * 2048 + 14 * 2049),
         # Two dense layers to the state, four gates that see 15 inputs and 100 of state with one bias, one logit.
+        # The torch package efficientnet_lite_pytorch.
+        ("efficientnet_lite0", 3, {"num_classes": 1000}, 4_652_008),
+        ("efficientnet_lite1", 3, {"num_classes": 1000}, 5_416_680),
+        ("efficientnet_lite2", 3, {"num_classes": 1000}, 6_092_072),
         ("densenet_lstm", 1, {"num_classes": 14}, 6_947_584 + 2 * 102_500 + 4 * 100 * (15 + 100 + 1) + 101),
     ],
 )
@@ -100,6 +104,7 @@ def test_widened_features_add_one_convolution() -> None:
 def test_remat_keeps_the_parameter_paths() -> None:
     for name, options in [
         ("densenet_tiny", {"num_classes": 2}),
+        ("efficientnet_lite_tiny", {"num_classes": 2}),
         ("inception_tiny", {"num_classes": 2}),
         ("resnet_tiny", {"num_classes": 2}),
         ("unet_tiny", {}),

@@ -52,6 +52,31 @@ def test_only_keeps_exactly_the_films_of_a_class(tiny):
         members.only(tiny.films, "train", "Normals")
 
 
+def test_fewer_patients_are_drawn_from_what_a_member_may_see_or_told_to_be_missing(tiny):
+    config = tiny.config.copy_and_resolve_references()
+
+    def kept(count: int, **changes: Any) -> list[set[int]]:
+        config.classifier.update({"patients": count, "folds": 0, "only": "", **changes})
+        found = members.of(config, tiny.films, "classifier")
+        return [set(range(24)) if member.keep is None else set(member.keep.tolist()) for member in found]
+
+    (few,), (more,), (every,) = kept(5), kept(11), kept(24)
+    assert (len(few), len(more), len(every)) == (5, 11, 24)  # a phantom is a patient
+    assert few < more < every
+    sick = set(range(24)) - set(normal_of(tiny.films, "train").tolist())
+    assert few & sick
+    assert few - sick
+    (normal,) = kept(4, only="Normal")
+    assert len(normal) == 4
+    assert not normal & sick
+    whole, part = kept(0, folds=3), kept(6, folds=3)
+    assert all(len(some) == 6 and some < rest for some, rest in zip(part, whole, strict=True))
+    config.classifier.patients = 25
+    config.classifier.folds = 0
+    with pytest.raises(UserError, match="classifier: patients is 25, and there are 24 to train on; expected 1 to 24"):
+        phases.check_films(config, tiny.films, 1)
+
+
 def caught(tiny: SimpleNamespace, workdir: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> dict[str, Any]:
     """What a phase hands to the train loop."""
     given: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,8 @@ def config(tmp_path_factory) -> Any:
     shared = {"log_every": 1, "save_every": 2, "eval_every": 1, "eval_batch": 8}
     rate = {"schedule": "plateau", "patience": 1, "factor": 0.5}
     c.phases = ("head", "whole")
-    c.head = defaults.classify(NET, defaults.optim("adam", 0.5, frozen=("^backbone/",), **rate), 5, 8, **shared)
+    frozen = defaults.optim("adam", 0.5, frozen=("^backbone/",), **rate)
+    c.head = defaults.classify(NET, frozen, 5, 8, cached=True, **shared)
     c.whole = defaults.classify(
         NET, defaults.optim("adam", 0.5, apart=("^backbone/",), **rate), 5, 8, carry="head", carry_opt=True, **shared
     )
@@ -54,14 +56,14 @@ def train(config, films, workdir, states, phase):
     with logs.Log(workdir) as log:
         context = phases.Context(config, films, workdir, meshes.make(1), jax.random.key(0), log, dict(states), {})
         bound = context.phases[phase]
-        return phase_module.train(context, bound, bound.members[0], TASKS["classify"](bound.config, bound.classes))
+        return phase_module.train(context, bound, bound.members[0], phase_module.task_of(bound))
 
 
 @pytest.fixture(scope="module")
 def whole(config, films, tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("whole")
     head = train(config, films, folder, {}, "head")
-    return SimpleNamespace(head=head, whole=train(config, films, folder, {"head": head}, "whole"))
+    return SimpleNamespace(folder=folder, head=head, whole=train(config, films, folder, {"head": head}, "whole"))
 
 
 def same(a, b) -> bool:
@@ -108,6 +110,40 @@ def test_the_frozen_phase_leaves_the_backbone_as_it_began_and_the_next_moves_it(
     assert not same(start.params["net"]["head"], whole.head.params["net"]["head"])
     assert not same(whole.head.params["net"]["backbone"], whole.whole.params["net"]["backbone"])
     assert not same(whole.head.stats, whole.whole.stats)
+
+
+def test_a_head_trained_on_features_computed_once_is_the_one_trained_on_films(config, films, whole, tmp_path):
+    rows = [np.load(path) for path in sorted((whole.folder / "features").glob("*.npy"))]
+    assert [row.shape for row in rows] == [(24, 1, 1, 8), (8, 1, 1, 8)]  # means, all that this head reads
+    plain = config.copy_and_resolve_references()
+    plain.head.cached = False
+    expected = train(plain, films, tmp_path, {}, "head")
+    assert not (tmp_path / "features").exists()
+    assert jax.tree.structure(expected) == jax.tree.structure(whole.head)
+    assert same(expected.params["net"]["backbone"], whole.head.params["net"]["backbone"])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), expected.params, whole.head.params)
+    assert float(expected.evals["lr_scale"]) == float(whole.head.evals["lr_scale"])  # as many bad evaluations
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optim.frozen": ()}, "set optim.frozen"), ({"optim.frozen": ("^backbone/.*kernel",)}, "set optim.frozen"),
+        ({"augment": ("flip",)}, "flip would change"), ({"degrees": 5.0}, "degrees would change"),
+        ({"crop": 8}, "crop would change"),
+        ({"net": {"name": "inception_tiny"}, "optim.frozen": ("^backbone/", "^aux/")}, "net.aux = False"),
+    ],
+)  # fmt: skip
+def test_features_are_not_cached_where_films_or_the_backbone_change(config, changes, words):
+    changed = config.copy_and_resolve_references()
+    with changed.ignore_type():
+        for key, value in changes.items():
+            if key == "net":
+                changed.head.net = changed.whole.net = value
+            else:
+                changed.update_from_flattened_dict({f"head.{key}": value})
+    with pytest.raises(UserError, match=f"head: cached .*{words}"):
+        phases.check(changed, meshes.make(1))
 
 
 def test_the_learning_rate_is_not_reset_where_the_optimizer_goes_on(config, whole):
@@ -192,18 +228,34 @@ def test_a_phase_begins_with_the_weights_of_a_file_and_the_manifest_says_which(c
     save_file(state, path)
     changed = config.copy_and_resolve_references()
     net = {"name": "densenet121", "blocks": (1, 2), "growth": 8, "bn_size": 2, "stem_features": 12}
-    changed.head = defaults.classify(net, defaults.optim("sgd", 0.0), 1, 8, weights=str(path))
+    frozen = defaults.optim("sgd", 0.5, frozen=("^backbone/",))
+    asked = {"net": net, "optimizer": frozen, "steps": 2, "batch": 8, "weights": str(path)}
+    changed.head = defaults.classify(**asked)
     changed.phases = ("head",)
-    phases.check(changed, meshes.make(1))
-    assert start.origins(changed)["head"]["tensors"] == len(state)
+    said = phases.check(changed, meshes.make(1))["head"]
+    assert (said["file"], said["tensors"]) == ("xrv.safetensors", len(state))
+    assert said["used"] + len(said["ignored"]) == len(state) - 8  # the nine counts of batches are told together
+    assert "operating points" in said["ignored"]["op_threshs"]
+    # All this is told before a film is prepared.
     for wrong, words in (
         ({"weights_head": True}, "head: .*weights_classes"),
         ({"weights_head": True, "weights_classes": ("Normal", "Pneumonia", "Mass")}, "has 5 rows"),
+        ({"net": {**net, "growth": 12}}, r"head: .*xrv\.safetensors: these weights do not fit .*features\.denseblock1"),
+        ({"net": {"name": "resnet18"}}, r"head: .*these are weights of the family 'densenet' .* network is 'resnet18'"),
+        ({"channels": 3}, "head: .*set channels=1"),
+        (
+            {"weights": "imagenet"},
+            "head: weights = 'imagenet' of densenet121 were trained under normalize = 'imagenet'",
+        ),
+        ({"weights": "imagenet", "normalize": "imagenet"}, "head: weights = 'imagenet': .*pip install torchvision"),
     ):
         other = changed.copy_and_resolve_references()
-        other.head.update(wrong)
+        other.head = defaults.classify(**{**asked, **wrong})
         with pytest.raises(UserError, match=words):
             phases.check(other, meshes.make(1))
     trained = train(changed, films, tmp_path / "run", {}, "head")
     kernel = trained.params["net"]["backbone"]["conv0"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.conv0.weight"].transpose(2, 3, 1, 0))
+    average = trained.stats["net"]["batch_stats"]["backbone"]["norm_last"]["mean"]
+    np.testing.assert_array_equal(average, state["features.norm5.running_mean"])  # frozen, the statistics too
+    assert float(np.abs(trained.params["net"]["head"]["classes"]["bias"]).max()) > 0

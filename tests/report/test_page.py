@@ -122,6 +122,22 @@ def test_manifest_alone_makes_a_page_that_says_what_is_missing(tmp_path: Path) -
     assert tmp_path.name in page
 
 
+def test_where_weights_began_is_on_the_page(fakes: SimpleNamespace, tmp_path: Path) -> None:
+    workdir = fakes.run(tmp_path, films=False)
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    lite = {"file": "lite.pth", "sha256": "5793", "package": "lite-model", "version": "0.1", "license": "none <told>"}
+    lite |= {"used": 245, "ignored": {"_fc.bias": "head=False"}, "fresh": ["params/head/classes/bias"]}
+    manifest["weights"] = {"judge": "from scratch", "classifier": lite}
+    (workdir / "manifest.json").write_text(json.dumps(manifest))
+    rows = dict(re.findall(r"<tr><th>weights: ([^<]+)</th><td>([^<]+)</td>", write(workdir).read_text()))
+    assert rows.pop("judge") == "from scratch"
+    assert rows == {
+        "classifier.file": "lite.pth", "classifier.sha256": "5793", "classifier.package": "lite-model",
+        "classifier.version": "0.1", "classifier.license": "none &lt;told&gt;", "classifier.used": "245",
+        "classifier.ignored._fc.bias": "head=False", "classifier.fresh": "[&#34;params/head/classes/bias&#34;]",
+    }  # fmt: skip
+
+
 def test_films_without_treatments_twin_or_lesion(fakes: SimpleNamespace, tmp_path: Path) -> None:
     """A run stopped before the treatment: the films and their maps, no slider, nothing called synthetic."""
     workdir = fakes.run(tmp_path, films=False)

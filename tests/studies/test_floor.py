@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from cxrjax.errors import UserError
@@ -143,3 +144,46 @@ def test_small_films_are_area_means(size):
     if size == 64:
         blocks = image[..., 0].reshape(3, 32, 2, 32, 2).mean(axis=(2, 4)).reshape(3, -1)
         np.testing.assert_allclose(small, blocks, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_exclusive", [True, False])
+def test_neighbors_are_sklearns_by_the_cosine_of_standardized_rows(is_exclusive):
+    train, label = rows(80, 0)
+    if is_exclusive:
+        label = np.eye(3, dtype=np.float32)[np.arange(80) % 3]
+    films = rows(25, 1)[0]
+    scaler = StandardScaler().fit(train)
+    for count in (1, 7):
+        found = floor.learned(floor.NEAREST, train, label, films, 0, (count,), exclusive=is_exclusive)
+        model = KNeighborsClassifier(count, metric="cosine").fit(scaler.transform(train), label)
+        each = model.predict_proba(scaler.transform(films))
+        expected = np.stack([p[:, 1] for p in each], axis=1)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_neighbors_of_unknown_label_are_not_asked_and_where_all_are_unknown_the_rate_is_said():
+    train = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.1]])
+    label = np.array([[1, np.nan, 1], [np.nan, np.nan, 0], [0, 1, 1], [0, np.nan, 1]], float)
+    found = floor.learned(floor.NEAREST, train, label, train[:1], 0, (2,), exclusive=False)
+    np.testing.assert_allclose(found, [[1, 1, 0.5]])  # one known neighbor; none of the second, whose known rate is 1
+    unknown = np.where(np.arange(3) == 1, np.nan, label)
+    assert floor.learned(floor.NEAREST, train, unknown, train[:1], 0, (2,), exclusive=False)[0, 1] == 0.5
+
+
+@pytest.mark.parametrize("method", [floor.LINEAR, floor.NEAREST])
+def test_the_validation_part_chooses_the_setting_where_it_is_given(method):
+    rng = np.random.default_rng(0)
+    sick = np.arange(60) % 2
+    label, train = np.eye(2, dtype=np.float32)[sick], rng.normal(size=(60, 40)) + 0.4 * sick[:, None]
+    settings = (1e-4, 1e2) if method is floor.LINEAR else (1, 25)
+    asked, (val, truth) = rng.normal(size=(30, 40)), (rng.normal(size=(40, 40)), np.arange(40) % 2)
+    val += 0.4 * truth[:, None]
+    each = [floor.learned(method, train, label, val, 0, (s,)) for s in settings]
+    best = int(np.argmax([classification.auroc(truth, p[:, 1]) for p in each]))
+    seen = []
+    for validation in ((val, np.eye(2)[truth]), (val, np.eye(2)[1 - truth])):  # reversed, the worst is the best
+        found = floor.learned(method, train, label, asked, 0, settings, validation=validation)
+        alone = [floor.learned(method, train, label, asked, 0, (setting,)) for setting in settings]
+        seen.append([np.allclose(found, one, atol=1e-6) for one in alone])
+    assert seen[0] == [best == 0, best == 1]
+    assert seen[1] == seen[0][::-1]

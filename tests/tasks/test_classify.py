@@ -9,7 +9,7 @@ import pytest
 
 from cxrjax import defaults, models
 from cxrjax.errors import UserError
-from cxrjax.ops import inputs, losses
+from cxrjax.ops import augment, inputs, losses
 from cxrjax.tasks import classify
 from cxrjax.train import optim
 from cxrjax.types import Batch
@@ -61,14 +61,21 @@ def test_padding_changes_neither_loss_nor_gradient_of_a_network_without_batch_st
     np.testing.assert_allclose(rows["logits"][:8], expected["logits"], atol=1e-5)
 
 
-def test_augmentation_depends_on_the_key_alone():
-    options = classify.Options(warp=4, optical_limit=0.3, noise=0.1)
-    image = jnp.asarray(batch(4, 32).image)
-    run = jax.jit(partial(classify.augment, options))
-    a, b, c = run(jax.random.key(0), image), run(jax.random.key(0), image), run(jax.random.key(1), image)
-    assert np.array_equal(a, b)
-    assert not np.array_equal(a, c)
-    assert np.array_equal(classify.augment(classify.Options(), jax.random.key(0), image), image)
+def test_a_step_augments_by_its_key_and_evaluation_never():
+    ranges = augment.Ranges(degrees=20.0, noise=0.2)
+    start = classify.init(NET, TX, classify.Options(), jax.random.key(0), batch())
+    step = jax.jit(partial(classify.step, NET, TX, classify.Options(ranges=ranges)))
+    loss = [float(step(start, batch(), jax.random.key(i))[1]["loss"]) for i in (0, 0, 1)]
+    plain = float(
+        jax.jit(partial(classify.step, NET, TX, classify.Options()))(start, batch(), jax.random.key(0))[1]["loss"]
+    )
+    assert loss[0] == loss[1]
+    assert len({loss[0], loss[2], plain}) == 3
+    asked = [
+        classify.predict(NET, classify.Options(ranges=r), start, batch(), jax.random.key(0))["logits"]
+        for r in (ranges, augment.NONE)
+    ]
+    assert np.array_equal(*asked)
 
 
 def test_summary_of_perfect_and_of_reversed_rows():
@@ -103,7 +110,7 @@ def same(a, b):
 
 def test_a_frozen_backbone_keeps_the_bits_of_its_weights_and_of_its_batch_statistics():
     config = defaults.optim("adam", 3e-3, frozen=("^backbone/",))
-    tx, options = optim.make(config, 10), classify.Options(frozen_backbone=True)
+    tx, options = optim.make(config, 10), classify.Options(backbone_stats="kept")
     start = classify.init(NET, tx, options, jax.random.key(0), batch())
     end = run_steps(options, start, tx)
     assert same(start.params["net"]["backbone"], end.params["net"]["backbone"])
@@ -113,10 +120,32 @@ def test_a_frozen_backbone_keeps_the_bits_of_its_weights_and_of_its_batch_statis
     assert not same(start.stats["net"], thawed.stats["net"])
 
 
+def test_kept_statistics_stay_while_the_backbones_weights_move_and_the_step_sees_them():
+    trained, kept = (
+        classify.Options(),
+        classify.options_of(
+            defaults.classify(
+                {"name": "resnet_tiny"}, defaults.optim("adam", 3e-3), 10, 8, backbone_stats="kept", normalize="film"
+            )
+        ),
+    )
+    start = classify.init(NET, TX, trained, jax.random.key(0), batch())
+    end = run_steps(kept, start)
+    assert same(start.stats["net"], end.stats["net"])
+    assert not same(start.params["net"]["backbone"], end.params["net"]["backbone"])
+    moved = run_steps(trained, start)
+    assert not same(start.stats["net"], moved.stats["net"])
+    # By the kept statistics training sees what evaluation does: the first loss is that of the rows it predicts.
+    rows = classify.predict(NET, kept, start, batch(), jax.random.key(0))
+    expected = classify.summarize(kept, {k: np.asarray(v) for k, v in rows.items()})["loss"]
+    first = float(jax.jit(partial(classify.step, NET, TX, kept))(start, batch(), jax.random.key(0))[1]["loss"])
+    assert first == pytest.approx(expected, rel=1e-5)
+
+
 def test_an_unfrozen_backbone_begins_its_moments_while_the_heads_go_on():
     first, second = (defaults.optim("adam", 3e-3, **{key: ("^backbone/",)}) for key in ("frozen", "apart"))
     tx = optim.make(first, 10)
-    options = classify.Options(frozen_backbone=True)
+    options = classify.Options(backbone_stats="kept")
     earlier = run_steps(options, classify.init(NET, tx, options, jax.random.key(0), batch()), tx)
     fresh = classify.init(NET, optim.make(second, 10), classify.Options(), jax.random.key(1), batch())
     carried = optim.carry(earlier.opt, fresh.opt)
@@ -149,15 +178,34 @@ def test_a_stalled_loss_divides_the_rate_and_the_step_obeys():
 
 
 def test_ten_crops_are_averaged_as_probabilities():
-    options = classify.Options(crop=12, ten_crop=True)
+    options = classify.Options(crop=12, tta=("flip", "shift"))
     state = classify.init(NET, TX, options, jax.random.key(0), batch())
     film = batch(3).image
     ten = classify.logits_of(NET, options, classify.variables_of(options, state), film)
-    one = options._replace(crop=0, ten_crop=False)
-    each = [
-        classify.logits_of(NET, one, classify.variables_of(one, state), crop) for crop in inputs.ten_crops(film, 12)
-    ]
+    one = options._replace(crop=0, tta=())
+    crops = inputs.views(film, options.tta, 12)
+    assert len(crops) == 10
+    each = [classify.logits_of(NET, one, classify.variables_of(one, state), crop) for crop in crops]
     np.testing.assert_allclose(jax.nn.softmax(ten), np.mean([jax.nn.softmax(x) for x in each], axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("own", "side"),
+    [
+        ({"hidden": (5,)}, 1), ({"transition": 6}, 8), ({"pool": "lse"}, 8), ({"widen_features": 7}, 8),
+        ({"head": "lstm", "units": 4}, 8), ({"head": "conv", "width": 6}, 8),
+    ],
+)  # fmt: skip
+def test_the_head_says_of_features_what_the_network_says_of_films(own, side):
+    net = models.build("resnet_tiny", num_classes=2, **{"blocks": (1,), "widths": (8,), **own})
+    options, rows = classify.Options(normalize="unit"), batch(4)
+    state = classify.init(net, TX, options, jax.random.key(0), rows)
+    found = classify.features(net, options, state, rows, jax.random.key(0))["features"]
+    assert found.shape == (4, side, side, 8)
+    cached = dataclasses.replace(rows, image=np.asarray(found))
+    whole = classify.predict(net, options, state, rows, jax.random.key(0))
+    head = classify._of_features(net, options, state, cached, jax.random.key(0))
+    np.testing.assert_allclose(head["logits"], whole["logits"], atol=1e-5)
 
 
 def test_the_average_of_the_weights_predicts_where_it_is_asked_for():
@@ -171,7 +219,9 @@ def test_the_average_of_the_weights_predicts_where_it_is_asked_for():
     ("changes", "message"),
     [
         ({"loss": "softmx"}, "did you mean"), ({"input": "phase"}, "expected cxr or enh"),
-        ({"normalize": "imagenet"}, "set channels = 3"), ({"ten_crop": True}, "needs crop"),
+        ({"tta": ("turn",)}, "tta"),
+        ({"backbone_stats": "keep"}, "trained or kept"), ({"zoom": 1.0}, "zoom = 1.0.*below 1"),
+        ({"gamma": -0.1}, "gamma = -0.1.*0 or more"),
         ({"border": 0.5}, "share of the side"), ({"normalize": "imagnet"}, "did you mean"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from cxrjax import models
 from cxrjax.errors import UserError
+from cxrjax.ops import augment
 from cxrjax.tasks import classify
 from cxrjax.train import log as logs
 from cxrjax.train import loop
@@ -21,7 +22,7 @@ from cxrjax.types import Batch, State, Task
 
 NET = models.build("resnet_tiny", num_classes=2, blocks=(1, 1), widths=(8, 16), dropout=0.2)
 TX = optax.adam(3e-3)
-OPTIONS = classify.Options(noise=0.05)
+OPTIONS = classify.Options(ranges=augment.Ranges(noise=0.05))
 TASK = Task(
     init=partial(classify.init, NET, TX, OPTIONS),
     step=partial(classify.step, NET, TX, OPTIONS),

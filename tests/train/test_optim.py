@@ -161,3 +161,24 @@ def test_weight_decay_is_l2_in_the_gradient_but_for_adamw(name):
 def test_a_frozen_pattern_that_fits_nothing_is_told():
     with pytest.raises(UserError, match="fits no parameter"):
         optim.make(config(frozen=("bakbone",)), 10).init(params())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "nag"])
+def test_a_slower_group_moves_by_its_share_and_keeps_the_moments_of_the_others_place(name):
+    start = params()
+    even, before = train(optim.make(config(name=name), 10), start, steps=1)
+    rules = (("norm", 0.5), ("^backbone/", 0.1))
+    slow, after = train(optim.make(config(name=name, slower=rules), 10), start, steps=1)
+    for path, factor in (("conv0/kernel", 0.1), ("norm0/scale", 0.5), ("head/kernel", 1.0), ("head/bias", 1.0)):
+        one, other, old = (
+            next(v for p, v in jax.tree_util.tree_leaves_with_path(tree) if optim.path_of(p).endswith(path))
+            for tree in (even, slow, start)
+        )
+        np.testing.assert_allclose(other - old, factor * (one - old), rtol=1e-5, atol=1e-8)
+    assert jax.tree.structure(before) == jax.tree.structure(after)  # `carry` finds every moment where it was
+
+
+@pytest.mark.parametrize(("rules", "words"), [((("^bakbone/", 0.1),), "fits no parameter"), ((("x", 0.0),), "above 0")])
+def test_slower_rules_that_cannot_be_are_told(rules, words):
+    with pytest.raises(UserError, match=f"slower .*{words}"):
+        optim.make(config(slower=rules), 10).init(params())

@@ -1,13 +1,14 @@
-"""Whole networks of torchvision and torchxrayvision against this library's, random weights and statistics.
+"""Whole networks and files of torch's against this library's; where weights are random, statistics are too.
 
     pytest -m slow tests/weights/test_parity.py
 
-needs torch and torchvision; the parts for torchxrayvision are skipped without it.
+needs torch and torchvision; the parts for torchxrayvision and efficientnet-lite-pytorch are skipped without them.
 """
 
 from __future__ import annotations
 
 import runpy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from cxrjax import models, weights
+from cxrjax.data import decode, phantom
 from cxrjax.errors import UserError
+from cxrjax.weights import pretrained, torchfile
 
 torch = pytest.importorskip("torch")
 tv = pytest.importorskip("torchvision")
@@ -106,24 +108,76 @@ def test_torchxrayvision_resnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     _compare("resnet50", state, x, expected)
 
 
-def test_torch_files(tmp_path: Path) -> None:
+def _same(path: Path, expected: dict[str, Any]) -> None:
+    """What is read of a file is torch's, bit for bit; of half precision, torch's float32."""
+    found = torchfile.state_dict(path.read_bytes())
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        wanted = (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
+        assert (found[name].dtype, found[name].shape) == (wanted.dtype, wanted.shape)
+        assert found[name].tobytes() == wanted.tobytes()  # in the order of the shape; nan and -0 too
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_are_read_bit_for_bit(tmp_path: Path, zipped: bool) -> None:
     net = randomize(tv.models.resnet18(weights=None, num_classes=3), films(8, 3, 64, seed=2))
+    save = partial(torch.save, _use_new_zipfile_serialization=zipped)
+    save(net.state_dict(), tmp_path / "m.pth")
+    _same(tmp_path / "m.pth", net.state_dict())
+    moments = torch.optim.AdamW(net.parameters())
+    schedule = torch.optim.lr_scheduler.MultiStepLR(moments, [3, 5])
+    net(films(2, 3, 64)).sum().backward()
+    moments.step()
+    whole = {"epoch": 3, "optimizer": moments.state_dict(), "schedule": schedule.state_dict(), "best": None}
+    save({**whole, "state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path / "m.tar")
     plain = weights.clean(_numpy(net.state_dict()))
-    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path / "m.tar")
-    torch.save(net.state_dict(), tmp_path / "m.pth")
-    torch.save({k: v.bfloat16() for k, v in net.state_dict().items()}, tmp_path / "half.pt")
-    save_file({k: v.copy() for k, v in plain.items()}, tmp_path / "m.safetensors")
-    for name in ("m.tar", "m.pth", "m.safetensors"):
-        state = weights.load(tmp_path / name)
-        assert state.keys() == plain.keys()
-        assert all(np.array_equal(state[key], plain[key]) for key in plain)
-    assert weights.load(tmp_path / "half.pt")["fc.weight"].dtype == np.float32
-    torch.save(net, tmp_path / "module.pt")
-    with pytest.raises(UserError, match=r"pickled module.*save_file"):
+    found = weights.load(tmp_path / "m.tar")
+    assert all(np.array_equal(found[key], plain[key]) for key in {*plain, *found})
+
+    base = torch.randn(4, 6, dtype=torch.float64)
+    odd = {"base": base, "turned": base.T, "part": base[1:, ::2], "spread": torch.ones(1).expand(5), "none": base[:0]}
+    odd |= {"parameter": torch.nn.Parameter(torch.tensor([0.0, -0.0, torch.nan, torch.inf])), "scalar": base[0, 0]}
+    types = [torch.float16, torch.bfloat16, torch.float32, torch.complex64, torch.complex128]
+    types += [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool]
+    types += [torch.uint16, torch.uint32, torch.uint64] if zipped else []
+    odd |= {str(dtype): (100 * base).abs().to(dtype) for dtype in types}
+    save(odd, tmp_path / "odd.pth")
+    _same(tmp_path / "odd.pth", {name: tensor.detach() for name, tensor in odd.items()})
+
+    save(net, tmp_path / "module.pt")
+    with pytest.raises(UserError, match=r"module\.pt: holds .*save_file"):
         weights.load(tmp_path / "module.pt")
-    torch.save({"epoch": 3}, tmp_path / "odd.pt")
-    with pytest.raises(UserError, match="epoch are no tensors"):
-        weights.load(tmp_path / "odd.pt")
-    (tmp_path / "bad.pt").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UserError, match="cannot read"):
-        weights.load(tmp_path / "bad.pt")
+    save({"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}, tmp_path / "quantized.pt")
+    with pytest.raises(UserError, match=r"holds torch\.(_utils\._rebuild_qtensor|QInt8Storage)"):
+        weights.load(tmp_path / "quantized.pt")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pt")
+    with pytest.raises(UserError, match="TorchScript"):
+        weights.load(tmp_path / "script.pt")
+
+
+def test_the_published_weights_of_lite0_are_read_bit_for_bit() -> None:
+    path, _ = pretrained.locate("imagenet", "efficientnet_lite0")
+    _same(path, torch.load(path, map_location="cpu", weights_only=True))
+
+
+@pytest.mark.parametrize("source", ["phantoms", "films_root"])
+def test_logits_of_lite0_on_twenty_films_are_those_of_the_torch_network(
+    request: pytest.FixtureRequest, source: str
+) -> None:
+    lite = pytest.importorskip("efficientnet_lite_pytorch")
+    if source == "phantoms":
+        kinds = [{}, {"Pneumonia": 0.8}, {"Cardiomegaly": 0.6}, {"Effusion": 0.9}]
+        image = np.stack([phantom.render(i, 224, kinds[i % 4]).image for i in range(20)])
+    else:
+        paths = sorted(request.getfixturevalue(source).rglob("*.jp*g"))
+        image = np.stack([decode.decode(path, 224) for path in paths[:: max(len(paths) // 20, 1)][:20]])
+    assert image.shape == (20, 224, 224)
+    x = np.repeat((image.astype(np.float32)[..., None] - 127) / 128, 3, axis=-1)
+    net = lite.EfficientNet.from_name("efficientnet-lite0")
+    path, _ = pretrained.locate("imagenet", "efficientnet_lite0")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    net.load_state_dict(state)
+    with torch.no_grad():
+        x = torch.from_numpy(np.moveaxis(x, -1, 1).copy())
+        expected = net.eval()(x)
+    _compare("efficientnet_lite0", _numpy(state), x, expected)

@@ -8,7 +8,6 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors.numpy import save_file
 
 from cxrjax import weights
 from cxrjax.errors import UserError
+from cxrjax.weights import read
 
 
 def test_half_precision_is_widened_and_integers_are_not(tmp_path: Path) -> None:
@@ -45,19 +45,19 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weights.load(tmp_path / "w.safetensors")["a"], values)
 
 
-def test_a_description_has_the_digest_of_the_file(tmp_path: Path) -> None:
+def test_a_file_is_told_by_its_digest(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": np.ones(2), "b": np.ones(3)}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    expected = {"name": "w.safetensors", "sha256": digest, "tensors": 2, "prefix": ""}
-    assert weights.describe(path) == expected
+    file = read.read(path)
+    assert (file.name, file.sha256, len(file.tensors), file.prefix) == ("w.safetensors", digest, 2, "")
 
 
 def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     save_file({"a.weight": np.ones((2, 2), np.float32)}, tmp_path / "w.safetensors")
     assert list(weights.load("~/w.safetensors")) == ["a.weight"]
-    assert weights.describe("~/w.safetensors")["name"] == "w.safetensors"
+    assert read.read("~/w.safetensors").name == "w.safetensors"
     with pytest.raises(UserError, match=r"~no-such-person/w\.safetensors: no such file"):
         weights.load("~no-such-person/w.safetensors")
 
@@ -80,7 +80,7 @@ def test_whatever_stands_before_every_name_goes_and_is_told(
     plain = case(name).state
     save_file({prefix + key: value for key, value in plain.items()}, tmp_path / "w.safetensors")
     assert weights.load(tmp_path / "w.safetensors").keys() == plain.keys()
-    assert weights.describe(tmp_path / "w.safetensors")["prefix"] == prefix
+    assert read.read(tmp_path / "w.safetensors").prefix == prefix
 
 
 def test_what_stands_outside_the_prefix_keeps_its_name(case: Callable[..., Any]) -> None:
@@ -93,43 +93,19 @@ def test_what_stands_outside_the_prefix_keeps_its_name(case: Callable[..., Any])
     assert weights.clean(dense).keys() == dense.keys()
 
 
-class Tensor(np.ndarray):
-    """What is used of torch's."""
-
-    def detach(self) -> Tensor:
-        return self
-
-    def is_floating_point(self) -> bool:
-        return self.dtype.kind == "f"
-
-    def float(self) -> Tensor:
-        return self.astype(np.float32)
-
-    def contiguous(self) -> Tensor:
-        return self
-
-    def numpy(self) -> np.ndarray:
-        return np.asarray(self)
-
-
+@pytest.mark.parametrize("layout", ["zip", "stream"])
 @pytest.mark.parametrize("name", ["w.pth", "pytorch_model.bin", "last.ckpt", "W.CKPT"])
 def test_files_of_torch_are_read_by_any_of_its_suffixes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    by_hand: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, layout: str
 ) -> None:
-    """As of Lightning: the network under `model.` within `state_dict`, beside what is no tensor."""
-    state = {"model.conv1.weight": np.ones((1, 1, 1, 1)).view(Tensor), "model.fc.bias": np.ones(2).view(Tensor)}
-    asked = []
-
-    def load(path: Path, map_location: str, weights_only: bool) -> dict[str, Any]:
-        asked.append(weights_only)
-        return {"epoch": 3, "state_dict": state}
-
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load, Tensor=Tensor))
-    (tmp_path / name).write_bytes(b"x")
-    assert weights.load(tmp_path / name).keys() == {"conv1.weight", "fc.bias"}
-    assert asked == [True]
+    state = {"conv1.weight": np.ones((1, 1, 1, 1), np.float16), "fc.bias": np.arange(2, dtype=np.float32)}
+    (tmp_path / name).write_bytes(by_hand.state_dict(layout, state, prefix="model."))
+    monkeypatch.setitem(sys.modules, "torch", None)  # which is not asked
+    found = weights.load(tmp_path / name)
+    assert found.keys() == state.keys()
+    assert found["conv1.weight"].dtype == np.float32
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert weights.describe(f"~/{name}")["prefix"] == "model."
+    assert read.read(f"~/{name}").prefix == "model."
 
 
 @pytest.mark.parametrize(
@@ -147,13 +123,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | 
     with pytest.raises(UserError, match=words) as caught:
         weights.load(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
-
-
-def test_without_torch_a_torch_file_says_how_to_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "w.pth").write_bytes(b"x")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"pip install torch.*save_file"):
-        weights.load(tmp_path / "w.pth")
 
 
 def test_an_empty_file_of_tensors_is_refused(tmp_path: Path) -> None:

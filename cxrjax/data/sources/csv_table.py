@@ -96,6 +96,23 @@ def source(data: Any) -> Source:
     )  # fmt: skip
 
 
+def classes(data: Any) -> tuple[str, ...]:
+    """`data.classes`, if the table has them all, or, where they are empty, those of the table.
+
+    Raises:
+      UserError: the table lacks a class, or as `source`.
+    """
+    found = source(data)
+    for name in data.classes:
+        if name not in (*found.columns, NORMAL):
+            raise UserError(
+                f"data.classes has {name!r}, of which {data.table} has no label{did_you_mean(name, found.columns)}; it "
+                f"has {', '.join(found.columns)}: set data.classes to some of these, with Normal if you like, or to "
+                f'"()" for {", ".join(found.classes)}'
+            )
+    return tuple(data.classes) or found.classes
+
+
 def _columns(table: Path, wanted: Any) -> dict[str, str]:
     """The table's own names of the columns that it has, by what they mean."""
     header = {name.lower(): name for name in reversed(tables.header(table))}

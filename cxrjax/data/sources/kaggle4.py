@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.data import folders, splits
-from cxrjax.data.sources import kermany, tables
+from cxrjax.data.sources import kermany, patients_csv
 from cxrjax.data.sources.base import Record, Source, choice, content, digest, existing
 from cxrjax.errors import UserError
 
@@ -50,8 +48,8 @@ def source(data: Any) -> Source:
     """The tree `root/{train,test[,val]}/{COVID19,NORMAL,PNEUMONIA,TURBERCULOSIS or TUBERCULOSIS}/` of films.
 
     `data.split`: "archive" keeps the archive's test folder and carves `data.carve.val` of train and val together, by
-    patient, into a new val; "random_8_2" pools everything and carves a fifth into test, then `data.carve.val` of the
-    rest into val, by patient and class.
+    patient, into a new val; "random_8_2" pools everything, where either folder may be missing, and carves a fifth into
+    test, then `data.carve.val` of the rest into val, by patient and class.
 
     Patients are known by `data.patients_csv`, a CSV with columns path (relative to the CSV, the root or the folder
     above it) and patient; a `MANIFEST.csv` in the root or next to it is found by itself. A path may differ from the
@@ -68,7 +66,8 @@ def source(data: Any) -> Source:
     root = existing(data.root, "the Kaggle folder with train/COVID19, train/NORMAL, train/PNEUMONIA in it")
     split = choice(data, "split", SPLITS)
     found, left = folders.by_class(root, FOLDERS, ("train", "test"))  # the archive's tiny val may lack a class
-    if missing := {"train", *(("test",) if split == "archive" else ())} - {part for part, _, _ in found}:
+    parts = {part for part, _, _ in found}
+    if missing := {"train", "test"} - parts if split == "archive" or not parts else set():
         raise UserError(
             f"data.root {str(root)!r} has no folder {' and '.join(sorted(missing))}/ with class folders in it"
         )
@@ -76,7 +75,7 @@ def source(data: Any) -> Source:
     names = [path.relative_to(root).as_posix() for path in paths]
     labels = np.array([[float(name == finding) for name in COLUMNS] for _, finding, _ in found], np.float32)  # (n, 3)
     given = np.array(["test" if split == "archive" and part == "test" else "train" for part, _, _ in found], object)
-    listed, matched = _listed(root, str(data.get("patients_csv", "") or ""), paths)
+    listed, matched = patients_csv.listed(root, str(data.get("patients_csv", "") or ""), paths)
     patients = np.array(_patients(found, given, listed), object)
 
     warnings = [CONFOUNDED, *left, *matched]
@@ -136,51 +135,6 @@ def _series(path: Path) -> str:
         if match := pattern.fullmatch(path.stem.removeprefix("coh_")):
             return f"series {match[1].lower()}"
     return ""
-
-
-def _listed(root: Path, given: str, paths: list[Path]) -> tuple[list[str], list[str]]:
-    """Each film's patient by a CSV, "" where there is none, and a warning that says how far the CSV reaches."""
-    if given:
-        table = existing(given, "a CSV with columns path and patient", "data.patients_csv")
-    else:
-        table = next((p for p in (root / "MANIFEST.csv", root.parent / "MANIFEST.csv") if p.is_file()), Path())
-        if not table.is_file():
-            return [""] * len(paths), []
-    index: list[dict[str, set[int]]] = []  # films by path in one form after the other
-    for form in folders.FORMS.values():
-        index.append(defaultdict(set))
-        for i, path in enumerate(paths):
-            for name in (os.path.abspath(path), os.path.realpath(path)):
-                index[-1][form(name)].add(i)
-    rows = list(tables.rows(table, ("path", "patient")))
-    facts: list[tuple[int, str, str]] = []
-    lost = []
-    for row in rows:
-        level, films = _match(row["path"], (table.parent, root, root.parent), index)
-        facts += [(level, str(paths[i]), splits.patient_id(row["patient"])) for i in films]
-        lost += [] if films else [row["path"]]
-    # The nearest form decides: where a.png and a.jpg are two films, a row on a.png is not of a.jpg.
-    who: dict[str, str] = {}
-    for level in range(len(index)):
-        who = tables.once(table, (fact[1:] for fact in facts if fact[0] == level)) | who
-    found = len(rows) - len(lost)
-    said = f"{table.name}: {found:,} of its {len(rows):,} rows are of films here, {len(who):,} of {len(paths):,} films"
-    if 2 * found < max(1, min(len(rows), len(paths))) and (given or table.parent == root):
-        raise UserError(
-            f"{table} is to tell the patients and fits the films badly ({said}; of none are "
-            f"{', '.join(map(repr, lost[:3]))}); give paths relative to it or to {str(root)!r}, or take the file away"
-        )
-    return [f"csv {name}" if (name := who.get(str(path), "")) else "" for path in paths], [said]
-
-
-def _match(name: str, bases: tuple[Path, ...], index: list[dict[str, set[int]]]) -> tuple[int, set[int]]:
-    """The form in which a row's path is that of a film, and the films."""
-    places = [os.path.join(base, folders.plain(name)) for base in bases]
-    ways = [way for place in places for way in (os.path.abspath(place), os.path.realpath(place))]
-    for level, form in enumerate(folders.FORMS.values()):
-        if films := set().union(*(index[level].get(form(way), ()) for way in ways)):
-            return level, films
-    return 0, set()
 
 
 def _shared(patients: np.ndarray, given: np.ndarray, overlap: str) -> list[str]:

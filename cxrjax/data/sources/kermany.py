@@ -21,7 +21,7 @@ NORMAL_NAME = re.compile(r"((?:NORMAL2-)?IM-\d+)-", re.IGNORECASE)
 
 
 def source(data: Any) -> Source:
-    """The tree `root/{train,val,test}/{NORMAL,PNEUMONIA}/` of films; `test` may be missing, `val` be called `valid`.
+    """The tree `root/{train,val,test}/{NORMAL,PNEUMONIA}/` of films; parts may be missing, `val` be called `valid`.
 
     The official `val` has 16 films, too few to choose by, so it is merged into `train` before new splits are carved
     by patient: `data.carve.val` always, `data.carve.test` only where the tree has no `test`. With `data.official_val`
@@ -37,7 +37,7 @@ def source(data: Any) -> Source:
     root = existing(data.root, "the Kaggle folder chest_xray with train/NORMAL and train/PNEUMONIA in it")
     found, warnings = folders.by_class(root, CLASSES, splits.ORDER)
     parts = [part for part, _, _ in found]
-    if "train" not in parts:
+    if not {"train", "test"} & {*parts}:
         inner = root / "chest_xray"
         hint = f"; did you mean {str(inner)!r}?" if (inner / "train").is_dir() else ""
         raise UserError(f"data.root {str(root)!r} has no folder train/ with NORMAL and PNEUMONIA in it{hint}")

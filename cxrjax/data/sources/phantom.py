@@ -18,6 +18,7 @@ from cxrjax.data.sources.base import Record, Source, digest
 from cxrjax.errors import UserError
 
 LABEL_VERSION = "phantom-1"
+LINEAR = (1.0, 1.0)  # gray as it is drawn
 
 
 def _drawing_digest() -> str:
@@ -30,8 +31,9 @@ def source(data: Any) -> Source:
     """A data set of phantoms.
 
     Reads `data.size`, `data.seed`, `data.num` (films by split), `data.findings`, `data.findings_per_film` (1),
-    `data.normal_share` (0.5) and `data.severity` (low, high). Findings are dealt evenly over the diseased films;
-    severities are uniform in the range. No two splits share a seed, and each seed is a patient.
+    `data.normal_share` (0.5), `data.severity` and `data.gamma` (low, high). Findings are dealt evenly over the diseased
+    films; severities and powers of the gray are uniform in their range. No two splits share a seed, and each seed is a
+    patient.
 
     Raises:
       UserError: an unknown finding, or a number out of range.
@@ -51,6 +53,9 @@ def source(data: Any) -> Source:
         raise UserError(f"data.normal_share is {normal_share}: expected 0 to 1, and 1 where data.findings is empty")
     if not 0 < low <= high <= 1:
         raise UserError(f"data.severity is ({low}, {high}): expected 0 < low <= high <= 1")
+    weak, strong = (float(x) for x in data.get("gamma", LINEAR))
+    if not 0 < weak <= strong:
+        raise UserError(f"data.gamma is ({weak}, {strong}): expected 0 < low <= high")
     counts = {name: int(data.num.get(name, 0)) for name in splits.ORDER if data.num.get(name, 0)}
     options = {
         "num": counts,
@@ -61,8 +66,8 @@ def source(data: Any) -> Source:
         "seed": int(data.seed),
         "labels": LABEL_VERSION,
         "drawing": _drawing_digest(),
-    }
-    draw = partial(_draw, int(data.size), int(data.seed), findings, per_film, (low, high))
+    } | ({} if (weak, strong) == LINEAR else {"gamma": (weak, strong)})
+    draw = partial(_draw, int(data.size), int(data.seed), findings, per_film, (low, high), (weak, strong))
 
     def records() -> Iterator[Record]:
         for split, count in counts.items():
@@ -83,6 +88,7 @@ def _draw(
     findings: tuple[str, ...],
     per_film: int,
     severity: tuple[float, float],
+    gamma: tuple[float, float],
     split: str,
     i: int,
     kind: int,
@@ -95,13 +101,15 @@ def _draw(
         names = [findings[kind], *rng.choice(others, per_film - 1, replace=False)] if per_film > 1 else [findings[kind]]
         chosen = {str(name): float(rng.uniform(*severity)) for name in names}
     film = phantom.render(number, size, chosen)
+    power = np.random.default_rng([number, 1]).uniform(*gamma)
+    gray = np.rint(255 * np.linspace(0, 1, 256) ** power).astype(np.uint8)
     return Record(
         key=f"{split}-{i:06d}",
         split=split,
         patient=f"phantom{number}",
         labels=np.array([name in chosen for name in findings], np.float32),
-        film=film.image,
+        film=gray[film.image],
         severity=max(chosen.values(), default=math.nan),
-        twin=film.twin,
+        twin=gray[film.twin],
         truth=truth.pack(film.masks, film.lungs, film.heart),
     )

@@ -1,10 +1,17 @@
 """The face of trained classifiers: comparisons, losses on phase features, and the pneumonia study."""
 
-from cxrjax.report.classification import maps, roc, searches
+from cxrjax.report.classification import curve, external, maps, robustness, roc, searches
 from cxrjax.report.face import Face, Plot
 from cxrjax.report.read.classification import read
 
 _FIGURES = {
+    "external": Plot(
+        external.external,
+        "Films from elsewhere",
+        "Each system on this run's own held-out films (hollow) and on films from elsewhere (filled), which it was "
+        "neither trained nor chosen on; bars: 95 % intervals, inside above, outside below. Accuracy is at the "
+        "threshold that was chosen inside. Dotted: logistic regression on 32-pixel films, outside.",
+    ),
     "seeds": Plot(
         searches.seeds,
         "Effects over seeds",
@@ -36,6 +43,20 @@ _FIGURES = {
         "with 95 % intervals; a calibrated system lies on the diagonal, one below it is overconfident. Bars: how many "
         "predictions fall into a bin. With two classes the second is judged, with more exclusive ones the class "
         "called, otherwise every finding of every film.",
+    ),
+    "curve": Plot(
+        curve.curve,
+        "Learning curve",
+        "One recipe from several starts, against the number of training patients (logarithmic); those of fewer are "
+        "among those of more. Shaded: 95 % intervals over the films' patients, which hold no other draw of training "
+        "patients; dashed, the floor trained on the same.",
+    ),
+    "robustness": Plot(
+        robustness.robustness,
+        "Damaged films",
+        "AUROC, accuracy (of findings, macro F1) and expected calibration error against the strength of each kind of "
+        "damage, 0 being none; last, the mean over kinds at each strength. The strengths stand in the table of damage "
+        "by kind. Thresholds and temperature are those of undamaged films.",
     ),
     "maps": Plot(
         maps.maps,
@@ -74,5 +95,5 @@ _FIGURES = {
 CLASSIFICATION = Face(
     _FIGURES,
     read=read,
-    drawn=("ntk", "seeds"),
+    drawn=("ntk", "seeds", "robustness", "curve"),
 )

@@ -145,10 +145,8 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
 
 
 def titled(systems: list[System], study: dict[str, Any]) -> list[System]:
-    """The systems under the names that their config's `study.systems` gives them, where it does and they differ."""
-    titles = study.get("systems")
-    if not isinstance(titles, dict):
-        return systems
+    """The systems under the titles that their config's `study.systems`, pairs, gives them, where they differ."""
+    titles = dict(study.get("systems") or ())
     named = [replace(system, name=str(titles.get(system.name, system.name))) for system in systems]
     return named if len({system.name for system in named}) == len(named) else systems
 

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cxrjax import data
+from cxrjax.data import corruptions
 from cxrjax.data.lungs import lungs
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer.finished import member_names
 from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
-from cxrjax.studies import arrays, floor, footing, tables
-from cxrjax.studies.arrays import write_arrays
-from cxrjax.studies.classification import localization, predictions
+from cxrjax.studies import floor, footing, tables
+from cxrjax.studies.classification import curve, ensembles, external, localization, predictions, probes, robustness
+from cxrjax.studies.classification.predictions import System
 from cxrjax.studies.published import PAPERS
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results
 
-FLOOR = "logreg32"
+FLOOR = probes.LOGREG
 LOOKED_AT = 200  # films in which lungs are sought for the note on the border control
-
-
-class System(NamedTuple):
-    """One trained network, or one system of folds.
-
-    Attributes:
-      name: in results.
-      title: in tables.
-      found: its predictions, see `predictions.write`.
-      validation: its predictions on the validation part, or None.
-    """
-
-    name: str
-    title: str
-    found: Arrays
-    validation: Arrays | None
 
 
 def exclusive(config: Any) -> bool:
@@ -75,9 +60,13 @@ def check(config: Any) -> None:
             raise UserError(f"study.maps = {study.maps!r}: a border-only control has no map of lesions")
     if study.paper:
         lookup(PAPERS, study.paper, "study.paper")
+    curve.check(config)
+    corruptions.check(study.robustness.kinds, "study.robustness.kinds")
     folds = {config[name].folds for name, _ in study.systems}
     if len(folds) > 1:
         raise UserError(f"study.systems have folds {sorted(folds)}: compared are systems that predict the same films")
+    probes.check(config)
+    ensembles.check(config)
     exclusive(config)
 
 
@@ -103,6 +92,7 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     notes += footing.notes(sides(config, config.study.pairs))
     folds = config[config.study.systems[0][0]].folds
     _check_labels(config, films, folds)
+    notes += curve.check_films(config, films)
     if folds > 1:
         notes.append(
             f"Every figure is of {folds} patient-grouped folds: a film is scored by a network that saw no film of its "
@@ -144,14 +134,6 @@ def _check_labels(config: Any, films: data.Prepared, folds: int) -> None:
             raise UserError(f"no film of the {part} part has a known label of {', '.join(classes)}: nothing to report")
 
 
-def mean_of(found: list[Arrays]) -> Arrays:
-    """Several seeds as one system: the mean of their probabilities, and the logits that give it."""
-    probability = np.mean([arrays["probability"] for arrays in found], axis=0)
-    exclusive_classes = np.allclose(probability.sum(axis=1), 1)
-    odds = 1.0 if exclusive_classes else np.clip(1 - probability, 1e-12, 1)
-    return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
-
-
 def seeds_of(context: Context, phase: str) -> list[Arrays]:
     """The predictions of each seed of a phase."""
     return predictions.gather(context.workdir, member_names(context.config, phase), folds=False)
@@ -159,61 +141,12 @@ def seeds_of(context: Context, phase: str) -> list[Arrays]:
 
 def systems_of(context: Context) -> list[System]:
     """Every system with its predictions: one of folds is all of them together, one of seeds their mean."""
-    out = []
-    for phase, title in context.config.study.systems:
-        config = context.config[phase]
-        names = member_names(context.config, phase)
-        found = predictions.gather(context.workdir, names, config.folds > 1)
-        if config.folds > 1:
-            out.append(System(phase, title, found[0], None))
-            continue
-        seen = [arrays for name in names if (arrays := predictions.validation(context.workdir, name)) is not None]
-        if len(names) > 1:
-            title, found, seen = (
-                f"{title}, mean of {len(names)} seeds",
-                [mean_of(found)],
-                [mean_of(seen)] if seen else [],
-            )
-        out.append(System(phase, title, found[0], seen[0] if seen else None))
-    return out
+    return [predictions.system_of(context, phase, title) for phase, title in context.config.study.systems]
 
 
 def add_floor(context: Context) -> System:
-    """Trains logreg32 on the films that the systems were trained on and predicts theirs; kept in a file."""
-    path = predictions.path_of(context.workdir, FLOOR)
-    config, films = context.config, context.films
-    if not arrays.exists(path):
-        first = config[config.study.systems[0][0]]
-        rows, label = floor.films_of(context, "train")
-        table = films.table("train")
-        train_patients = table["patient"]
-        penalties = tuple(config.study.penalties)
-        context.log.say(f"{FLOOR}: a logistic regression on 32x32 films, {len(rows):,} to train on")
-        if first.folds > 1:
-            number = members.folds_of(config, films, first.folds)
-            split, probability = "folds", np.full(label.shape, np.nan)
-            for i in range(first.folds):
-                out = number == i
-                probability[out] = floor.logreg32(
-                    rows[~out], label[~out], rows[out], config.seed, penalties, patients=train_patients[~out]
-                )
-        else:
-            split = films.held_out
-            parts = [floor.films_of(context, part) for part in dict.fromkeys((split, "val")) if films.splits.get(part)]
-            asked = np.concatenate([small for small, _ in parts])
-            both = floor.logreg32(rows, label, asked, config.seed, penalties, patients=train_patients)
-            label, table = parts[0][1], films.table(split)
-            probability = both[: len(label)]
-            if len(parts) > 1:  # the floor's thresholds are chosen where the networks' are
-                stated = mean_of([{"probability": both[len(label) :].astype(np.float64)}])
-                write_arrays(predictions.path_of(context.workdir, FLOOR, "val"), **stated, label=parts[1][1])
-        order = np.argsort(table["key"], kind="stable") if first.folds > 1 else np.arange(len(label))
-        found = mean_of([{"probability": probability[order].astype(np.float64)}])
-        write_arrays(
-            path, **found, label=label[order], key=table["key"][order], patient=table["patient"][order],
-            classes=np.array(tuple(config.data.classes)), split=np.array(split),
-        )  # fmt: skip
-    return System(FLOOR, f"{FLOOR} (floor)", arrays.read_arrays(path), predictions.validation(context.workdir, FLOOR))
+    """logreg32, trained on the films that the systems were trained on, with its predictions of theirs."""
+    return probes.system(context, probes.logreg32(context.config))
 
 
 def score(system: System, classes: tuple[str, ...], is_exclusive: bool) -> Results:
@@ -232,32 +165,42 @@ def difference(a: System, b: System, is_exclusive: bool) -> Results:
     Raises:
       UserError: they did not predict the same films.
     """
-    if not np.array_equal(a.found["key"], b.found["key"]):
-        raise UserError(f"{a.title} and {b.title} did not predict the same films; delete predictions/ and run again")
+    predictions.check_same(a, b)
     return scoring.difference(
         a.found["label"], a.found["probability"], b.found["probability"], a.found["patient"], exclusive=is_exclusive
     )
 
 
 def run(context: Context) -> Results:
-    """Scores every system and the floor, their paired differences, maps against truth; and the tables of the page."""
+    """Scores every system and the floors, their paired differences, maps against truth; and the tables of the page."""
     config = context.config
     classes, kind = tuple(config.data.classes), exclusive(config)
-    systems, base = systems_of(context), add_floor(context)
+    trained, base = systems_of(context), add_floor(context)
+    floors = [(probes.system(context, method), method) for method in probes.of(config)]
+    averaged = ensembles.systems(context, trained)
+    systems = [*trained, *averaged]
+    every = [*systems, base, *(system for system, _ in floors)]
+    by_name = {system.name: system for system in every}
     out: Results = {"systems": {}}
-    for system in (*systems, base):
+    for system in every:
         out["systems"][system.name] = score(system, classes, kind)
-    for system in systems:
-        out["systems"][system.name]["minus_logreg32"] = difference(system, base, kind)
-    by_name = {system.name: system for system in systems}
-    out["pairs"] = {f"{a} minus {b}": difference(by_name[a], by_name[b], kind) for a, b in config.study.pairs}
+        if system is not base:
+            out["systems"][system.name]["minus_logreg32"] = difference(system, base, kind)
+    for system in systems if floors else []:
+        out["systems"][system.name]["minus_probe"] = difference(system, by_name[probes.PROBE], kind)
+    pairs = [*config.study.pairs, *ensembles.pairs(config)]
+    out["pairs"] = {f"{a} minus {b}": difference(by_name[a], by_name[b], kind) for a, b in pairs}
     out["localization"] = localization.run(context, config.study.maps) if config.study.maps else {}
     if config.study.enh_figure:
         localization.write_enh(context)
     films = describe(context, base)
-    titles = {system.name: system.title for system in (*systems, base)}
+    titles = {system.name: system.title for system in every}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
-    out["headline"] = headline(out, systems, films)
+    outside = [(system, probes.outside(method)) for system, method in floors]
+    external.add(out, context, trained, base, *outside, *ensembles.outside(config, averaged))
+    curve.add(out, context, base, *floors)
+    robustness.add(out, context, systems, base, *floors)
+    out["headline"] = headline(out, [system for system in every if system is not base], films)
     return out
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cxrjax import defaults, manifest
 from cxrjax.errors import UserError
 from cxrjax.report.read.classification import read_systems, system_of, titled
 
@@ -35,11 +36,12 @@ def test_systems_take_the_titles_of_their_config(fakes: SimpleNamespace, tmp_pat
         fakes.predictions(tmp_path, name, range(9), CLASSES, 1.0)
     systems = read_systems(tmp_path / "predictions", [])
 
-    def names(titles: object) -> list[str]:
-        return [system.name for system in titled(systems, {"systems": titles})]
+    def names(*titles: tuple[str, str]) -> list[str]:
+        study = manifest.plain(defaults.comparison(dict(titles)))  # as a workdir holds it
+        return [system.name for system in titled(systems, study)]
 
-    assert names({"cnn5": "CNN-5"}) == ["CNN-5", "resnet18", "logreg32"]
-    assert names({"cnn5": "same", "resnet18": "same"}) == names(None) == ["cnn5", "resnet18", "logreg32"]
+    assert names(("cnn5", "CNN-5")) == ["CNN-5", "resnet18", "logreg32"]
+    assert names(("cnn5", "same"), ("resnet18", "same")) == names() == ["cnn5", "resnet18", "logreg32"]
     assert titled(systems, {}) == systems
 
 

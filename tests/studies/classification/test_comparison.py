@@ -11,6 +11,7 @@ import pytest
 
 import cxrjax
 from cxrjax import data, defaults, phases, run
+from cxrjax.data import corruptions
 from cxrjax.data.lungs import outside
 from cxrjax.errors import UserError
 from cxrjax.phases import members
@@ -36,7 +37,10 @@ def small(cache, **phase):
     c.phases = ("head", "whole")
     c.head = defaults.classify(net, frozen, 2, 16, **shared)
     c.whole = defaults.classify(net, apart, 3, 16, carry="head", carry_opt=True, **shared)
-    c.study = defaults.comparison({"whole": "FCN"}, paper="fcn_densenet", maps="whole", num_maps=4)
+    c.study = defaults.comparison(
+        {"whole": "FCN"}, paper="fcn_densenet", maps="whole", num_maps=4,
+        robustness={"kinds": {"noise": (0.1, 0.3), "jpeg": (20,)}, "films": 20},
+    )  # fmt: skip
     return c
 
 
@@ -78,6 +82,23 @@ def test_maps_are_held_against_the_masks(finished):
     with np.load(finished.workdir / "maps.npz") as file:
         assert file["map"].shape == file["truth"].shape
         assert file["truth"].any(axis=(1, 2)).all()
+
+
+def test_a_damaged_film_is_asked_of_the_network_that_did_not_see_its_patient(finished):
+    films = data.prepare(finished.config.data)
+    found = arrays.read_arrays(finished.workdir / "robustness.npz")
+    assert found["whole"].shape == found["logreg32"].shape == (3, 20, 3)
+    loaded = cxrjax.load(finished.workdir)
+    keys = films.table("train")["key"]
+    place = np.array([list(keys).index(key) for key in found["key"]])
+    image = np.rint(data.films(films, "train", place)["image"][..., 0] * 255).astype(np.uint8)
+    noisy = corruptions.damaged(image, place, "noise", 0.3, finished.config.seed)
+    for member in members.of(finished.config, films, "whole"):
+        mine = np.isin(place, member.held_out)
+        expected = np.stack(list(loaded.classifier(member.name).predict(noisy[mine]).values()), axis=1)
+        np.testing.assert_allclose(found["whole"][1][mine], expected, atol=1e-5)
+    assert 0 < mine.sum() < 20
+    assert set(finished.results["robustness"]["whole"]["clean"]) == {"auroc", "f1", "ece"}
 
 
 def test_systems_that_predict_other_films_are_not_compared(tmp_path):

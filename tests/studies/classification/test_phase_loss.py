@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cxrjax.metrics import entries
-from cxrjax.studies.classification import comparison, phase_loss
+from cxrjax.studies.classification import phase_loss
+from cxrjax.studies.classification.predictions import mean_of
 
 
 def predictions(seed, n=40):
@@ -45,10 +46,10 @@ def test_effects_are_paired_by_seed():
 
 
 def test_the_mean_of_seeds_is_one_system_whose_logits_give_its_probability():
-    mean = comparison.mean_of([predictions(0), predictions(1)])
+    mean = mean_of([predictions(0), predictions(1)])
     expected = (predictions(0)["probability"] + predictions(1)["probability"]) / 2
     np.testing.assert_allclose(mean["probability"], expected)
     softmax = np.exp(mean["logits"]) / np.exp(mean["logits"]).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(softmax, expected)
     odds = {**predictions(0), "probability": np.full((40, 3), 0.25)}
-    np.testing.assert_allclose(1 / (1 + np.exp(-comparison.mean_of([odds, odds])["logits"])), 0.25)
+    np.testing.assert_allclose(1 / (1 + np.exp(-mean_of([odds, odds])["logits"])), 0.25)

@@ -201,7 +201,7 @@ def test_another_runs_classifier_measures_too(ran):
     context = dataclasses.replace(ran.context, config=config, states={})
     phases.run(context, "features", lambda context, member: None)
     assert not context.states
-    assert start.origins(config)["features"] == f"run {ran.folder / 'cdcgan'}"
+    assert start.origin(config, "features") == f"run {ran.folder / 'cdcgan'}"
 
 
 def test_a_run_that_cannot_be_read_is_told(ran, tmp_path):
