@@ -58,6 +58,8 @@ class Phase(NamedTuple):
 class Diverged(UserError):
     """Every step of a logging window, or all of a phase that ends before one is full, was not finite."""
 
+    by_all = True  # every process raises it
+
 
 Running = dict[str, metrics.Average]
 
