@@ -15,6 +15,8 @@ class UserError(Exception):
     The message names the file, the key or the value, says what was expected and what to do.
     """
 
+    told = False  # whether another process of the run prints it
+
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
     """The end of a message: `; did you mean 'x'?` for the nearest of `names`, or nothing where none is near."""

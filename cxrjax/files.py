@@ -121,7 +121,7 @@ def told(error: BaseException, path: Path) -> UserError | None:
         return None
     words = " ".join(str(error).split())[:300]
     if kind == "storage":
-        return UserError(f"{path} cannot be written ({words}); see to the storage, and the same command goes on")
+        return UserError(f"{path}: its storage fails ({words}); see to the storage, and the same command goes on")
     place = next(place for place in (path, *path.absolute().parents) if place.exists())
     free = f"{shutil.disk_usage(place).free:,} bytes are free there"
     return UserError(f"{path}: the disk is full, {free} ({words}); make room, and the same command goes on")

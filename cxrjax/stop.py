@@ -26,6 +26,8 @@ last_words: list[Callable[[int, str], Any]] = []
 class Preempted(Exception):
     """A signal came; what there was to save is saved, and the same command goes on from it."""
 
+    by_all = True  # every process of the run raises it
+
 
 def listen() -> None:
     """Hears the signals from now on, also while the main thread is in native code and runs no handler."""

@@ -64,7 +64,7 @@ def main(argv: list[str], own: bool = False) -> int:
 
             return run.run(request.config, choices=request.choices, workdir=request.workdir, command=shlex.join(argv))
     except UserError as error:
-        return fail(error)
+        return 2 if error.told else fail(error)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_what_was_there_stays_where_the_new_cannot_be_written(tmp_path, monkeypa
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
-        (OSError(errno.EIO, "Input/output error"), "cannot be written .*see to the storage"),
+        (OSError(errno.EIO, "Input/output error"), "its storage fails .*see to the storage"),
         (ValueError("UNKNOWN: Error writing '/a/b': No space left on device"), "the disk is full"),
         (ValueError("shapes do not match"), None),
         (TypeError("a fault of ours"), None),

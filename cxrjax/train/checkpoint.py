@@ -68,6 +68,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and jax.process_count() > 1 and not getattr(error, "by_all", False):
+            self._folder.abandon()  # closing is for all together
+            return
         try:
             self.close()
         except UserError as late:

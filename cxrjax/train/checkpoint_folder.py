@@ -117,6 +117,11 @@ class Folder:
             self._manager.close()
             self._lock.release()
 
+    def abandon(self) -> None:
+        """Gives the folder back without a word to the other processes, which may be elsewhere."""
+        self._closed = True
+        self._lock.release()
+
     def steps(self) -> list[int]:
         """Steps in the folder, ascending, as the first process sees it; being there does not mean being whole."""
         return first(lambda: sorted(self._manager.all_steps()))
@@ -294,6 +299,8 @@ class Folder:
         """Give the room of the torn save back, then say what happened: a full disk, a lost mount, a fault of ours."""
         if not (told := files.told(error, self.directory)):
             raise error
+        if jax.process_count() > 1:  # the others do not know of it yet: all end, and the next start mends
+            raise told from error
         try:
             self._manager.close()
         except Exception as again:  # the same error, told a second time

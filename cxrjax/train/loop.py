@@ -58,6 +58,8 @@ class Phase(NamedTuple):
 class Diverged(UserError):
     """Every step of a logging window was not finite, or of the last of a phase, which may be shorter."""
 
+    by_all = True  # every process raises it
+
 
 Running = dict[str, metrics.Average]
 

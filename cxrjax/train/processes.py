@@ -154,15 +154,16 @@ def together(make: Callable[[], T]) -> T:
     value, problem = None, ""
     try:
         value = make()
-    except UserError as error:
-        problem = str(error)
-    told = gather(problem)
-    if problem:
-        raise UserError(problem)
-    for index, words in enumerate(told):
-        if words:
-            raise UserError(f"process {index}: {words}")
-    return value  # type: ignore[return-value]
+    except (UserError, OSError) as error:
+        problem = str(error) or repr(error)
+    each = gather(problem)
+    if not any(each):
+        return value  # type: ignore[return-value]
+    index = next(i for i, words in enumerate(each) if words)
+    found = UserError(problem or f"process {index}: {each[index]}")
+    # The first process prints what it has heard, another one what it alone has met.
+    found.told = not primary() and (not problem or problem == each[0])
+    raise found
 
 
 def first(make: Callable[[], T]) -> T:
