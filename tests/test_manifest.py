@@ -111,3 +111,13 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="no space"):
         manifest.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_films_that_no_phase_sees_are_no_other_run(tmp_path: Path):
+    """A set of `data.external` may be added to a run, or taken away, and is told apart by `external`."""
+    more = copy.deepcopy(record())
+    more["config"]["data"]["external"] = {"kids": {"name": "kermany", "root": "/k"}}
+    for old, new in ((record(), more), (more, record())):
+        manifest.check_same(old, new, tmp_path)
+    assert manifest.external(more["config"]) == {"data.external.kids.name": "kermany", "data.external.kids.root": "/k"}
+    assert manifest.external(record()["config"]) == {}

@@ -53,9 +53,11 @@ def section(config: Any, name: str) -> Any:
     Raises:
       UserError: an unknown key, no source, or another value of what the run's films decide.
     """
-    given = config.data.external[name].to_dict()
+    where, entry = f"data.external.{name}", config.data.external[name]
+    if not hasattr(entry, "to_dict"):
+        raise UserError(f"{where} is {entry!r}: expected a section, as {{'name': 'kermany', 'root': 'DIR'}}")
+    given = entry.to_dict()
     given.pop("class_map", None)
-    where = f"data.external.{name}"
     if not _NAME.fullmatch(name):
         raise UserError(f"{where}: a set's name is of letters, digits, _ and -, as files are named by it")
     lookup(SOURCES, given.get("name", ""), f"{where}.name")

@@ -122,6 +122,13 @@ def test_mistakes_are_told_by_the_sets_name_before_any_film_is_read(adults, tmp_
     assert not list(tmp_path.rglob("*.array_record*"))
 
 
+def test_a_set_that_is_no_section_is_told(tmp_path):
+    c = config(tmp_path)
+    c.data.external.far = "/films"
+    with pytest.raises(UserError, match=r"data\.external\.far is '/films': expected a section"):
+        external.check(c)
+
+
 def test_a_class_that_is_no_label_there_is_told(adults, tmp_path):
     c = config(tmp_path, ("Normal", "Effusion"), far={**ADULTS, "root": str(adults)})
     with pytest.raises(UserError, match=r"'Effusion'.*no label there: it has Pneumonia, COVID-19 and Normal"):

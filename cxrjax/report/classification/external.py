@@ -53,7 +53,8 @@ def _panel(axes: Axes, run: Classification, name: str, measure: str, systems: di
         axes.plot([entry.value for entry in pair], [place, place], color=color, linewidth=1.2, alpha=0.5)
         for entry, side, filled in zip(pair, (-0.13, 0.13), (False, True), strict=True):
             if is_number(entry.low) and is_number(entry.high):
-                axes.plot([entry.low, entry.high], [place + side] * 2, color=color, linewidth=1.4, alpha=0.45)
+                ends = [float(entry.low or 0.0), float(entry.high or 0.0)]
+                axes.plot(ends, [place + side] * 2, color=color, linewidth=1.4, alpha=0.45)
             inside: Any = {} if filled else {"markerfacecolor": "white"}
             axes.plot([entry.value], [place], "o", color=color, markersize=6.5, **inside)
     if (floor := _ends(run, name, FLOOR, measure)) is not None:

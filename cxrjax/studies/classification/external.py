@@ -116,6 +116,8 @@ def add(out: Results, context: Context, systems: list[System], base: System, *mo
         }
         patients = len({*films.table(PART)["patient"][taken.keep]})
         words = f"{name}, {len(taken.keep):,} films of {patients:,} patients" + f" ({taken.words})" * bool(taken.words)
+        if (networks := len(tried[base.name].outside.probability)) > 1:
+            words += f"; each of {networks} folds' networks is scored by itself, and figures are their means"
         shown = external_tables.make(name, words, found, titles, base.name, tried[base.name].frame)
         out["external"][name] = found | {"titles": [list(pair) for pair in titles.items()]}
         out["tables"][place + 1 : place + 1] = shown

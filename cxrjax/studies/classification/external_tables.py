@@ -50,11 +50,11 @@ def make(name: str, words: str, found: Results, titles: dict[str, str], base: st
     columns = [
         (f"{title} {side}", (side, key)) for key, title in measures for side in SIDES if key in systems[base]["inside"]
     ]
-    said = "ECE after the temperature that was chosen inside." if cooled else ""
+    said = _means(systems, base) + " ECE is after the temperature that was chosen inside." * cooled
     out = [first, _table(f"At thresholds chosen inside: {name}", said, columns, systems, titles)]
     if found["pairs"]:
         out.append(_pairs(name, found["pairs"], titles))
-    return out + _few(name, systems, titles)
+    return out + _few(name, systems, titles, base)
 
 
 def _table(title: str, note: str, columns: Sequence[Column], systems: Results, titles: dict[str, str]) -> tables.Table:
@@ -88,7 +88,7 @@ def _pairs(name: str, pairs: Results, titles: dict[str, str]) -> tables.Table:
     return tables.table(f"Differences outside: {name}", "Paired by patient on the same films.", columns, rows)
 
 
-def _few(name: str, systems: Results, titles: dict[str, str]) -> list[tables.Table]:
+def _few(name: str, systems: Results, titles: dict[str, str], base: str) -> list[tables.Table]:
     """Balanced accuracy and calibration before and after k films of recalibration; nothing where no k was tried."""
     ks = list(dict.fromkeys(k for one in systems.values() for k in one["recalibrated"]))
     rows = []
@@ -102,24 +102,46 @@ def _few(name: str, systems: Results, titles: dict[str, str]) -> list[tables.Tab
         return []
     some = next(iter(systems.values()))["recalibrated"]
     heads = [f"on {k} films ({some[k]['patients']['value']:.0f} patients)" for k in ks]
-    note = _FEW.format(draws=some[ks[0]]["films"]["n"])
+    ours = [one["recalibrated"][ks[-1]] for key, one in systems.items() if key != base]
+    moved = [[one[key]["balanced_accuracy"]["value"] for one in ours] for key in ("before", "after")]
+    said = ""
+    if all(value is not None for values in moved for value in values):
+        before, after = (sum(values) / len(values) for values in moved)
+        said = (
+            f"Choosing on {ks[-1]} films moves the systems' mean balanced accuracy from {before:.3f} to {after:.3f}. "
+        )
+    note = said + _FEW.format(draws=some[ks[0]]["films"]["n"])
     return [tables.table(f"What a few outside films give back: {name}", note, ["as chosen inside", *heads], rows)]
 
 
 def sentence(systems: Results, titles: dict[str, str], base: str) -> str:
-    """What the drop in AUROC says, in words."""
+    """What the drop in AUROC says, in words; the best system is named after looking."""
     drops = {key: one["drop"]["auroc"] for key, one in systems.items() if one["drop"]["auroc"]["value"] is not None}
     ours = {key: drop for key, drop in drops.items() if key != base}
     if not ours:
         return "No AUROC can be told on these films."
-    areas = {key: systems[key]["outside"]["auroc"] for key in ours}
-    best = max(areas, key=lambda key: areas[key]["value"])
     least, most = (pick(ours, key=lambda key: ours[key]["value"]) for pick in (min, max))
     sure = sum((drop["low"] or 0) > 0 for drop in ours.values())
-    out = f"AUROC drops beyond its interval for {sure} of {len(ours)} systems"
-    out += f", by {ours[least]['value']:+.3f} ({titles[least]}) to {ours[most]['value']:+.3f} ({titles[most]})"
-    out = f"{out}, for the floor by {drops[base]['value']:+.3f}." if base in drops else f"{out}."
-    gap = systems[best]["minus_logreg32"]["outside"]["auroc"]
-    beyond = "" if (gap["low"] or 0) > 0 or (gap["high"] or 0) < 0 else ", within its interval"
-    gap_words = "" if gap["value"] is None else f", {gap['value']:+.3f} minus the floor{beyond}"
-    return f"{out} Outside {titles[best]} ranks highest, AUROC {areas[best]['value']:.3f}{gap_words}."
+    out = f"AUROC drops beyond its interval for {sure} of {len(ours)} systems, by {ours[least]['value']:.3f}"
+    out += f" ({titles[least]}) to {ours[most]['value']:.3f} ({titles[most]})" * (len(ours) > 1)
+    out += f", for the floor by {drops[base]['value']:.3f}." if base in drops else "."
+    best = max(ours, key=lambda key: systems[key]["outside"]["auroc"]["value"])
+    area, gap = systems[best]["outside"]["auroc"], systems[best]["minus_logreg32"]["outside"]["auroc"]
+    return f"{out} Outside {titles[best]} ranks highest: AUROC {_ends(area)}, minus the floor {_ends(gap, '+')}."
+
+
+def _ends(entry: Results, sign: str = "") -> str:
+    shown = [f"{x:{sign}.3f}" for x in (entry["value"], entry["low"], entry["high"]) if x is not None]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "".join(shown[:1]) or "unknown"
+
+
+def _means(systems: Results, base: str) -> str:
+    """Sensitivity and specificity of the systems, inside and outside, as one sentence."""
+    ours = [one for key, one in systems.items() if key != base]
+    words = []
+    for measure in ("sensitivity", "specificity"):
+        sides = [[one[side].get(measure, {}).get("value") for one in ours] for side in ("inside", "outside")]
+        if all(value is not None for values in sides for value in values):
+            here, there = (sum(values) / len(values) for values in sides)
+            words.append(f"{measure} {here:.3f} inside and {there:.3f} outside")
+    return f"Mean of the systems: {', '.join(words)}." if words else ""
