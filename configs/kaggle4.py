@@ -2,6 +2,7 @@
 
     python launch/main.py --config=configs/kaggle4.py                                   phantoms, minutes on 2 cores
     ...:films --config.data.root=DIR           the Kaggle tree, 64 px, small members of both families
+    ...:films_transfer --config.data.root=DIR  the same, 160 px, EfficientNet-Lite0 from ImageNet and random weights
     ...:paper --config.data.root=DIR           256 px, CNN-5 of 82,016,377 parameters and ResNet-18; GPU and TPU
     ...:cnn5, :resnet18, :resnet18_augmented   one of the three, on phantoms
 
@@ -13,7 +14,7 @@ many parameters.
 from cxrjax import defaults
 
 SYSTEMS = ("cnn5", "resnet18", "resnet18_augmented")
-VARIANTS = ("smoke", "films", "paper", "cnn5", "resnet18", "resnet18_augmented")
+VARIANTS = ("smoke", "films", "films_transfer", "films_transfer_smoke", "paper", *SYSTEMS)
 NEEDS_ROOT = ("kaggle4",)
 CLASSES = ("COVID-19", "Normal", "Pneumonia", "Tuberculosis")
 TITLES = {
@@ -36,6 +37,7 @@ CHOICES = {
     "resnet18.balance": ((False, True), "the paper wants to overcome imbalance and does not say how"),
     "data.split": (("archive", "random_8_2", ""), "the text says 8:2, the figures are of the archive's own test part"),
     "border.border": ((0.125, ...), "ours: the frame without found lungs tells an upper bound of the source"),
+    **defaults.transfer_choices("lite0"),
     **defaults.dtypes("resnet18", "resnet18_augmented", "border"),
 }  # fmt: skip
 
@@ -92,6 +94,33 @@ def _films(c):
         c[name].steps = 425
         c[name].optim.update({"lr": 1e-3, "schedule": "cosine", "warmup": 20})
     c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2)})
+
+
+def _films_transfer(c):
+    c.data.update({"name": "kaggle4", "overlap": "drop", "size": 160})
+    _transferred(c)
+    c.study.caution = CAUTION
+
+
+def _films_transfer_smoke(c):
+    _transferred(c)
+    defaults.smoke_transfer(c)
+
+
+def _transferred(c):
+    shared = {"tta": ("flip", "shift")}
+    defaults.set_phases(
+        c,
+        defaults.transfer("lite0", defaults.LITE0, 600, 500, **shared),
+        defaults.transfer("scratch", defaults.LITE0, 600, 500, weights="", **shared),
+        defaults.transfer("resnet", defaults.RESNET18, 600, 500, weights="", **shared),
+    )
+    c.study = defaults.comparison(
+        {"lite0": "EfficientNet-Lite0", "scratch": "the same from random weights",
+         "resnet": "ResNet-18 from random weights"},
+        paper="kaggle4", maps="lite0", pairs=(("lite0", "scratch"), ("lite0", "resnet")),
+        probe={"phase": "lite0_head"}, penalties=(1e-4, 1e-3, 1e-2),
+    )  # fmt: skip
 
 
 def _paper(c):

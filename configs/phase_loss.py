@@ -2,21 +2,27 @@
 
     python launch/main.py --config=configs/phase_loss.py                                phantoms, minutes on 2 cores
     ...:films --config.data.root=DIR --config.data.manifest=CSV    films of a manifest (path,label,patient), 64 px
+    ...:films_transfer (the same flags)                 160 px, EfficientNet-Lite0 from ImageNet and random weights
     ...:paper --config.data.root=DIR --config.data.manifest=CSV    299 px, VGG16 of 25,331,395 parameters; GPU and TPU
 
 Four arms, each with several seeds. The two losses are one function of logits and label: the study shows that they
 differ by chance only, and gives the effect of the enhancement with its interval. Label smoothing and the focal loss,
-which are other functions, stand beside them.
+which are other functions, stand beside them. `:films_transfer` has raw films, gray in three channels, against the three
+local-phase channels, each from ImageNet and from random weights.
 """
 
 from cxrjax import defaults
 
-VARIANTS = ("smoke", "films", "paper")
+VARIANTS = ("smoke", "films", "films_transfer", "films_transfer_smoke", "paper")
 NEEDS_ROOT = ("covid3",)
 CLASSES = ("Normal", "Pneumonia", "COVID-19")
 ARMS = {
     "cxr_categorical": "CXR, categorical", "cxr_sparse": "CXR, sparse", "enh_categorical": "ENH, categorical",
     "enh_sparse": "ENH, sparse", "cxr_smoothed": "CXR, label smoothing", "cxr_focal": "CXR, focal",
+}  # fmt: skip
+STARTS = {
+    "cxr_transfer": "CXR, ImageNet weights", "enh_transfer": "ENH, ImageNet weights",
+    "cxr_random": "CXR, random weights", "enh_random": "ENH, random weights",
 }  # fmt: skip
 CAUTION = (
     "The COVID-19 films come from other sources than the normal and pneumonia films, so that a score partly measures "
@@ -35,6 +41,7 @@ CHOICES = {
     "data.enh_options.lwpa_form": (("kovesi", "printed"), "eq. 2 sums squares; Kovesi and Qi et al. 2021 square sums"),
     "data.enh_options.elea_max": (("transmission", "film"), "eq. 4 prints the film; Qi et al. 2021: its transmission"),
     "data.enh": ((True, False), "local phase is computed once, at preparation; its scales are in pixels of data.size"),
+    **defaults.transfer_choices("cxr_transfer"),
     **defaults.dtypes(*ARMS),
 }  # fmt: skip
 
@@ -76,6 +83,34 @@ def _films(c):
         c[name].update({"steps": 200, "eval_every": 50})
     c.study.update({"caution": CAUTION, "penalties": (1e-4, 1e-3, 1e-2)})
     return c
+
+
+def _films_transfer(c):
+    c.data.update({"name": "covid3", "size": 160})
+    _transferred(c)
+    c.study.caution = CAUTION
+    return c
+
+
+def _films_transfer_smoke(c):
+    _transferred(c)
+    defaults.smoke_transfer(c)
+    return c
+
+
+def _transferred(c):
+    groups = []
+    for name in STARTS:
+        kind, _, start = name.partition("_")
+        weights = "imagenet" if start == "transfer" else ""
+        groups.append(
+            defaults.transfer(name, defaults.LITE0, 400, 180, weights=weights, input=kind, seeds=3, tta=("flip",))
+        )
+    defaults.set_phases(c, *groups)
+    c.study = defaults.comparison(
+        STARTS, name="phase_loss", paper="phase_loss", penalties=(1e-4, 1e-3, 1e-2), enh_figure=True,
+        probe={"phase": "cxr_transfer_head"},
+    )  # fmt: skip
 
 
 def _paper(c):

@@ -2,17 +2,24 @@
 
     python launch/main.py --config=configs/pneumonia_study.py                           phantoms, minutes on 2 cores
     ...:kermany --config.data.root=.../chest_xray              real pediatric films, 64 px, small members of each family
+    ...:kermany_transfer --config.data.root=.../chest_xray     the same films, 160 px, from ImageNet and random weights
     ...:paper --config.data.root=.../chest_xray                256 px, ResNet-18 to -200, the deck's whole grid
 
 The stages are the deck's: a base network; the grid's best optimizer, learning rate and momentum; DenseNet instead of
 ResNet; augmentation; a head of 2048. Two heads of 1024 (none, and one dense layer) keep width and depth apart. The
 stages train on as many films each; the other backbones have settings of their own. The tangent kernel of heads of
 several widths is followed.
+
+`:kermany_transfer` has no stages: EfficientNet-Lite0 from ImageNet weights beside two networks of its size from random
+ones, a linear probe and nearest neighbors. Try it on films from elsewhere, of children and of adults:
+--config.data.external.official.name=kermany --config.data.external.official.root=DIR
+--config.data.external.adults.name=covid3 --config.data.external.adults.root=DIR
+--config.data.external.adults.manifest=CSV
 """
 
 from cxrjax import defaults
 
-VARIANTS = ("smoke", "kermany", "paper")
+VARIANTS = ("smoke", "kermany", "kermany_transfer", "kermany_transfer_smoke", "paper")
 NEEDS_ROOT = ("kermany",)
 CLASSES = ("Normal", "Pneumonia")
 STAGES = {
@@ -30,6 +37,7 @@ CHOICES = {
     "augmented.warp": ((4, 0, ...), "the deck: randomly select 4; per image 4 of 6 without replacement"),
     "augmented.optical_limit": ((0.3, 2.0, ...), "the tutorial of the deck's pictures has 2, as :paper: strong"),
     "head2048.net.hidden": (((2048,), ...), "the deck: FC 1024 -> 2048, read as a dense layer"),
+    **defaults.transfer_choices("lite0"),
     **defaults.dtypes(*STAGES, *BACKBONES),
 }  # fmt: skip
 
@@ -93,6 +101,35 @@ def _kermany(c):
     c.grid.update({"steps": 40, "eval_every": 20})
     c.study.update({"caution": defaults.KERMANY, "penalties": (1e-4, 1e-3, 1e-2, 1e-1)})
     return c
+
+
+def _kermany_transfer(c):
+    c.data.update({"name": "kermany", "size": 160})
+    _transferred(c)
+    c.study.caution = defaults.KERMANY
+    return c
+
+
+def _kermany_transfer_smoke(c):
+    _transferred(c)
+    defaults.smoke_transfer(c)
+    return c
+
+
+def _transferred(c):
+    shared = {"tta": ("flip", "shift"), "balance": True}
+    defaults.set_phases(
+        c,
+        defaults.transfer("lite0", defaults.LITE0, 600, 400, **shared),
+        defaults.transfer("scratch", defaults.LITE0, 600, 400, weights="", **shared),
+        defaults.transfer("resnet", defaults.RESNET18, 600, 400, weights="", **shared),
+    )
+    c.study = defaults.comparison(
+        {"lite0": "EfficientNet-Lite0", "scratch": "the same from random weights",
+         "resnet": "ResNet-18 from random weights"},
+        paper="pneumonia", maps="lite0", pairs=(("lite0", "scratch"), ("lite0", "resnet")),
+        probe={"phase": "lite0_head"}, penalties=(1e-4, 1e-3, 1e-2, 1e-1),
+    )  # fmt: skip
 
 
 def _paper(c):

@@ -7,13 +7,15 @@ from cxrjax.defaults.curves import curve, point, points
 from cxrjax.defaults.keys import data, run
 from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
-from cxrjax.defaults.transfers import transfer, transfer_choices
+from cxrjax.defaults.transfers import LITE0, RESNET18, set_phases, smoke_transfer, transfer, transfer_choices
 from cxrjax.defaults.variants import CHESTXRAY14, KERMANY, dtypes, smoke
 
 __all__ = [
     "CHESTXRAY14",
     "DAMAGE",
     "KERMANY",
+    "LITE0",
+    "RESNET18",
     "anomaly",
     "autoencoder",
     "classify",
@@ -31,7 +33,9 @@ __all__ = [
     "point",
     "points",
     "run",
+    "set_phases",
     "smoke",
+    "smoke_transfer",
     "synthesis",
     "transfer",
     "transfer_choices",

@@ -6,7 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cxrjax.defaults import variants
 from cxrjax.defaults.phases import classify, optim
+
+LITE0 = {"name": "efficientnet_lite0"}
+# A network of as many parameters for films from random weights: Lite0's own design is hard to begin with few films.
+RESNET18 = {"name": "resnet18", "widths": (35, 70, 140, 280)}
 
 # How films of the second phase vary; the first, whose features are computed once, cannot have any.
 VARIED = {
@@ -75,3 +80,24 @@ def transfer_choices(name: str) -> dict[str, tuple[tuple[Any, ...], str]]:
         **_RANGES,
     }
     return {f"{name}.{key}": entry for key, entry in found.items()}
+
+
+def set_phases(c: ConfigDict, *groups: dict[str, ConfigDict]) -> None:
+    """Puts the phases of these groups, in order, in place of all that a config has."""
+    for name in c.phases:
+        del c[name]
+    found = {name: phase for group in groups for name, phase in group.items()}
+    c.phases = tuple(found)
+    c.update(found)
+
+
+def smoke_transfer(c: ConfigDict, films: tuple[int, int, int] = (64, 16, 40)) -> None:
+    """Makes transfers seconds long, on phantoms and, lest a file be needed, from random weights."""
+    variants.smoke(c, films, c.phases, eval_batch=16)
+    for name in c.phases:
+        c[name].weights = ""
+        if c[name].net.name == LITE0["name"]:
+            c[name].net.name = "efficientnet_lite_tiny"
+        elif c[name].net.name == RESNET18["name"]:
+            c[name].net = {"name": "resnet_tiny"}
+    c.study.probe.phase = ""

@@ -31,8 +31,10 @@ def test_a_variant_is_one_that_its_study_and_tasks_accept(name, variant):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_choice_is_a_key_of_the_default_and_says_why(name):
-    flat = manifest.flatten(CONFIGS[name].get_config("default").to_dict())
+def test_every_choice_is_a_key_of_a_variant_and_says_why(name):
+    flat = {}
+    for variant in (*CONFIGS[name].VARIANTS, "default"):
+        flat |= manifest.flatten(CONFIGS[name].get_config(variant).to_dict())
     for key, (alternatives, source) in CONFIGS[name].CHOICES.items():
         assert len(source) > 3, key
         if key.endswith(".net.dtype"):
@@ -46,9 +48,11 @@ def test_every_choice_is_a_key_of_the_default_and_says_why(name):
             assert flat[key] in alternatives, key
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "ddpm_cam"])
-def test_the_smoke_variant_could_begin(name):
-    config = CONFIGS[name].get_config("smoke").lock()
+@pytest.mark.parametrize(
+    ("name", "variant"), [(name, variant) for name, variant in VARIANTS if "smoke" in variant and name != "ddpm_cam"]
+)
+def test_a_smoke_variant_could_begin(name, variant):
+    config = CONFIGS[name].get_config(variant).lock()
     phases.check(config, meshes.make())
 
 

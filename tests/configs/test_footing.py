@@ -36,7 +36,9 @@ def test_pairs_are_trained_alike(name, variant):
 @pytest.mark.parametrize("variant", [v for n, v in VARIANTS if n == "phase_loss"])
 def test_the_arms_of_an_effect_are_trained_alike(variant):
     config = CONFIGS["phase_loss"]["get_config"](variant)
-    pairs = [pair for a, b in phase_loss.EFFECTS.values() for pair in zip(a, b, strict=True)]
+    every = [pair for a, b in phase_loss.EFFECTS.values() for pair in zip(a, b, strict=True)]
+    pairs = [pair for pair in every if set(pair) <= set(config.phases)]
+    assert len(pairs) >= 4
     assert footing.notes(comparison.sides(config, pairs), by_seed=True) == []
 
 

@@ -16,8 +16,9 @@ from cxrjax.studies import footing, tables
 from cxrjax.studies.classification import comparison
 from cxrjax.types import Arrays, Results
 
-NOTE = (
-    "Mean over seeds with a t interval; the seeds are the units, the films are the same. The two losses are one "
+NOTE = "Mean over seeds with a t interval; the seeds are the units, the films are the same."
+LOSSES = (
+    " The two losses are one "
     "function (greatest differences of value and gradient on these networks' own logits: {value:.1e} and "
     "{gradient:.1e}), so that a difference between them is chance: with {n} seeds, one in twenty such intervals leaves "
     "out 0."
@@ -30,6 +31,10 @@ EFFECTS = {
     "ENH minus CXR": (("enh_categorical", "enh_sparse"), ("cxr_categorical", "cxr_sparse")),
     "label smoothing minus categorical, CXR": (("cxr_smoothed",), ("cxr_categorical",)),
     "focal minus categorical, CXR": (("cxr_focal",), ("cxr_categorical",)),
+    "ENH minus CXR, ImageNet weights": (("enh_transfer",), ("cxr_transfer",)),
+    "ENH minus CXR, random weights": (("enh_random",), ("cxr_random",)),
+    "ImageNet minus random weights, CXR": (("cxr_transfer",), ("cxr_random",)),
+    "ImageNet minus random weights, ENH": (("enh_transfer",), ("enh_random",)),
 }
 
 
@@ -73,7 +78,7 @@ def run(context: Context) -> Results:
         found += seeds
     value, gradient = same_function(found)
     pairs = [len(v["loss"]) for arm, v in arms.items() if arm.endswith(("categorical", "sparse"))]
-    note = NOTE.format(value=value, gradient=gradient, n=min(pairs or [len(v["loss"]) for v in arms.values()]))
+    note = NOTE + (LOSSES.format(value=value, gradient=gradient, n=min(pairs)) if pairs else "")
     titles = dict(context.config.study.systems)
     rows = [
         (titles[arm], [entries.t_mean(v["accuracy"], "fraction"), entries.t_mean(v["loss"], "nat")])
