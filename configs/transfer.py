@@ -2,7 +2,7 @@
 
     pip install -e '.[pretrained]'
     python launch/main.py --config=configs/transfer.py --config.data.root=DIR       300 films: 10 minutes on 2 cores
-    ...:external --config.data.root=DIR --config.data.external.elsewhere.root=DIR2  tried on films from elsewhere, too
+        [--config.data.external.NAME.name=folder --config.data.external.NAME.root=DIR2]     films from elsewhere, too
     ...:drawn                                                   14 findings on phantoms, to begin with; 20 minutes
     ...:starts --config.data.root=DIR [--config.drawn.weights=RUN]      random, drawn (RUN, of :drawn) and ImageNet
                                            weights on 64, 128, 256, 512 and all training patients; about an hour
@@ -14,11 +14,10 @@ computed once, then all of EfficientNet-Lite0 at 160 px, its backbone at a tenth
 
 from cxrjax import defaults
 
-VARIANTS = ("smoke", "external", "drawn", "starts")
+VARIANTS = ("smoke", "drawn", "starts")
 NEEDS_ROOT = ("folder",)
-NET = {"name": "efficientnet_lite0"}
 STARTS = {"imagenet": "ImageNet weights", "drawn": "weights of drawn films", "random": "random weights"}
-DRAWN = "runs/transfer-drawn"
+DRAWN, SIZES = "runs/transfer-drawn", (64, 128, 256, 512, 0)
 
 CHOICES = {
     "imagenet_all_head.weights": (("imagenet", "", ...), "Tan and Le 2019, trained on ImageNet; or a file, or a run"),
@@ -32,8 +31,9 @@ CHOICES = {
 
 def get_config(variant="default"):
     c = defaults.run()
+    c.phases = ()
     c.data = defaults.data("folder", (), 160, carve={"val": 0.15, "test": 0.25}, overlap="drop")
-    _phases(c, {"imagenet": "imagenet"}, (0,), 300, 60)
+    _phases(c, {"imagenet": "imagenet"}, (0,), 60)
     c.study = defaults.comparison(
         {"imagenet_all_head": "ImageNet weights, a new head", "imagenet_all": "ImageNet weights, fine-tuned"},
         probe={"phase": "imagenet_all_head"}, penalties=(1e-4, 1e-3, 1e-2, 1e-1),
@@ -43,31 +43,22 @@ def get_config(variant="default"):
     return globals()[f"_{variant}"](c) if variant != "default" else c
 
 
-def _phases(c, weights, sizes, head_steps, steps, net=NET):
+def _phases(c, weights, sizes, steps):
     """A transfer from each start on each number of patients."""
-    recipes = {start: defaults.transfer(start, net, head_steps, steps, weights=file) for start, file in weights.items()}
-    phases = defaults.curve(recipes, sizes)
-    for name, phase in phases.items():
-        c[name] = phase
-    c.phases = tuple(phases)
+    recipes = {
+        start: defaults.transfer(start, defaults.LITE0, 300, steps, weights=given) for start, given in weights.items()
+    }
+    defaults.set_phases(c, defaults.curve(recipes, sizes))
 
 
 def _smoke(c):
     c.data.update({"name": "phantom", "classes": ("Normal", "Pneumonia")})
     num = {"train": 0, "val": 0, "test": 24}
     c.data.external = {"elsewhere": {"name": "phantom", "seed": 1, "num": num, "gamma": (1.2, 1.6)}}
-    for name in c.phases:
-        del c[name]
-    _phases(c, {"imagenet": ""}, (0,), 4, 4, {"name": "efficientnet_lite_tiny"})
-    defaults.smoke(c, (64, 16, 24), c.phases)
-    c.study.update({"probe": {"phase": ""}, "recalibrate": (10,)})
+    defaults.smoke_transfer(c, (64, 16, 24))
+    c.study.recalibrate = (10,)
     c.study.curve.floors = (16, 32)
     c.study.robustness.update({"kinds": {kind: values[::4] for kind, values in defaults.damage().items()}, "films": 8})
-    return c
-
-
-def _external(c):
-    c.data.external = {"elsewhere": {"name": "folder", "root": "", "patients_csv": "", "class_map": ()}}
     return c
 
 
@@ -77,17 +68,15 @@ def _drawn(c):
         "phantom", classes, 160, num={"train": 3000, "val": 200, "test": 500}, findings=classes, findings_per_film=2,
         normal_share=0.3,
     )  # fmt: skip
-    for name in c.phases:
-        del c[name]
-    c.phases = ("drawn",)
-    c.drawn = defaults.transfer("drawn", NET, 1, 500, weights="", loss="sigmoid")["drawn"]
-    c.drawn.update({"carry": "", "save_every": 100})
+    whole = defaults.transfer("drawn", defaults.LITE0, 1, 500, weights="", loss="sigmoid")["drawn"]
+    whole.update({"carry": "", "save_every": 100})
+    defaults.set_phases(c, {"drawn": whole})
     c.study = defaults.comparison({"drawn": "14 drawn findings, from random weights"}, penalties=(1e-3,))
     return c
 
 
 def _starts(c):
-    _phases(c, {"imagenet": "imagenet", "drawn": DRAWN, "random": ""}, (64, 128, 256, 512, 0), 300, 100)
+    _phases(c, {"imagenet": "imagenet", "drawn": DRAWN, "random": ""}, SIZES, 100)
     c.drawn = {"weights": DRAWN}
     for name in c.phases:
         if name.startswith("drawn_") and name.endswith("_head"):
@@ -95,5 +84,5 @@ def _starts(c):
     whole = {f"{start}_all": title for start, title in STARTS.items()}
     c.study.systems = tuple(whole.items())
     c.study.pairs = (("imagenet_all", "random_all"), ("imagenet_all", "drawn_all"), ("drawn_all", "random_all"))
-    c.study.curve.update({"starts": tuple(reversed(STARTS.items())), "sizes": (64, 128, 256, 512, 0)})
+    c.study.curve.update({"starts": tuple(reversed(STARTS.items())), "sizes": SIZES})
     return c

@@ -21,7 +21,7 @@ FILE = Path(__file__).resolve().parents[2] / "configs" / "transfer.py"
 get_config = runpy.run_path(str(FILE))["get_config"]
 
 
-@pytest.mark.parametrize("variant", ["default", "external", "starts"])
+@pytest.mark.parametrize("variant", ["default", "starts"])
 def test_a_folders_names_are_the_classes_and_every_damage_is_tried(variant):
     c = get_config(variant)
     assert (c.data.name, c.data.classes) == ("folder", ())

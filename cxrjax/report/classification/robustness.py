@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cxrjax.report.draw.style import FLOOR_LOOK, legend_below, looks
+from cxrjax.report.draw.style import legend_below, looks
 from cxrjax.report.read.classification import Classification
 from cxrjax.report.read.workdir import is_number
 
@@ -29,7 +29,7 @@ def robustness(run: Classification) -> Figure | None:
         return None
     given = dict(run.study.get("systems") or ())
     titles = {name: str(given.get(name, name)) for name in tree}
-    look = looks([system.name for system in run.systems] or list(titles.values()))
+    look = looks(list(dict.fromkeys([*(system.name for system in run.systems), *titles.values()])))
     first = next(iter(tree.values()))
     kinds = [kind for kind in first if kind not in _WHOLE]
     measures = [measure for measure in WORDS if measure in first["clean"]]
@@ -39,7 +39,7 @@ def robustness(run: Classification) -> Figure | None:
     for row, measure in zip(every, measures, strict=True):
         for axes, kind in zip(row, (*kinds, MEAN), strict=True):
             for name, found in tree.items():
-                color, style = look.get(titles[name], FLOOR_LOOK)
+                color, style = look[titles[name]]
                 axes.plot(*_curve(found, kinds if kind == MEAN else [kind], measure), color=color, linestyle=style,
                           linewidth=1.3)  # fmt: skip
             axes.set_xticks(range(most + 1), [str(i) if i in (0, most) else "" for i in range(most + 1)])
@@ -48,7 +48,7 @@ def robustness(run: Classification) -> Figure | None:
     for axes, kind in zip(every[0], (*kinds, MEAN), strict=True):
         axes.set_title(kind, fontsize=9, fontweight="bold" if kind == MEAN else "normal")
     figure.supxlabel("strength of the damage", fontsize=9)
-    legend_below(figure, {title: look.get(title, FLOOR_LOOK) for title in titles.values()})
+    legend_below(figure, {title: look[title] for title in titles.values()})
     return figure
 
 

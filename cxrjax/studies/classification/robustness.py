@@ -55,7 +55,7 @@ def kinds_of(context: Context) -> dict[str, tuple[float, ...]]:
 def films_of(context: Context) -> Films:
     """The held-out films, or as many as the study damages, drawn by seed."""
     config, films = context.config, context.films
-    folds = config[config.study.systems[0][0]].folds
+    folds = probes.folds_of(config)
     split = "train" if folds > 1 else films.held_out
     most, count = config.study.robustness.films, films.count(split)
     position = np.arange(count)
