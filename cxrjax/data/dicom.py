@@ -91,10 +91,10 @@ def read(path: str | Path) -> Shown:
         ds = _dataset(path, _HEADER)
         _check(path, ds)
         stored = _pixels(path, ds)
-        low = int(stored.min())
-        at = stored.astype(np.int32) - low
+        low = min(0, int(stored.min()))
+        at = stored.astype(np.int32) - low if low else stored
         levels = np.arange(low, int(stored.max()) + 1)
-        light, by = _light(ds, levels, np.bincount(at.ravel(), minlength=len(levels)))
+        light, by = _light(ds, levels, at)
         inverted = ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape", "") == "INVERSE"
         # Rounded, so that a film and its negative round alike to whole grays.
         table = np.round(255 * (1 - light if inverted else light), 3).astype(np.float32)
@@ -234,8 +234,8 @@ def _pixels(path: Path, ds: Any) -> np.ndarray:
     return stored
 
 
-def _light(ds: Any, levels: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, str]:
-    """How bright each stored value is, in [0, 1], and by what; `count` are the pixels of each."""
+def _light(ds: Any, levels: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, str]:
+    """How bright each stored value is, in [0, 1], and by what; `at` is each pixel's place in `levels`."""
     values = _modality(ds, levels)
     if ds.get("VOILUTSequence"):
         table, bits = _lut(ds, ds.VOILUTSequence[0], values)
@@ -246,6 +246,7 @@ def _light(ds: Any, levels: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, 
     if _bits(ds) == 8:
         ends = _modality(ds, np.array([-128, 127] if ds.get("PixelRepresentation", 0) else [0, 255]))
         return np.clip((values - ends.min()) / max(np.ptp(ends), 1e-9), 0, 1), "range of 8 bits"
+    count = np.bincount(at.ravel(), minlength=len(levels))
     if (known := np.where(levels == ds.get("PixelPaddingValue", None), 0, count)).any():
         count = known
     order = np.argsort(values, kind="stable")  # a modality may turn them round

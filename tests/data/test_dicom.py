@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import zlib
 
 import gdcm
 import numpy as np
@@ -15,10 +14,11 @@ from pydicom.pixels import apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
 
 from cxrjax import defaults
-from cxrjax.data import decode, dicom, folders, patients, prepare
+from cxrjax.data import decode, dicom, folders, patients, prepare, survey
 from cxrjax.data.limits import CorruptFilm
 from cxrjax.errors import UserError
 from cxrjax.infer import films as door
+from cxrjax.report import films as report
 
 RAMP = np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 2 + 500  # 12 bits
 PRIVATE = {"PatientName": "Doe^Jane", "PatientID": "MRN0042", "PatientBirthDate": "19601231", "StudyDate": "20200229"}
@@ -271,11 +271,16 @@ def test_a_table_of_dicom_films_tells_patients_apart_and_names_none_anywhere(tmp
     assert table["patient"][0] == patients.pseudonym("MRN0040", patients.salt(str(cache)))
     assert (table["age"].tolist(), set(table["sex"]), set(table["view"])) == ([62.0] * 5, {"F"}, {"PA"})
     assert "stored values of DICOM films became gray: 5 by percentiles 0.5 to 99.5" in found.warnings
-    written = b"".join(path.read_bytes() for path in cache.rglob("*") if path.is_file())
+    looked = survey.survey(data)
+    assert looked.shown == {"percentiles 0.5 to 99.5": 5}
+    page = report.write(tmp_path / "page", looked, "prepare.py --check")
+    print(*report.lines(looked), sep="\n")
+    places = (*cache.rglob("*"), *page.parent.rglob("*"))
+    written = b"".join(path.read_bytes() for path in places if path.is_file())
     out, err = capfd.readouterr()
     for value in (*PRIVATE.values(), "MRN0040", "MRN0041", "Doe"):
         assert value.encode() not in written
         assert value.encode("utf-32-le") not in written  # as numpy stores text
         assert value not in out + err
-    assert zlib.crc32(patients.salt(str(cache))) == zlib.crc32(patients.salt(str(cache)))
+    assert patients.salt(str(cache)) == patients.salt(str(cache))
     assert patients.salt(str(tmp_path / "other")) != patients.salt(str(cache))
