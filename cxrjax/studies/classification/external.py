@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -24,8 +25,9 @@ from cxrjax.types import Arrays, Results
 if TYPE_CHECKING:
     from cxrjax.studies.classification.comparison import System
 
-# What a system says of all films of a set: `probability` and `logits` (n, k) of each of its networks.
-Predict = Callable[[Context, data.Prepared], list[Arrays]]
+# What a system says of all films of sets of `data.external`: by name `probability` and `logits` (n, k) of each of its
+# networks. Of all sets at once, so that a floor is trained once and a program compiled once.
+Predict = Callable[[Context, Sequence[str]], dict[str, list[Arrays]]]
 
 NONE = (
     "They are a part of the set that was trained on, whose scores flatter: this run has no films from elsewhere "
@@ -77,33 +79,42 @@ def _exclusive(config: Any) -> bool:
 def of_phase(phase: str) -> Predict:
     """The networks of a phase: each fold's, or the mean of its seeds as one."""
 
-    def predict(context: Context, films: data.Prepared) -> list[Arrays]:
-        bound, there = context.phases[phase], dataclasses.replace(context, films=films)
-        program, found = jax.jit(classify.make(bound.config, len(bound.classes)).predict), []
-        for name in member_names(context.config, phase):
-            rows = there.evaluate(
-                program, context.states[name], PART, bound.config.eval_batch, field=bound.field, classes=()
-            )
-            probability = classify.scores(classify.options_of(bound.config), rows["logits"])
-            found.append({"probability": probability, "logits": rows["logits"].astype(np.float64)})
-        return found if bound.config.folds > 1 or len(found) == 1 else [predictions.mean_of(found)]
+    def predict(context: Context, names: Sequence[str]) -> dict[str, list[Arrays]]:
+        bound = context.phases[phase]
+        options, folds = classify.options_of(bound.config), bound.config.folds > 1
+        program, out = jax.jit(classify.make(bound.config, len(bound.classes)).predict), {}
+        for name in names:
+            there, found = dataclasses.replace(context, films=context.external[name]), []
+            for member in member_names(context.config, phase):
+                rows = there.evaluate(
+                    program, context.states[member], PART, bound.config.eval_batch, field=bound.field, classes=()
+                )
+                logits = rows["logits"].astype(np.float64)
+                found.append({"probability": classify.scores(options, logits), "logits": logits})
+            out[name] = found if folds or len(found) == 1 else [predictions.mean_of(found)]
+        return out
 
     return predict
 
 
-def of_floor(context: Context, films: data.Prepared) -> list[Arrays]:
+def of_floor(context: Context, names: Sequence[str]) -> dict[str, list[Arrays]]:
     """The floor, trained again as `comparison.add_floor` trains it: one for each fold, or one."""
     config = context.config
     folds, penalties = config[config.study.systems[0][0]].folds, tuple(config.study.penalties)
     rows, label = floor.films_of(context, "train")
-    patients, asked = context.films.table("train")["patient"], floor.rows_of(films, PART)
+    patients = context.films.table("train")["patient"]
+    asked = [floor.rows_of(context.external[name], PART) for name in names]
+    ends = np.cumsum([len(some) for some in asked])[:-1]
     number = members.folds_of(config, context.films, folds) if folds > 1 else np.zeros(len(rows), int)
-    found = []
+    out: dict[str, list[Arrays]] = {name: [] for name in names}
     for fold in range(folds) if folds > 1 else (-1,):
         rest = number != fold
-        said = floor.logreg32(rows[rest], label[rest], asked, config.seed, penalties, patients=patients[rest])
-        found.append(predictions.mean_of([{"probability": said.astype(np.float64)}]))
-    return found
+        said = floor.logreg32(
+            rows[rest], label[rest], np.concatenate(asked), config.seed, penalties, patients=patients[rest]
+        )
+        for name, part in zip(names, np.split(said.astype(np.float64), ends), strict=True):
+            out[name].append(predictions.mean_of([{"probability": part}]))
+    return out
 
 
 def add(out: Results, context: Context, systems: list[System], base: System, *more: tuple[System, Predict]) -> None:
@@ -123,9 +134,11 @@ def add(out: Results, context: Context, systems: list[System], base: System, *mo
         return
     every = [*((system, of_phase(system.name)) for system in systems), (base, of_floor), *more]
     titles = {system.name: system.title for system, _ in every}
+    for system, predict in every:
+        _predict(context, system.name, predict)
     for name, films in context.external.items():
         taken = external.take(context.config, name, films, _exclusive(context.config))
-        tried = {system.name: _try(context, name, taken, system, predict) for system, predict in every}
+        tried = {system.name: _try(context, name, taken, system) for system, _ in every}
         found = {
             "systems": {key: _figures(context.config, one, tried[base.name]) for key, one in tried.items()},
             "pairs": {f"{a} minus {b}": _minus(tried[a], tried[b]) for a, b in context.config.study.pairs},
@@ -140,19 +153,19 @@ def add(out: Results, context: Context, systems: list[System], base: System, *mo
         place += len(shown)
 
 
-def _try(context: Context, name: str, taken: external.Taken, system: System, predict: Predict) -> Tried:
+def _try(context: Context, name: str, taken: external.Taken, system: System) -> Tried:
     """One system on one set."""
     exclusive, classes, seen = _exclusive(context.config), context.classes, system.found
     label = seen["label"].astype(np.float64)
     both = [classes.index(c) for c in taken.classes]
     # Of exclusive classes films of those that both sets can have.
     keep = np.flatnonzero((label[:, both] == 1).any(axis=1) if exclusive else ~np.isnan(label).all(axis=1))
-    probability, logits = _said(context, name, system.name, predict)
+    said = arrays.read_arrays(_path(context, name, system.name))
     patients = context.external[name].table(PART)["patient"]
-    there = taken.label.astype(np.float64)
-    outside = shift.Said(there, probability[:, taken.keep], logits[:, taken.keep], patients[taken.keep])
+    whole = shift.Said(np.zeros((len(patients), 0)), said["probability"], said["logits"], patients)
+    outside = whole.rows(taken.keep)._replace(label=taken.label.astype(np.float64))
     every = shift.Said(label, seen["probability"][None], seen["logits"][None], seen["patient"])
-    frame = shift.frame(classes, label[keep], there, exclusive)
+    frame = shift.frame(classes, label[keep], outside.label, exclusive)
     if (val := system.validation) is not None:
         point = here = shift.choose(frame, val["label"], val["probability"], val["logits"])
     else:
@@ -162,16 +175,20 @@ def _try(context: Context, name: str, taken: external.Taken, system: System, pre
     return Tried(system, frame, point, outside, scores | {"drop": shift.minus(inside, scores["outside"])})
 
 
-def _said(context: Context, name: str, system: str, predict: Predict) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and logits (m, n, k) of every film of a set, from a file of these very films."""
-    films = context.external[name]
-    path = context.workdir / "predictions" / "external" / f"{name}-{films.fingerprint[:12]}" / f"{system}.npz"
-    if not arrays.exists(path):
-        found = predict(context, films)
+def _path(context: Context, name: str, system: str) -> Path:
+    """The file of a system's predictions of these very films."""
+    folder = f"{name}-{context.external[name].fingerprint[:12]}"
+    return predictions.path_of(context.workdir, f"external/{folder}/{system}")
+
+
+def _predict(context: Context, system: str, predict: Predict) -> None:
+    """Keeps what a system says of the sets that it was not asked about yet: (m, n, k) of its m networks."""
+    if not (names := [name for name in context.external if not arrays.exists(_path(context, name, system))]):
+        return
+    for name, found in predict(context, names).items():
         both = {key: np.stack([one[key] for one in found]) for key in ("probability", "logits")}
-        arrays.write_arrays(path, **both, key=films.table(PART)["key"], classes=np.array(context.classes))
-    kept = arrays.read_arrays(path)
-    return kept["probability"], kept["logits"]
+        key = context.external[name].table(PART)["key"]
+        arrays.write_arrays(_path(context, name, system), **both, key=key, classes=np.array(context.classes))
 
 
 def _figures(config: Any, one: Tried, base: Tried) -> Results:
