@@ -127,7 +127,9 @@ def sentence(systems: Results, titles: dict[str, str], base: str) -> str:
     out += f", for the floor by {drops[base]['value']:.3f}." if base in drops else "."
     best = max(ours, key=lambda key: systems[key]["outside"]["auroc"]["value"])
     area, gap = systems[best]["outside"]["auroc"], systems[best]["minus_logreg32"]["outside"]["auroc"]
-    return f"{out} Outside {titles[best]} ranks highest: AUROC {_ends(area)}, minus the floor {_ends(gap, '+')}."
+    out += f" Outside {titles[best]} ranks highest: AUROC {_ends(area)}, minus the floor {_ends(gap, '+')}."
+    turned = [titles[key] for key in drops if (systems[key]["outside"]["auroc"]["high"] or 1) < 0.5]
+    return out + f" Worse than chance there, beyond the interval: {', '.join(turned)}." * bool(turned)
 
 
 def _ends(entry: Results, sign: str = "") -> str:
