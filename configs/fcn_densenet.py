@@ -149,6 +149,7 @@ def _nih_transfer(c):
 def _nih_transfer_smoke(c):
     _transferred(c, 0)
     defaults.smoke_transfer(c, (96, 32, 48))
+    c.fcn_head.net.width = c.fcn.net.width = 16
 
 
 def _transferred(c, folds):
