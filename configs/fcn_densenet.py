@@ -24,8 +24,8 @@ from cxrjax import defaults
 
 SYSTEMS = ("chexnet", "wang_resnet50", "yao_lstm")
 VARIANTS = (
-    "smoke", "nih", "nih_transfer", "nih_transfer_smoke", "paper", "merged", *SYSTEMS, "chexnet_nih",
-    "wang_resnet50_nih", "yao_lstm_nih", "chexnet_paper", "wang_resnet50_paper", "yao_lstm_paper",
+    "smoke", "nih", "nih_transfer", "nih_transfer_smoke", "paper", "merged", "chexnet", "wang_resnet50", "yao_lstm",
+    "chexnet_nih", "wang_resnet50_nih", "yao_lstm_nih", "chexnet_paper", "wang_resnet50_paper", "yao_lstm_paper",
 )  # fmt: skip
 NEEDS_ROOT = ("nih",)
 CLASSES = defaults.CHESTXRAY14

@@ -14,7 +14,9 @@ many parameters.
 from cxrjax import defaults
 
 SYSTEMS = ("cnn5", "resnet18", "resnet18_augmented")
-VARIANTS = ("smoke", "films", "films_transfer", "films_transfer_smoke", "paper", *SYSTEMS)
+VARIANTS = (
+    "smoke", "films", "films_transfer", "films_transfer_smoke", "paper", "cnn5", "resnet18", "resnet18_augmented",
+)  # fmt: skip
 NEEDS_ROOT = ("kaggle4",)
 CLASSES = ("COVID-19", "Normal", "Pneumonia", "Tuberculosis")
 TITLES = {

@@ -25,7 +25,6 @@ CHOICES = {
     "data.carve.test": ((0.25, ...), "ours, where the folder has no part of its own; of so few films a fourth"),
     **defaults.transfer_choices("imagenet_all"),
     **defaults.damage_choices(),
-    **defaults.dtypes("imagenet_all"),
 }
 
 

@@ -98,21 +98,6 @@ def test_json_is_whole_or_not_there_and_holds_no_nan(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
-def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "r.json"
-    manifest.write_json(path, {"a": 1})
-
-    def half(self: Path, text: str) -> int:
-        with self.open("w") as file:
-            file.write(text[: len(text) // 2])
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="no space"):
-        manifest.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
 def test_films_that_no_phase_sees_are_no_other_run(tmp_path: Path):
     """A set of `data.external` may be added to a run, or taken away, and is told apart by `external`."""
     more = copy.deepcopy(record())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrjax import defaults, manifest, run
+from cxrjax import data, defaults, manifest, run
 from cxrjax.errors import UserError
 from cxrjax.phases import start
 from cxrjax.types import State
@@ -237,7 +237,7 @@ def test_classes_that_a_config_leaves_open_are_the_folders_before_anything_else(
     c.study = defaults.comparison({"net": "Net"}, pairs=(("net", "other"),))
     with pytest.raises(UserError, match=r"study\.pairs.*other"):
         run.run(c.lock(), choices={}, workdir=tmp_path / "run", command="test")
-    assert c.data.classes == ("ill", "well")
+    assert data.with_classes(c).data.classes == ("ill", "well")
     assert not (tmp_path / "run").exists()
 
 

@@ -9,13 +9,28 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 CLASSIFIERS = (
-    "cnn5", "cnn5_tiny", "densenet121", "densenet_lstm", "densenet_lstm_tiny", "densenet_tiny", "fcn_densenet121",
+    "cnn5", "cnn5_tiny", "densenet121", "densenet_lstm", "densenet_lstm_tiny", "densenet_tiny",
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "efficientnet_lite_tiny", "fcn_densenet121",
     "fcn_densenet_tiny", "inception_tiny", "inception_v3", "resnet101", "resnet152", "resnet18", "resnet200",
     "resnet34", "resnet50", "resnet_tiny", "vgg16", "vgg_tiny", "wang_resnet50", "wang_resnet_tiny",
 )  # fmt: skip
 RUN = {
     "study.name": ("progress", "anomaly", "comparison", "phase_loss", "pneumonia", "synthesis"),
-    "data.name": ("phantom", "kermany", "medmnist", "nih", "kaggle4", "covid3", "mimic_cxr", "merged"),
+    "data.name": (
+        "phantom",
+        "kermany",
+        "medmnist",
+        "nih",
+        "kaggle4",
+        "covid3",
+        "mimic_cxr",
+        "chexpert",
+        "rsna",
+        "vindr",
+        "csv",
+        "merged",
+        "folder",
+    ),
 }
 _OPTIMIZER = {"name": ("adam", "adamw", "sgd", "nag"), "schedule": ("constant", "cosine", "plateau", "steps")}
 PHASE = {
@@ -27,7 +42,7 @@ PHASE = {
 _CLASSIFY = {
     "net.name": CLASSIFIERS,
     "loss": ("softmax", "sparse", "focal", "sigmoid", "wcel", "sigmoid_focal"),
-    "normalize": ("film", "symmetric", "unit", "imagenet"),
+    "normalize": ("film", "symmetric", "unit", "imagenet", "efficientnet_lite"),
 }
 _DIFFUSION = {
     "net.name": ("unet", "unet_tiny"),

@@ -99,5 +99,5 @@ def smoke_transfer(c: ConfigDict, films: tuple[int, int, int] = (64, 16, 40)) ->
         if c[name].net.name == LITE0["name"]:
             c[name].net.name = "efficientnet_lite_tiny"
         elif c[name].net.name == RESNET18["name"]:
-            c[name].net = {"name": "resnet_tiny"}
+            c[name].net = {"name": "resnet_tiny", "widths": (13, 26)}
     c.study.probe.phase = ""

@@ -107,8 +107,8 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> dict[str, Bo
 def _balanced(phase: Bound, films: data.Prepared) -> tuple[float, ...]:
     """Weights that make the classes count alike; raises UserError for a class that no training film has."""
     label = data.labels.select(films.table("train")["labels"], films.columns, phase.classes)
-    if (keep := phase.members[0].keep) is not None:  # seeds share their films, and folds have no balanced weights
-        label = label[keep]
+    if phase.config.get("patients", 0):
+        label = label[phase.members[0].keep]  # seeds share their films, and folds have no balanced weights
     present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
     if not present.all():
         missing = [name for name, count in zip(phase.classes, present, strict=True) if not count]

@@ -24,6 +24,7 @@ PAIRED = [(name, variant) for name, variant in VARIANTS if CONFIGS[name]["get_co
 
 def sides(name, variant, **changes):
     config = CONFIGS[name]["get_config"](variant)
+    config.data.classes = config.data.classes or ("a", "b")
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
     return comparison.sides(config, config.study.pairs)
 

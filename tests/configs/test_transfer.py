@@ -36,7 +36,7 @@ def test_the_drawn_start_is_one_key_and_its_run_fits():
     c.drawn.weights = "elsewhere"
     assert {c[name].weights for name in heads} == {"elsewhere"}
     drawn = get_config("drawn").drawn
-    assert drawn.net == c.drawn_all.net
+    assert drawn.net.to_dict() == c.drawn_all.net.to_dict()
     assert {key: drawn[key] for key in SHOWN_BY} == {key: c.drawn_all_head[key] for key in SHOWN_BY}
 
 

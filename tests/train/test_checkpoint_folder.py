@@ -118,7 +118,7 @@ def test_a_damaged_best_gives_way_to_the_next_best_and_that_is_noted(states: Sim
         states.assert_same(restored.state, states.make(1))
         assert restored.note == "phase: of the evaluated steps the best that can be read, 1, is used; damaged: 2."
     empty(folder / "1")
-    with Checkpoints(folder, best=("auroc", "max")) as ckpt, pytest.raises(UserError, match=r"is damaged \(step 1: "):
+    with Checkpoints(folder, best=("auroc", "max")) as ckpt, pytest.raises(UserError, match=r"is damaged \(step 2: set aside"):
         ckpt.restore_best(states.target)
 
 
@@ -130,10 +130,12 @@ def test_a_finished_folder_is_read_by_several_and_from_read_only_storage(
     for path in (*before, folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     root = os.geteuid() == 0
+    above = {path: path.stat().st_mode for path in folder.parents if path.stat().st_mode & 0o5 != 0o5}
     try:
-        if root:
-            folder.parent.chmod(0o755)
-            os.seteuid(65534)  # root may write anywhere
+        if root:  # root may write anywhere; who may not has to get there
+            for path, mode in above.items():
+                path.chmod(mode | 0o5)
+            os.seteuid(65534)
         first = Checkpoints(folder, best=("auroc", "max"), read_only=True)
         with first, Checkpoints(folder, best=("auroc", "max"), read_only=True) as second:
             for restored in (first.restore(states.target), second.restore_best(states.target)):
@@ -143,6 +145,8 @@ def test_a_finished_folder_is_read_by_several_and_from_read_only_storage(
     finally:
         if root:
             os.seteuid(0)
+            for path, mode in above.items():
+                path.chmod(mode)
         for path in (folder, *before):
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert sorted(folder.rglob("*")) == before

@@ -147,5 +147,5 @@ def test_words_say_where_more_patients_are_not_told_apart_and_who_gets_there_ear
     assert "more films would probably help" in curve.in_words(out, titles, "floor")
     out["tuned"] = {"500": {"auroc": {"value": 0.9}, "minus_all": {"auroc": {"high": 0}}}}  # on all alone
     assert "Known reaches on 128 what Tuned reaches on all (0.900)" in curve.in_words(
-        out, titles | {"tuned": "Tuned"}, ""
+        out, titles | {"tuned": "Tuned"}, "floor"
     )

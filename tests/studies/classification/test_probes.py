@@ -135,7 +135,7 @@ def test_a_setting_is_chosen_on_the_validation_part_and_said_there_too(tmp_path)
         seen.append(more["validation"])
         return floor.learned(floor.LINEAR, *given, (0.01, 1.0), **more)
 
-    method = probes.Floor("probe", "probe", lambda context, films, part: rows[part], learn)
+    method = probes.Floor("probe", "probe", lambda context, films, part: rows[part], lambda context: None, learn)
     system = probes.system(context, method)
     np.testing.assert_array_equal(seen[0][0], rows["val"])
     assert (len(system.found["label"]), len(system.validation["label"])) == (20, 30)
