@@ -174,7 +174,7 @@ class Checkpoints:
             if damaged:
                 log.warning("resuming from %s instead", self.directory / str(step))
             return restored
-        if damaged := {step: "set aside" for step in self._folder.damaged()} | damaged:
+        if damaged:
             raise UserError(
                 f"{self.directory}: no checkpoint can be read ({_listed(damaged)}); "
                 "restore the folder from a copy, or remove it to start anew"
@@ -206,7 +206,7 @@ class Checkpoints:
                 f"{', '.join(map(str, aside))}."
             )
             return restored._replace(note=note)
-        if damaged:
+        if damaged := {step: "set aside" for step in self._folder.damaged()} | damaged:
             raise UserError(
                 f"{self.directory}: every step with the metric {self._best[0]!r} is damaged ({_listed(damaged)}); "
                 "restore the folder from a copy, or remove it to train the phase anew"

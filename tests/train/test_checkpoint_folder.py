@@ -118,7 +118,10 @@ def test_a_damaged_best_gives_way_to_the_next_best_and_that_is_noted(states: Sim
         states.assert_same(restored.state, states.make(1))
         assert restored.note == "phase: of the evaluated steps the best that can be read, 1, is used; damaged: 2."
     empty(folder / "1")
-    with Checkpoints(folder, best=("auroc", "max")) as ckpt, pytest.raises(UserError, match=r"is damaged \(step 2: set aside"):
+    with (
+        Checkpoints(folder, best=("auroc", "max")) as ckpt,
+        pytest.raises(UserError, match=r"is damaged \(step 2: set aside"),
+    ):
         ckpt.restore_best(states.target)
 
 

@@ -53,6 +53,7 @@ def finished(tmp_path_factory):
     return SimpleNamespace(config=config, workdir=folder / "run", results=results, films=data.prepare(config.data))
 
 
+@pytest.mark.slow
 def test_every_start_and_the_floor_have_a_figure_on_as_many_patients(finished):
     found = finished.results["curve"]
     assert list(found) == ["slow", "fast", "logreg32"]
@@ -71,6 +72,7 @@ def test_every_start_and_the_floor_have_a_figure_on_as_many_patients(finished):
     assert found["fast"]["40"]["minus_all"]["auroc"] == {"value": 0, "low": 0, "high": 0, "n": 24, "unit": "1"}
 
 
+@pytest.mark.slow
 def test_the_floor_learns_from_the_same_few_patients(finished):
     films, classes = finished.films, ("Normal", "Pneumonia")
     train, test = data.films(films, "train"), data.films(films, "test")
@@ -85,6 +87,7 @@ def test_the_floor_learns_from_the_same_few_patients(finished):
     assert found == pytest.approx(roc_auc_score(truth[:, 1], said[:, 1]))
 
 
+@pytest.mark.slow
 def test_points_stand_in_no_other_table_or_figure_and_the_page_says_what_they_mean(finished):
     tables = {table["title"]: table for table in finished.results["tables"]}
     assert [row["name"] for row in tables["Systems"]["rows"]] == ["Fast", "logreg32 (floor)"]

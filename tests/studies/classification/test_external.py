@@ -136,6 +136,7 @@ def _labels(grown, name):
     return sets.labels(grown.config, name, sets.prepare(grown.config)[name])[:, 1]
 
 
+@pytest.mark.slow
 def test_findings_in_folds_are_tried_network_by_network(tmp_path):
     c = small(tmp_path / "films", folds=2, loss="sigmoid")
     c.data.external.more = {**MORE, "class_map": (("Normal", ""), ("Pneumonia", "Pneumonia"))}

@@ -60,6 +60,7 @@ def found(finished, name: str, folder: str = predictions.FOLDER):
     return arrays.read_arrays(predictions.path_of(finished.workdir, name, "", folder))
 
 
+@pytest.mark.slow
 def test_every_row_stands_in_the_table_beside_both_floors(finished):
     table = next(t for t in finished.results["tables"] if t["title"] == "Systems")
     assert [row["name"] for row in table["rows"]] == [
@@ -72,11 +73,13 @@ def test_every_row_stands_in_the_table_beside_both_floors(finished):
     assert set(finished.results["pairs"]) == {"both minus net", "both minus net_head", "net minus net_one_view"}
 
 
+@pytest.mark.slow
 def test_members_of_one_start_share_their_features(finished):
     (path,) = (finished.workdir / "features").glob("*.npy")  # of two folds and the probe
     assert np.load(path).shape[0] == 32
 
 
+@pytest.mark.slow
 def test_the_probe_and_the_neighbors_of_a_film_saw_no_film_of_its_patient(finished):
     films = data.prepare(finished.config.data)
     (path,) = (finished.workdir / "features").glob("*.npy")
@@ -95,6 +98,7 @@ def test_the_probe_and_the_neighbors_of_a_film_saw_no_film_of_its_patient(finish
             np.testing.assert_allclose(kept["probability"][mine], expected[order][mine], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_and_views_are_averaged(finished):
     parts = [predictions.gather(finished.workdir, [f"{n}_0", f"{n}_1"], True)[0] for n in ("net", "net_head")]
     mean = predictions.mean_of(parts)["probability"]

@@ -56,6 +56,7 @@ def damaged(finished) -> np.ndarray:
     return np.stack([corruptions.damaged(image, position, *pair, finished.config.seed) for pair in pairs])
 
 
+@pytest.mark.slow
 def test_damaged_films_are_asked_of_the_networks_that_a_finished_run_hands_out(finished):
     seeds = [cxrjax.load(finished.workdir).classifier(f"net_{i}") for i in range(2)]
     for number, image in enumerate(damaged(finished)):
@@ -63,6 +64,7 @@ def test_damaged_films_are_asked_of_the_networks_that_a_finished_run_hands_out(f
         np.testing.assert_allclose(finished.found["net"][number], np.mean(each, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_floor_is_trained_on_undamaged_films_alone(finished):
     films, classes = finished.films, CLASSES
     train = data.films(films, "train")
@@ -73,6 +75,7 @@ def test_the_floor_is_trained_on_undamaged_films_alone(finished):
         np.testing.assert_allclose(finished.found["logreg32"][number], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_figures_are_entries_of_every_kind_and_strength_and_of_their_mean(finished):
     found = finished.results["robustness"]
     assert list(found) == ["net", "logreg32"]
@@ -90,6 +93,7 @@ def test_figures_are_entries_of_every_kind_and_strength_and_of_their_mean(finish
     assert net["minus_logreg32"]["auroc"]["value"] == pytest.approx(gap)
 
 
+@pytest.mark.slow
 def test_undamaged_figures_are_of_the_same_films_at_the_temperature_of_the_validation_part(finished):
     whole = arrays.read_arrays(predictions.path_of(finished.workdir, "net_0"))
     other = arrays.read_arrays(predictions.path_of(finished.workdir, "net_1"))
@@ -106,6 +110,7 @@ def test_undamaged_figures_are_of_the_same_films_at_the_temperature_of_the_valid
     assert finished.results["robustness"]["net"]["clean"]["ece"]["value"] == pytest.approx(ece, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_page_says_in_words_what_the_figure_shows(finished):
     tables = {table["title"]: table for table in finished.results["tables"]}
     found, note = finished.results["robustness"], tables["Damaged films"]["note"]
