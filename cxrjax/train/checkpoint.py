@@ -206,7 +206,7 @@ class Checkpoints:
                 f"{', '.join(map(str, aside))}."
             )
             return restored._replace(note=note)
-        if damaged := {step: "set aside" for step in self._folder.damaged()} | damaged:
+        if damaged := dict.fromkeys(self._folder.damaged(), "set aside") | damaged:
             raise UserError(
                 f"{self.directory}: every step with the metric {self._best[0]!r} is damaged ({_listed(damaged)}); "
                 "restore the folder from a copy, or remove it to train the phase anew"

@@ -13,7 +13,8 @@ def folder(fake, tmp_path):
 
 def flip(path, at=0.4):
     content = bytearray(path.read_bytes())
-    start = int(len(content) * at)
+    told = [i for i, byte in enumerate(content) if byte]  # record files are padded with zeros
+    start = told[int(len(told) * at)]
     for i in range(start, min(start + 64, len(content))):
         content[i] ^= 0xFF
     path.write_bytes(bytes(content))

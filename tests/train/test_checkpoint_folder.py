@@ -133,11 +133,11 @@ def test_a_finished_folder_is_read_by_several_and_from_read_only_storage(
     for path in (*before, folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     root = os.geteuid() == 0
-    above = {path: path.stat().st_mode for path in folder.parents if path.stat().st_mode & 0o5 != 0o5}
+    above = {path: path.stat().st_mode for path in folder.parents if path.stat().st_mode & 0o55 != 0o55}
     try:
         if root:  # root may write anywhere; who may not has to get there
             for path, mode in above.items():
-                path.chmod(mode | 0o5)
+                path.chmod(mode | 0o55)
             os.seteuid(65534)
         first = Checkpoints(folder, best=("auroc", "max"), read_only=True)
         with first, Checkpoints(folder, best=("auroc", "max"), read_only=True) as second:
