@@ -34,7 +34,16 @@ def tables(tmp_path_factory) -> dict[str, Path]:
     return {name: root / f"{name}.csv" for name in ("exclusive", "columns", "boxes")}
 
 
-@pytest.mark.parametrize("name", [*EXCLUSIVE, "fcn_densenet"])
+QUICK = ("ddpm_cam", "fcn_densenet", "kaggle4")  # a config of each kind; the others take as long again
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted({*EXCLUSIVE, "fcn_densenet"})
+    ],
+)
 def test_a_table_is_all_that_a_config_needs(name, tables, tmp_path) -> None:
     config = runpy.run_path(str(FOLDER / f"{name}.py"))["get_config"]("smoke").lock()
     flags = {
