@@ -59,6 +59,7 @@ def table(found, start):
     return next(one for one in found.results["tables"] if one["title"].startswith(start))
 
 
+@pytest.mark.slow
 def test_a_set_that_is_added_to_a_run_that_has_ended_trains_nothing(grown, capsys):
     before, after = grown.plain, grown.two
     assert after.log == before.log
@@ -74,6 +75,7 @@ def test_a_set_that_is_added_to_a_run_that_has_ended_trains_nothing(grown, capsy
     assert "is finished: see" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_network_that_is_gone_is_told_and_not_trained_anew(grown):
     config = grown.config.copy_and_resolve_references()
     del config.data.external.more
@@ -86,6 +88,7 @@ def test_a_network_that_is_gone_is_told_and_not_trained_anew(grown):
         gone.with_name("moved").rename(gone)
 
 
+@pytest.mark.slow
 def test_a_run_without_such_films_says_so_and_one_with_them_shows_both_sides(grown):
     assert "scores flatter: this run has no films from elsewhere" in table(grown.plain, "Systems")["note"]
     assert "scores flatter: this run has no films from elsewhere" in grown.plain.page
@@ -107,6 +110,7 @@ def test_a_run_without_such_films_says_so_and_one_with_them_shows_both_sides(gro
     assert grown.two.results["external"]["far"]["systems"]["net"]["inside"]["auroc"] == pytest.approx(auroc)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said_and_what_a_few_films_give_back_is_of_the_rest(grown):
     assert any("data.external.more: left out: " in text and "(Mass)" in text for text in grown.two.manifest["warnings"])
     found = grown.two.results["external"]["far"]["systems"]["net"]["recalibrated"]
@@ -117,6 +121,7 @@ def test_what_is_left_out_is_said_and_what_a_few_films_give_back_is_of_the_rest(
     assert few["columns"] == ["as chosen inside", "on 5 films (5 patients)"]
 
 
+@pytest.mark.slow
 def test_the_threshold_that_is_used_outside_is_the_one_of_the_validation_part(grown):
     said = predictions.validation(grown.workdir, "net")
     truth, score = said["label"][:, 1], said["probability"][:, 1]
