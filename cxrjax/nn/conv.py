@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer
+
+from cxrjax.ops.convolution import convolve
+from cxrjax.ops.depthwise import depthwise
 
 Array = jax.Array
 
@@ -48,7 +52,40 @@ def conv(
         use_bias=bias,
         kernel_init=init,
         dtype=dtype,
+        conv_general_dilated=for_linen,
         name=name,
+    )
+
+
+def for_linen(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *,
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: Any,
+    feature_group_count: int,
+    precision: Any,
+) -> Array:
+    """The library's convolution as `nn.Conv(conv_general_dilated=...)` calls it: plain or depthwise.
+
+    Raises ValueError for what has no gradient of its own: other groups, dilated kernels, a precision.
+    """
+    del dimension_numbers  # Linen's are those of `DIMENSIONS`
+    groups, stride = feature_group_count, (strides[0], strides[1])
+    plain, own = groups == 1, groups == x.shape[-1] == kernel.shape[-1]
+    if not (plain or own) or tuple(rhs_dilation) != (1, 1) or precision is not None:
+        raise ValueError("a convolution is plain or depthwise, without dilated kernels and without a precision")
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], stride, padding)
+    (top, bottom), (left, right) = padding
+    pad = (top, bottom), (left, right)
+    return (
+        convolve(x, kernel, stride, pad, (lhs_dilation[0], lhs_dilation[1]))
+        if plain
+        else depthwise(x, kernel, stride, pad)
     )
 
 
