@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from cxrjax.errors import UserError
-from cxrjax.nn.conv import for_linen
 from cxrjax.nn.spectral import SpectralConv
 from cxrjax.ops import attention
-from cxrjax.ops.convolution import convolve_with_code, double_and_convolve
+from cxrjax.ops.convolution import convolve_with_code, double_and_convolve, for_linen
 
 Array = jax.Array
 FIRST = 4  # side of the map that the latent becomes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer
 
-from cxrjax.ops.convolution import convolve
-from cxrjax.ops.depthwise import depthwise
+from cxrjax.ops.separable import depthwise, pointwise
 
 Array = jax.Array
 
@@ -52,41 +50,21 @@ def conv(
         use_bias=bias,
         kernel_init=init,
         dtype=dtype,
-        conv_general_dilated=for_linen,
+        conv_general_dilated=_by_kind,
         name=name,
     )
 
 
-def for_linen(
-    x: Array,
-    kernel: Array,
-    strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    *,
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
-    dimension_numbers: Any,
-    feature_group_count: int,
-    precision: Any,
-) -> Array:
-    """The library's convolution as `nn.Conv(conv_general_dilated=...)` calls it: plain or depthwise.
-
-    Raises ValueError for what has no gradient of its own: other groups, dilated kernels, a precision.
-    """
-    del dimension_numbers  # Linen's are those of `DIMENSIONS`
-    groups, stride = feature_group_count, (strides[0], strides[1])
-    plain, own = groups == 1, groups == x.shape[-1] == kernel.shape[-1]
-    if not (plain or own) or tuple(rhs_dilation) != (1, 1) or precision is not None:
-        raise ValueError("a convolution is plain or depthwise, without dilated kernels and without a precision")
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], stride, padding)
-    (top, bottom), (left, right) = padding
-    pad = (top, bottom), (left, right)
-    return (
-        convolve(x, kernel, stride, pad, (lhs_dilation[0], lhs_dilation[1]))
-        if plain
-        else depthwise(x, kernel, stride, pad)
-    )
+def _by_kind(x: Array, kernel: Array, strides: Any, padding: Any, *, feature_group_count: int, **options: Any) -> Array:
+    """What `nn.Conv` calls: depthwise and pointwise in forms of their own, all others as XLA has them."""
+    stride, sides = (strides[0], strides[1]), kernel.shape[:2]
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], sides, stride, padding) if isinstance(padding, str) else padding
+    (top, bottom), (left, right) = pads
+    if feature_group_count == x.shape[-1] == kernel.shape[-1] != 1:
+        return depthwise(x, kernel, stride, ((top, bottom), (left, right)))
+    if sides == (1, 1) and feature_group_count == 1 and not (top or bottom or left or right):
+        return pointwise(x, kernel, stride)
+    return jax.lax.conv_general_dilated(x, kernel, stride, pads, feature_group_count=feature_group_count, **options)
 
 
 BORDERS = {"edge": "edge", "zeros": "constant"}  # and numpy's names for them

@@ -1,8 +1,10 @@
-"""A depthwise convolution, each channel by a kernel of its own, and gradients of it that a CPU computes fast.
+"""The two halves of a separable convolution, depthwise and pointwise, in forms that a CPU computes fast.
 
 XLA's grouped convolution has fast kernels on GPU and TPU only. On CPU the sum of kh x kw shifted products is 10 to 60
 times faster, and so is a kernel's gradient whose kh x kw sums are taken together, film by film: taken one by one, each
-would read both maps from memory again. Reverse mode once only: a custom gradient has no forward mode.
+would read both maps from memory again. A 1x1 convolution is one matrix product over all positions, with gradients that
+are such products; XLA's convolution takes 2 to 14 times as long for that of the kernel. Elsewhere both are the
+backend's own. `depthwise` has reverse mode once only on CPU: a custom gradient has no forward mode.
 """
 
 from __future__ import annotations
@@ -31,6 +33,19 @@ def depthwise(x: Array, kernel: Array, stride: tuple[int, int], pad: Pairs) -> A
         x, kernel, cpu=lambda x, kernel: shifted(x, kernel, stride, pad),
         default=lambda x, kernel: grouped(x, kernel, stride, pad),
     )  # fmt: skip
+
+
+def pointwise(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
+    """`lax.conv_general_dilated` with one position and no padding: (b, h, w, c), (1, 1, c, o) -> (b, h', w', o)."""
+
+    def product(x: Array, kernel: Array) -> Array:
+        x = x[:, :: stride[0], :: stride[1]]
+        return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(x, kernel, stride, "VALID", dimension_numbers=DIMENSIONS)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=product, default=plain)
 
 
 def grouped(x: Array, kernel: Array, stride: tuple[int, int], pad: Pairs) -> Array:

@@ -1,4 +1,4 @@
-"""Depthwise convolution as shifted products: values and gradients are those of XLA's grouped convolution."""
+"""Depthwise and pointwise convolutions: values and gradients are those of XLA's convolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cxrjax.nn.conv import conv
-from cxrjax.ops.depthwise import depthwise, grouped, shifted
+from cxrjax.ops.separable import depthwise, grouped, pointwise, shifted
 
 SIDES = ((7, 9), (8, 5), (3, 11), (1, 1))
 KERNELS = ((3, 3), (5, 5), (2, 3))
@@ -45,6 +45,22 @@ def test_values_and_gradients_are_those_of_the_grouped_convolution(dtype, tolera
                         )
                     tried += 1
         assert tried >= 6
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_a_pointwise_convolution_is_one_of_one_position(dtype, tolerance, stride):
+    with jax.enable_x64(dtype == "float64"):
+        rng = np.random.default_rng(0)
+        x, k = jnp.asarray(rng.normal(size=(2, 7, 8, 3)), dtype), jnp.asarray(rng.normal(size=(1, 1, 3, 5)), dtype)
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        ours, pull = jax.vjp(lambda x, k: pointwise(x, k, stride), x, k)
+        plain = lambda x, k: jax.lax.conv_general_dilated(x, k, stride, "VALID", dimension_numbers=dimensions)  # noqa: E731
+        xla, pull_xla = jax.vjp(plain, x, k)
+        dy = jnp.asarray(rng.normal(size=xla.shape), dtype)
+        for a, b in zip((ours, *pull(dy)), (xla, *pull_xla(dy)), strict=True):
+            assert a.dtype == b.dtype == dtype
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * float(jnp.abs(b).max()))
 
 
 def test_half_precision_sums_a_kernel_gradient_in_float32():
