@@ -1,8 +1,9 @@
-"""Measured speed: `python launch/bench.py [--only=NAME,...] [--list] [--repeats=N]`.
+"""Measured speed: `python launch/bench.py [--only=NAME,...] [--list] [--repeats=N] [--peer=torch]`.
 
 A case measures its variants in turn, round after round, so that whatever else the machine does falls on all of them,
 and a figure is the median over rounds. Warm-up and compilation are left out, and compilation is told apart. Ratios are
-to the case's first variant, within one run.
+to the case's first variant, within one run. `--peer=torch` puts torch beside the cases that have a peer there, and
+leaves out the others.
 Exit codes: 0 done; 2 a mistake that the message says how to mend.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import checks
+import networks
 from cases import CASES
 from checks import UsageError
 from main import fail
@@ -30,20 +32,26 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(args: list[str]) -> argparse.Namespace:
-    """The command line: `only` (names of cases, all where none is given), `list` and `repeats`.
+    """The command line: `only` (names of cases, all where none is given), `list`, `repeats` and `peer`.
 
     Raises:
-      UsageError: an unknown flag or case, or a bad number.
+      UsageError: an unknown flag or case, a bad number, or a peer that is not installed.
     """
     parser = _Parser(prog="bench.py", description="Measured speed, by case; ratios hold within one run.")
     parser.add_argument("--only", metavar="NAME,...", help=f"some of the cases: {', '.join(CASES)}")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that the median is taken over (5)")
+    parser.add_argument("--peer", choices=("torch",), help="beside it, the cases that it can do")
     request = parser.parse_args(args)
-    request.only = list(CASES) if request.only is None else list(filter(None, request.only.split(",")))
+    known = networks.CASES if request.peer else CASES
+    request.only = list(known) if request.only is None else list(filter(None, request.only.split(",")))
     for name in request.only:
-        if name not in CASES:
-            raise UsageError(f"no case {name!r}; {checks.did_you_mean(name, CASES)}")
+        if name not in known:
+            raise UsageError(f"no case {name!r}; {checks.did_you_mean(name, known)}")
+    if request.peer:
+        for package in ("torch", "torchvision", "efficientnet_lite_pytorch"):
+            if importlib.util.find_spec(package) is None:
+                raise UsageError(f"--peer={request.peer} needs {package}; run: {networks.INSTALL}")
     if not request.only:
         raise UsageError(f"--only names no case; there are: {', '.join(CASES)}")
     if request.repeats < 1:
@@ -96,7 +104,7 @@ def main(argv: list[str]) -> int:
         return fail(error)
     if request.list:
         for name, case in CASES.items():
-            print(f"{name:<10} {(case.__doc__ or '').splitlines()[0]}")
+            print(f"{name:<17} {(case.__doc__ or '').splitlines()[0]}")
         return 0
     if importlib.util.find_spec("cxrjax") is None:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e .")
@@ -104,7 +112,8 @@ def main(argv: list[str]) -> int:
     from cxrjax.errors import UserError
 
     try:
-        found = {name: CASES[name](request.repeats) for name in request.only}
+        options = {"peer": True} if request.peer else {}
+        found = {name: CASES[name](request.repeats, **options) for name in request.only}
     except UserError as error:
         return fail(error)
     show(found, machine())

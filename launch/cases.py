@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import networks
 from timing import Row, Timed, compiled, rates
 
 
@@ -252,7 +253,7 @@ def simplex(repeats: int, *, side: int = 256, octaves: int = 6) -> list[Row]:
 
 
 # name -> a function of the number of rounds.
-CASES: dict[str, Callable[[int], list[Row]]] = {
+CASES: dict[str, Callable[..., list[Row]]] = {
     "enh": enh, "lwpa": lwpa, "grid": grid, "attention": attention, "cond": cond, "gan": gan, "frechet": frechet,
-    "simplex": simplex,
+    "simplex": simplex, **networks.CASES,
 }  # fmt: skip

@@ -16,7 +16,7 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("bench", "cases", "checks", "main", "timing")
+    names = ("bench", "cases", "checks", "main", "networks", "timing")
     kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     yield importlib.import_module("bench")
     for name in names:
@@ -72,6 +72,16 @@ def test_a_missing_package_is_told(
     assert f"pip install {package}" in capsys.readouterr().err
 
 
+def test_a_peer_that_is_not_there_is_told_before_anything_is_measured(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert bench.main(["bench.py", "--peer=torch"]) == 2
+    assert "--peer=torch needs torch; run: pip install -e '.[parity]'" in capsys.readouterr().err
+    assert bench.main(["bench.py", "--peer=torch", "--only=enh"]) == 2
+    assert "no case 'enh'" in capsys.readouterr().err
+
+
 def test_rates_are_medians_of_rounds_in_turn_without_the_warm_up(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +109,15 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
     assert all(row.figure > 0 for row in rows)
     assert rows[0].compile_seconds is None
     assert rows[1].compile_seconds > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["lite0_train", "lite0_infer"])
+def test_a_network_is_measured_beside_torch(bench: ModuleType, case: str) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    rows = bench.CASES[case](1, peer=True, batch=2, side=64)
+    assert [row.variant.split()[0] for row in rows] == ["torch", "torch", "cxrjax,"]
+    assert all(row.figure > 0 for row in rows)
 
 
 @pytest.mark.parametrize(
