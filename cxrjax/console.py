@@ -61,7 +61,8 @@ class Bar(rich.Progress):
             transient=transient,
             disable=self._plain,
             refresh_per_second=4,
-            speed_estimate_period=120.0,  # an evaluation may pause the steps for longer than rich's 30 s
+            # Steps are sent in bursts of a log window, and an evaluation pauses them: both may exceed rich's 30 s.
+            speed_estimate_period=600.0,
             get_time=clock,
         )
 

@@ -42,6 +42,16 @@ def test_slow_steps_are_given_in_seconds_each() -> None:
     assert lines == ["diffusion 1/3", "diffusion 2/3, 40.0 s each, 40 s left", "diffusion 3/3, 40.0 s each"]
 
 
+def test_steps_that_are_sent_in_bursts_do_not_look_fast() -> None:
+    file, clock = io.StringIO(), Clock()
+    with progress(Console(file=file, width=80), clock=clock) as bar:
+        task_id = bar.add_task("fcn", total=400, note="")
+        for done in range(1, 101):
+            clock.now += 0.01 if done % 20 else 136.0  # the host waits for the device once a log window
+            bar.update(task_id, completed=done)
+    assert file.getvalue().splitlines()[-1].startswith("fcn 100/400, 6.8 s each, 34 min left")
+
+
 def test_what_is_quick_gets_one_line() -> None:
     assert lines_of(steps=5, seconds=0.1, total=5, notes=False) == ["diffusion 5/5, 10.0/s"]
 
