@@ -153,17 +153,18 @@ class Run(NamedTuple):
         Raises:
           UserError: no such classifier, or several and no name.
         """
-        if not name:
-            name = self.phase_of(*classifier.TASKS)
-        name = self._roles().get(name, name)
-        names = dict.fromkeys(self.classifiers)
-        lookup(names, name, f"a classifier of {self.workdir}")
-        phase = self._phase_with(name)
+        phase, name = self.trained(name)
         enh = self.config.data.enh_options.to_dict() if reads_features(self.config, phase) else None
         return classifier.of(
             self.config[phase], self.state(name), classes_of(self.config, phase), self.config.data.size, self.mesh,
             source=f"phase {name} of {self.workdir}", enh=enh, depth=self.depth,
         )  # fmt: skip
+
+    def trained(self, name: str = "") -> tuple[str, str]:
+        """The phase of a classifier, and its training there: the phase's own, or a fold or seed; as `classifier`."""
+        name = self._roles().get(name, name) or self.phase_of(*classifier.TASKS)
+        lookup(dict.fromkeys(self.classifiers), name, f"a classifier of {self.workdir}")
+        return self._phase_with(name), name
 
     def diffusion(self, name: str = "") -> diffusion.Diffusion:
         """A trained diffusion, of films or of latents; the name may be left out where there is only one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,9 @@ UNREAD: dict[str, str] = {
 HEADS = ("head", "aux")
 # Their last layers, of one row a class.
 CLASS_LAYERS = ("head/classes", "aux/fc")
+# In a pattern: what is caught, in the order in which a path has it, and what a name may lack.
+_GROUP = r"\((?!\?)((?:[^()]|\(\?:[^()]*\))*)\)"
+_OPTIONAL = r"\(\?:[^()]*\)\?"
 
 
 class Family(NamedTuple):
@@ -26,11 +29,13 @@ class Family(NamedTuple):
 
     Attributes:
       rules: (pattern of the whole torch module name, Flax path) pairs; the first that matches counts.
+      stem: Flax path of the convolution that sees films.
       plain: the network is torch's numbered Sequentials, named by position before the rules are read.
       normalize: what its ImageNet weights were trained under, a key of `ops.inputs.NORMALIZATIONS`.
     """
 
     rules: tuple[tuple[str, str], ...]
+    stem: str
     plain: bool = False
     normalize: str = "imagenet"
 
@@ -41,12 +46,34 @@ class Family(NamedTuple):
         found = {module: self._path(name) for module, name in names.items()}
         return {module: path for module, path in found.items() if path}
 
+    def names(self, paths: Iterable[str]) -> dict[str, str]:
+        """`paths` backwards: the torch module of every Flax path that a rule gives."""
+        found = {path: self._name(path) for path in paths}
+        names = {path: name for path, name in found.items() if name}
+        if not self.plain:
+            return names
+        numbers = _numbers_of(names.values())
+        return {path: numbers[name] for path, name in names.items()}
+
+    def _name(self, path: str) -> str:
+        return next((name for rule in self.rules if (name := _backwards(*rule, path))), "")
+
     def _path(self, name: str) -> str:
         for pattern, path in self.rules:
             match = re.fullmatch(pattern, name)
             if match:
                 return match.expand(path)
         return ""
+
+
+def _backwards(pattern: str, given: str, path: str) -> str:
+    """The name that a rule turns into this path; "" where it does not."""
+    groups = re.findall(_GROUP, pattern)
+    match = re.fullmatch(re.sub(r"\\(\d)", lambda m: f"({groups[int(m[1]) - 1]})", given), path)
+    if not match:
+        return ""
+    words = iter(match.groups())
+    return re.sub(_GROUP, lambda _: next(words), re.sub(_OPTIONAL, "", pattern)).replace("\\.", ".")
 
 
 def _numbers(modules: Iterable[str], within: str) -> list[int]:
@@ -70,6 +97,17 @@ def _positions(modules: Iterable[str]) -> dict[str, str]:
     return out | {f"classifier.{number}": "classes" for number in linear[-1:]}
 
 
+def _numbers_of(names: Collection[str]) -> dict[str, str]:
+    """`_positions` backwards, as torchvision numbers its layers: a dropout too stands behind each hidden ReLU."""
+    blocks = sorted(tuple(map(int, name.split(".")[1:])) for name in names if name.startswith("features."))
+    out, number = {}, -2
+    for block, place in blocks:
+        number += 3 if place == 1 and block > 1 else 2
+        out[f"features.{block}.{place}"] = f"features.{number}"
+    linear = [*(f"hidden.{number}" for number in _numbers(names, "hidden")), "classes"]
+    return out | {name: f"classifier.{3 * i}" for i, name in enumerate(linear)}
+
+
 # `.0`: some checkpoints (CheXNet's) keep the last layer inside a Sequential with its sigmoid.
 FAMILIES: dict[str, Family] = {
     "densenet": Family(
@@ -79,7 +117,8 @@ FAMILIES: dict[str, Family] = {
             (r"features\.transition(\d+)\.(norm|conv)", r"backbone/transition\1_\2"),
             (r"features\.norm5", r"backbone/norm_last"),
             (r"classifier(?:\.0)?", r"head/classes"),
-        )
+        ),
+        stem="backbone/conv0",
     ),
     "resnet": Family(
         (
@@ -88,7 +127,8 @@ FAMILIES: dict[str, Family] = {
             (r"layer(\d+)\.(\d+)\.downsample\.0", r"backbone/layer\1_\2/downsample_conv"),
             (r"layer(\d+)\.(\d+)\.downsample\.1", r"backbone/layer\1_\2/downsample_bn"),
             (r"fc(?:\.0)?", r"head/classes"),
-        )
+        ),
+        stem="backbone/conv1",
     ),
     "vgg": Family(
         (
@@ -96,6 +136,7 @@ FAMILIES: dict[str, Family] = {
             (r"hidden\.(\d+)", r"head/hidden\1"),
             (r"classes", r"head/classes"),
         ),
+        stem="backbone/conv1_1",
         plain=True,
     ),
     "inception": Family(
@@ -106,6 +147,7 @@ FAMILIES: dict[str, Family] = {
             (r"AuxLogits\.fc", r"aux/fc"),
             (r"fc", r"head/classes"),
         ),
+        stem="backbone/Conv2d_1a_3x3/conv",
         normalize="symmetric",
     ),
     "efficientnet": Family(
@@ -120,6 +162,7 @@ FAMILIES: dict[str, Family] = {
             (r"_bn1", r"backbone/top_bn"),
             (r"_fc", r"head/classes"),
         ),
+        stem="backbone/stem_conv",
         normalize="efficientnet_lite",
     ),
 }
@@ -165,10 +208,18 @@ def to_flax(key: str, value: np.ndarray) -> tuple[str, str, np.ndarray] | None:
     return None
 
 
-def flattened(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def to_torch(leaf: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+    """`to_flax` backwards: the last part of a tensor's name, and its layout."""
+    if leaf == "kernel":
+        return "weight", value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+    return {"scale": "weight", "mean": "running_mean", "var": "running_var"}.get(leaf, leaf), value
+
+
+def flattened(state: Mapping[str, np.ndarray], back: bool = False) -> dict[str, np.ndarray]:
     """A plain network's state with its first linear layer's inputs in our order: (o, c h w) becomes (o, h w c).
 
-    torch flattens channels first, we flatten them last; c is what the last convolution gives.
+    torch flattens channels first, we flatten them last; c is what the last convolution gives. `back` brings ours to
+    torch's order.
 
     Raises:
       UserError: that layer does not read a whole number of such maps.
@@ -182,5 +233,6 @@ def flattened(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     weight, channels = state[first], state[last].shape[0]
     if weight.shape[1] % channels:
         raise UserError(f"{first} is {weight.shape}: its inputs are no multiple of the {channels} channels of {last}")
-    inputs = weight.reshape(weight.shape[0], channels, -1)  # (o, c, h w)
+    shape = (-1, channels) if back else (channels, -1)
+    inputs = weight.reshape(weight.shape[0], *shape)  # (o, c, h w), or back
     return {**state, first: inputs.transpose(0, 2, 1).reshape(weight.shape)}

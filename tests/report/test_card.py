@@ -1,0 +1,32 @@
+"""The model card: figures with intervals, the films' fingerprint, licenses as far as the manifest knows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cxrjax.report import card
+from cxrjax.report.read.workdir import read_run
+
+
+def test_a_card_tells_figures_films_and_licenses(tmp_path: Path) -> None:
+    auroc = {"value": 0.9, "low": 0.85, "high": 0.94, "n": 50, "unit": "1"}
+    other = {**auroc, "value": 0.6}
+    systems = {"net": {"auroc": auroc, "per_class": {"Mass": {"auroc": other}}}, "rival": {"auroc": other}}
+    manifest = {
+        "config": {"name": "a study", "phases": ["net"]}, "warnings": ["Children of 1 to 5 years."],
+        "data": {"name": "kermany", "fingerprint": "f00d"}, "command": "python launch/main.py",
+        "weights": {"head": {"file": "a.pth", "license": "Apache-2.0"}, "net": "those of head"},
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "results.json").write_text(json.dumps({"systems": systems}))
+    text = card.card(read_run(tmp_path), "net", "net_3", "Do this.")
+    assert text.startswith("# a study: net_3\n")
+    assert "Not for diagnosis" in text
+    assert "| AUROC | 0.900 [0.850, 0.940] | 50 |" in text
+    assert "0.600" not in text  # of another system, or of a class
+    assert "of net as a whole, of which net_3 is one network" in text
+    assert "* Children of 1 to 5 years." in text
+    assert "* Of weights that the run began with: Apache-2.0" in text
+    assert "no license of the films" in text
+    assert "| data: fingerprint | f00d |" in text
