@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +107,8 @@ def _of_stablehlo(classifier: Classifier, net: str, written: bytes) -> Callable[
 
 
 def _onnx(classifier: Classifier, net: str) -> bytes:
+    for name in ("jax2onnx", "onnx_ir"):  # they warn of plugins that are not needed, and of shapes that they work out
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import jax2onnx
         import onnxruntime  # noqa: F401  which what is written is compared in
@@ -111,9 +116,10 @@ def _onnx(classifier: Classifier, net: str) -> bytes:
         raise UserError("ONNX needs jax2onnx and onnxruntime: pip install 'cxrjax[onnx]'") from error
     shape = ("films", classifier.size, classifier.size)
     try:
-        model = jax2onnx.to_onnx(
-            program(classifier), [shape], model_name="cxrjax", input_names=["film"], output_names=["probability"]
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # where it debugs itself
+            model = jax2onnx.to_onnx(
+                program(classifier), [shape], model_name="cxrjax", input_names=["film"], output_names=["probability"]
+            )
     except NotImplementedError as error:
         raise UserError(f"jax2onnx cannot write {net!r} ({error}): export it as stablehlo") from error
     return model.SerializeToString()
