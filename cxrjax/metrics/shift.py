@@ -117,16 +117,22 @@ def choose_folded(frame: Frame, said: Said, seed: int = 0) -> Point:
 
 def score(frame: Frame, said: Said, point: Point, seed: int, draws: int = DRAWS) -> Scored:
     """Figures with those of resamples of the patients, which follow from patients and seed alone."""
+    measure = figures(frame, said, point)
+    values = measure(np.ones((len(said.label), 1)))
+    drawn = bootstrap.resampled(measure, said.patients, draws, seed)
+    return Scored({name: float(value[0]) for name, value in values.items()}, drawn, len(said.label))
+
+
+def figures(frame: Frame, said: Said, point: Point) -> Measure:
+    """Every figure of a system, of its networks the mean, as a function of film weights."""
     networks = [(_ranking(frame, said.label, p), _calls(frame, said.label, p, z, point))
                 for p, z in zip(said.probability, said.logits, strict=True)]  # fmt: skip
 
-    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
         found = [ranking(weights) | calls(weights) for ranking, calls in networks]
         return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
 
-    values = figures(np.ones((len(said.label), 1)))
-    drawn = bootstrap.resampled(figures, said.patients, draws, seed)
-    return Scored({name: float(value[0]) for name, value in values.items()}, drawn, len(said.label))
+    return mean
 
 
 def _ranking(frame: Frame, label: np.ndarray, probability: np.ndarray) -> Measure:

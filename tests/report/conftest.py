@@ -208,6 +208,8 @@ def make_study(
     finding = np.array([classes[i % len(classes)] for i in range(8)])
     about = {"finding": finding, "key": shown["key"], "score": rng.uniform(0.3, 1, 8)}
     np.savez(workdir / "maps.npz", image=shown["image"], map=shown["cam"], truth=shown["lesion"], **about)
+    words = {"key": shown["key"], "truth": finding, "said": np.array([f"{name} 0.97" for name in finding])}
+    np.savez(workdir / "failures.npz", image=shown["image"], map=shown["cam"], **words)
     enh = np.stack([shown["cam"], shown["twin"], 1 - shown["image"]], axis=-1)
     np.savez(workdir / "enh.npz", image=shown["image"], enh=enh, label=finding)
     (workdir / "grid").mkdir(exist_ok=True)

@@ -66,6 +66,15 @@ _FIGURES = {
         dpi=130,
         films=True,
     ),
+    "failures": Plot(
+        maps.failures,
+        "Failures",
+        "The held-out films that were called wrong most surely, by the probability after temperature where one was "
+        "fitted: what was said with its probability, and what the label says, which may be what is wrong. Below each, "
+        "where the run has maps, the map of what was said.",
+        dpi=130,
+        films=True,
+    ),
     "enh": Plot(
         maps.channels,
         "Phase features",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,26 +34,52 @@ def maps(run: Classification) -> Figure | None:
     if found is None:
         return None
     chosen = spread(len(found.image), _MOST_MAPS)
-    columns = across(len(chosen), _ACROSS)
-    rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(max(1.75 * columns, 3.5), 3.85 * rows))
-    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    scores = [f" {score:.2f}" if np.isfinite(score) else "" for score in found.score[chosen]]
+    titles = [f"{cut(_words(name), 20)}{said}" for name, said in zip(found.finding[chosen], scores, strict=True)]
+    return _gallery(found.image[chosen], found.map[chosen], titles, list(found.key[chosen]), found.truth[chosen])
+
+
+def failures(run: Classification) -> Figure | None:
+    """Films that were called wrong, with what was said and what is so, and below each its map where the run has one."""
+    found = run.failures
+    if found is None:
+        return None
+    titles = [f"said {cut(_words(said), 22)}" for said in found.said]
+    below = [f"is {cut(_words(truth), 22)}\n{cut(key, 26)}" for truth, key in zip(found.truth, found.key, strict=True)]
+    return _gallery(found.image, found.map, titles, below)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _gallery(
+    image: np.ndarray, heat: np.ndarray | None, titles: Sequence[str], below: Sequence[str],
+    truth: np.ndarray | None = None,
+) -> Figure:  # fmt: skip
+    """Films (n, h, w) under their titles, each over its map with the outline of `truth`; `below` stands between."""
+    columns = across(len(image), _ACROSS)
+    rows, each = -(-len(image) // columns), 1 if heat is None else 2
+    figure = Figure(figsize=(max(1.75 * columns, 3.5), (2.35 if heat is None else 3.85) * rows))
+    grid = figure.subplots(each * rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for place, index in enumerate(chosen):
+    for place, film in enumerate(image):
         row, column = divmod(place, columns)
-        above, below = grid[2 * row, column], grid[2 * row + 1, column]
-        _show(above, found.image[index])
-        _show(below, found.image[index])
-        heat = np.clip(_shrunk(found.map[index]), 0, 1)
-        below.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55 * heat)
-        truth = _shrunk(found.truth[index])
-        if truth.any():
-            below.contour(truth, levels=[0.5], colors="#7fffd4", linewidths=0.9)
-        score = found.score[index]
-        said = f" {score:.2f}" if np.isfinite(score) else ""
-        above.set_title(f"{cut(found.finding[index].replace('_', ' '), 20)}{said}", fontsize=8)
-        below.set_title(cut(found.key[index], 26), fontsize=6.5, color="#5f6368", pad=2)
+        above = grid[each * row, column]
+        _show(above, film)
+        above.set_title(titles[place], fontsize=8)
+        words = {"fontsize": 6.5, "color": "#5f6368"}
+        if heat is None:
+            above.text(0.5, -0.03, below[place], transform=above.transAxes, ha="center", va="top", **words)
+            continue
+        under = grid[each * row + 1, column]
+        _show(under, film)
+        over = np.clip(_shrunk(heat[place]), 0, 1)
+        under.imshow(over, cmap="inferno", vmin=0, vmax=1, alpha=0.55 * over)
+        if truth is not None and (outline := _shrunk(truth[place])).any():
+            under.contour(outline, levels=[0.5], colors="#7fffd4", linewidths=0.9)
+        under.set_title(below[place] if truth is None else cut(below[place], 26), pad=2, **words)
     return figure
 
 

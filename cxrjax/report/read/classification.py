@@ -77,6 +77,22 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Failures:
+    """Films that were called wrong, the surest first.
+
+    Attributes:
+      image: (m, s, s) in [0, 1]. map: the same of what was said, or None.
+      key, truth, said: (m,) str, the two last in words.
+    """
+
+    image: np.ndarray
+    map: np.ndarray | None
+    key: np.ndarray
+    truth: np.ndarray
+    said: np.ndarray
+
+
+@dataclass(frozen=True)
 class Channels:
     """Films (m, s, s) with their phase features `enh` (m, s, s, 3), all in [0, 1], and the class of each (m,) str."""
 
@@ -91,12 +107,13 @@ class Classification(Run):
 
     systems: list[System] = field(default_factory=list)
     maps: Maps | None = None
+    failures: Failures | None = None
     channels: Channels | None = None
     grid: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read(run: Run) -> Classification:
-    """The predictions, maps, phase channels and grid search of a workdir; what a run lacks is empty.
+    """The predictions, maps, failures, phase channels and grid search of a workdir; what a run lacks is empty.
 
     Raises:
       UserError: a file that cannot be read, or arrays that disagree.
@@ -107,6 +124,7 @@ def read(run: Run) -> Classification:
         Classification,
         systems=titled(read_systems(workdir / "predictions", run.notes), run.study),
         maps=read_maps(workdir / "maps.npz"),
+        failures=read_failures(workdir / "failures.npz"),
         channels=read_channels(workdir / "enh.npz"),
         grid=read_lines(workdir / str(phase or "grid") / "rows.jsonl"),
     )
@@ -177,6 +195,15 @@ def read_maps(path: Path) -> Maps | None:
     image, maps, truth = (arrays[name].astype(np.float64) for name in ("image", "map", "truth"))
     finding, key = arrays["finding"].astype(str), arrays["key"].astype(str)
     return Maps(image, maps, truth > 0.5, finding, key, arrays["score"].astype(np.float64))
+
+
+def read_failures(path: Path) -> Failures | None:
+    """`failures.npz`. Raises UserError where arrays are missing or disagree."""
+    words = ("key", "truth", "said")
+    arrays = load_checked(path, {"image": "n h w", "map?": "n h w", **dict.fromkeys(words, "n")})
+    if arrays is None:
+        return None
+    return Failures(arrays["image"], arrays.get("map"), *(arrays[name].astype(str) for name in words))
 
 
 def read_channels(path: Path) -> Channels | None:

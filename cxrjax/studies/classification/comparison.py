@@ -15,7 +15,17 @@ from cxrjax.infer.finished import member_names
 from cxrjax.metrics import scoring
 from cxrjax.phases import Context, members
 from cxrjax.studies import floor, footing, tables
-from cxrjax.studies.classification import curve, ensembles, external, localization, predictions, probes, robustness
+from cxrjax.studies.classification import (
+    curve,
+    ensembles,
+    external,
+    failures,
+    localization,
+    predictions,
+    probes,
+    robustness,
+    subgroups,
+)  # fmt: skip
 from cxrjax.studies.classification.predictions import System
 from cxrjax.studies.published import PAPERS
 from cxrjax.tasks import classify
@@ -196,6 +206,8 @@ def run(context: Context) -> Results:
     films = describe(context, base)
     titles = {system.name: system.title for system in every}
     out["tables"] = tables.make(out, titles, classes, kind, films, PAPERS.get(config.study.paper))
+    subgroups.add(out, context, systems, kind)
+    failures.write(context, out, systems, kind)
     outside = [(system, probes.outside(method)) for system, method in floors]
     external.add(out, context, trained, base, *outside, *ensembles.outside(config, averaged))
     curve.add(out, context, base, *floors)
@@ -220,10 +232,9 @@ def describe(context: Context, base: System) -> str:
 
 def headline(out: Results, systems: list[System], films: str) -> str:
     """The best system against the floor, in a sentence; the best was named after looking."""
-    measured = [s for s in systems if out["systems"][s.name]["auroc"]["value"] is not None]
-    if not measured:
+    best = predictions.best(out, systems)
+    if best is None:
         return ""
-    best = max(measured, key=lambda s: out["systems"][s.name]["auroc"]["value"])
     auroc, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
     if gap["low"] is None or auroc["low"] is None:
         return f"{best.title} ranks highest: AUROC {auroc['value']:.3f}. Measured on {films}."

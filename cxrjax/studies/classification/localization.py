@@ -142,9 +142,7 @@ def _truth(
 def _maps(
     context: Context, phase: str, member: str, split: str, pairs: list[tuple[int, str, Any]], classes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
-    size = context.config.data.size
-    seeing = classifier.of(context.config[phase], context.states[member], classes, size, context.mesh)
-    heat = seeing.compiled(classifier.class_map)
+    heat = predictions.network(context, phase, context.states[member]).compiled(classifier.class_map)
     positions = np.array([i for i, _, _ in pairs])
     truth, films = _truth(context, split, pairs)
     films = films or data.films(context.films, split, positions)

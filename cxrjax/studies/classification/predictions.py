@@ -16,7 +16,7 @@ from cxrjax.phases import Context
 from cxrjax.phases.members import Member
 from cxrjax.studies import arrays
 from cxrjax.tasks import classify
-from cxrjax.types import Arrays, State
+from cxrjax.types import Arrays, Results, State
 
 # Of systems; of the points of a learning curve, which no table lists; of systems of several views, by one.
 FOLDER, CURVE, ONE = "predictions", "curve", "one_view"
@@ -140,6 +140,12 @@ def system_of(context: Context, phase: str, title: str, folder: str = FOLDER) ->
         title, found = f"{title}, mean of {len(names)} seeds", [mean_of(found)]
         seen = [mean_of(seen)] if seen else []
     return System(phase, title, found[0], seen[0] if seen else None)
+
+
+def best(out: Results, systems: list[System]) -> System | None:
+    """The system of the highest AUROC in a comparison's results, named after looking; None where none has one."""
+    measured = [system for system in systems if out["systems"][system.name]["auroc"]["value"] is not None]
+    return max(measured, key=lambda system: out["systems"][system.name]["auroc"]["value"], default=None)
 
 
 def check_same(*systems: System) -> None:

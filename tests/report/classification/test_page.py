@@ -14,7 +14,7 @@ import pytest
 from cxrjax.errors import UserError
 from cxrjax.report import faces, figures, write
 
-DRAWN = ("seeds", "roc", "precision_recall", "confusion", "reliability", "maps", "enh")
+DRAWN = ("seeds", "roc", "precision_recall", "confusion", "reliability", "maps", "failures", "enh")
 DRAWN += ("grid", "grid_curves", "ntk", "losses")
 
 
@@ -65,6 +65,7 @@ def test_nothing_undefined_is_printed_and_nothing_is_called_synthetic(study_page
     [
         ("predictions", ("roc", "precision_recall", "confusion", "reliability")),
         ("maps.npz", ("maps",)),
+        ("failures.npz", ("failures",)),
         ("enh.npz", ("enh",)),
         ("grid", ("grid", "grid_curves")),
         ("metrics.jsonl", ("losses",)),
@@ -91,6 +92,18 @@ def test_a_study_of_tables_alone_embeds_no_films_and_says_nothing_of_them(tmp_pa
     assert "Only &lt;this&gt;" in page
     assert "license" not in page
     assert "<img" not in page
+
+
+def test_failures_of_a_run_without_maps_are_films_alone(fakes: SimpleNamespace, tmp_path: Path) -> None:
+    workdir = fakes.study(tmp_path, films=12, size=8)
+    with np.load(workdir / "failures.npz") as kept:
+        arrays = dict(kept)
+    face, run = faces.read(workdir)
+    assert len(face.figures["failures"].draw(run).axes) == 2 * 8  # each film above its map
+    del arrays["map"]
+    np.savez(workdir / "failures.npz", **arrays)
+    figure = face.figures["failures"].draw(faces.read(workdir)[1])
+    assert [axes.get_title() for axes in figure.axes if axes.images] == [f"said {said}" for said in arrays["said"]]
 
 
 def test_maps_and_channels_of_wrong_shape_are_told(fakes: SimpleNamespace, tmp_path: Path) -> None:
