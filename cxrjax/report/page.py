@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cxrjax.report import faces, figures, summary, tables, templates
+from cxrjax.report import checklist, faces, figures, summary, tables, templates
 from cxrjax.report.draw.png import NOTICE
 from cxrjax.report.face import CAUTION
 from cxrjax.report.read.workdir import is_number
 
 
 def write(workdir: Path) -> Path:
-    """Writes `figures/*.png`, the files that the study's face adds, and `report.html` into a finished run's workdir.
+    """Writes `figures/*.png`, what the study's face adds, `checklist.html` and `report.html` into a finished workdir.
 
     The page holds everything inline and loads nothing: it opens from a disk without a network. What the run does not
     have is left out.
@@ -52,6 +52,7 @@ def write(workdir: Path) -> Path:
         rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+    checklist.write(run)
     page = run.workdir / "report.html"
     page.write_text(text, encoding="utf-8")
     return page
