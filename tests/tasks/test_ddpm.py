@@ -1,5 +1,5 @@
 import types
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,18 @@ from cxrjax.types import Batch
 NET = models.build("unet_tiny", base=8, mults=(1, 2), groups=4, patch=2, updown="plain")
 TX = optax.adam(2e-3)
 SCHEDULE = diffusion.linear(1000)
+# Compiled, without LLVM's optimizer, and once for each set of options: step by step, operations cost a minute.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@cache
+def fresh():
+    return jit(partial(ddpm.init, NET, TX))(jax.random.key(0), batch())
+
+
+@cache
+def stepper(options=ddpm.Options()):  # noqa: B008  a tuple
+    return jit(partial(ddpm.step, NET, TX, SCHEDULE, options))
 
 
 def batch(n=8, size=16):
@@ -29,8 +41,8 @@ def batch(n=8, size=16):
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_training_steps_lower_the_loss_on_a_fixed_batch_and_key(prediction):
     options = ddpm.Options(prediction=prediction, ema=0.5)
-    state = ddpm.init(NET, TX, jax.random.key(0), batch())
-    step = jax.jit(partial(ddpm.step, NET, TX, SCHEDULE, options))
+    state = fresh()
+    step = stepper(options)
     losses = []
     for _ in range(12):
         state, scalars = step(state, batch(), jax.random.key(3))
@@ -40,16 +52,16 @@ def test_training_steps_lower_the_loss_on_a_fixed_batch_and_key(prediction):
 
 
 def test_the_first_epsilon_loss_of_a_zero_network_is_the_noise_power():
-    state = ddpm.init(NET, TX, jax.random.key(0), batch())
-    _, scalars = ddpm.step(NET, TX, SCHEDULE, ddpm.Options(), state, batch(), jax.random.key(0))
+    state = fresh()
+    _, scalars = stepper()(state, batch(), jax.random.key(0))
     assert float(scalars["loss"]) == pytest.approx(1.0, abs=0.1)
 
 
 def test_the_moving_average_warms_up_and_then_trails():
     options = ddpm.Options(ema=0.9)
-    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    state = fresh()
     old = np.asarray(state.ema["unet"]["out"]["bias"])
-    new, _ = ddpm.step(NET, TX, SCHEDULE, options, state, batch(), jax.random.key(0))
+    new, _ = stepper(options)(state, batch(), jax.random.key(0))
     d = min(0.9, 1 / 10)  # n = 0
     expected = d * old + (1 - d) * np.asarray(new.params["unet"]["out"]["bias"])
     np.testing.assert_allclose(new.ema["unet"]["out"]["bias"], expected, rtol=1e-6)
@@ -59,10 +71,10 @@ def test_padding_has_no_share_in_loss_or_update():
     real = batch(4)
     padded = jax.tree.map(lambda x: np.concatenate([x, 0.9 * np.ones_like(x)]).astype(x.dtype), real)
     padded = padded.replace(valid=np.asarray([1, 1, 1, 1, 0, 0, 0, 0], np.float32))
-    state = ddpm.init(NET, TX, jax.random.key(0), real)
+    state = fresh()
     changed = padded.replace(image=np.where(padded.valid[:, None, None, None] > 0, padded.image, 0.1))
-    a, _ = ddpm.step(NET, TX, SCHEDULE, ddpm.Options(), state, padded, jax.random.key(0))
-    b, _ = ddpm.step(NET, TX, SCHEDULE, ddpm.Options(), state, changed, jax.random.key(0))
+    a, _ = stepper()(state, padded, jax.random.key(0))
+    b, _ = stepper()(state, changed, jax.random.key(0))
     for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-6)
 
@@ -74,8 +86,8 @@ def test_times_are_drawn_from_one_to_t_max():
         jax.debug.callback(lambda t: seen.append(int(t)), t)
         return jnp.zeros(shape)
 
-    state = ddpm.init(NET, TX, jax.random.key(0), batch())
-    step = jax.jit(partial(ddpm.step, NET, TX, SCHEDULE, ddpm.Options(noise=drawn, t_max=3)))
+    state = fresh()
+    step = stepper(ddpm.Options(noise=drawn, t_max=3))
     for i in range(8):
         jax.block_until_ready(step(state, batch(), jax.random.key(i)))
     jax.effects_barrier()
@@ -84,7 +96,7 @@ def test_times_are_drawn_from_one_to_t_max():
 
 
 def test_evaluation_is_the_same_at_every_call_and_reads_the_average():
-    state = ddpm.init(NET, TX, jax.random.key(0), batch())
+    state = fresh()
     run = partial(ddpm.predict, NET, SCHEDULE, ddpm.Options())
     a, b = run(state, batch(), jax.random.key(5))["loss"], run(state, batch(), jax.random.key(5))["loss"]
     assert a.shape == (8, 4)
@@ -96,12 +108,15 @@ def test_evaluation_is_the_same_at_every_call_and_reads_the_average():
 def test_the_predictor_hands_the_network_the_index_and_gives_noise():
     schedule = SCHEDULE
     x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
-    variables = NET.init(jax.random.key(1), x, jnp.zeros(2, jnp.int32), train=False)["params"]
-    variables = jax.tree.map(lambda p: p + 0.01, variables)
-    epsilon = ddpm.noise_predictor(NET, schedule, "epsilon", variables)(x, jnp.asarray([4, 4]))
-    direct, _ = NET.apply({"params": variables}, x, jnp.asarray([4, 4]), train=False)
+    variables = jax.tree.map(lambda p: p + 0.01, fresh().params["unet"])
+
+    @jit
+    def three(variables, x, index):
+        epsilon, from_v = (ddpm.noise_predictor(NET, schedule, kind, variables)(x, index) for kind in ("epsilon", "v"))
+        return epsilon, from_v, NET.apply({"params": variables}, x, index, train=False)[0]
+
+    epsilon, from_v, direct = three(variables, x, jnp.asarray([4, 4]))
     np.testing.assert_allclose(epsilon, direct, atol=1e-6)
-    from_v = ddpm.noise_predictor(NET, schedule, "v", variables)(x, jnp.asarray([4, 4]))
     np.testing.assert_allclose(from_v, diffusion.to_epsilon(schedule, x, jnp.int32(5), direct, "v"), atol=1e-6)
 
 
@@ -143,8 +158,8 @@ def test_simplex_noise_is_one_field_a_film_at_its_own_time():
         return jnp.zeros(shape)
 
     options = ddpm.Options(noise=drawn, t_max=50)
-    state = ddpm.init(NET, TX, jax.random.key(0), batch())
-    out = ddpm.step(NET, TX, SCHEDULE, options, state, batch(), jax.random.key(0))
+    state = fresh()
+    out = stepper(options)(state, batch(), jax.random.key(0))
     jax.block_until_ready(out)
     jax.effects_barrier()
     times = jax.random.randint(jax.random.split(jax.random.key(0))[0], (8,), 1, 51)
