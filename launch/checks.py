@@ -5,6 +5,7 @@ Imports neither jax nor cxrjax.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import itertools
 import os
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_dict
@@ -25,6 +26,32 @@ Choices = dict[str, tuple[tuple[Any, ...], str]]
 
 class UsageError(Exception):
     """A mistake on the command line or in a config file; the message says how to mend it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The flags of a command beside main.py; a mistake raises `UsageError`."""
+
+    def __init__(self, name: str, doc: str | None, **options: Any) -> None:
+        first = (doc or "").splitlines()[0]
+        super().__init__(prog=f"python launch/{name}.py", description=first, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+    def add_dicom(self, what: str) -> None:
+        """`--dicom` and `--keep-patient`."""
+        self.add_argument("--dicom", action="store_true", help=f"{what} as DICOM files too")
+        self.add_argument(
+            "--keep-patient", action="store_true", help="with --dicom: copy patient and study of DICOM films into them"
+        )
+
+
+def new_folder(given: str) -> Path:
+    """`--out` as a folder that is new or empty. Raises `UsageError` where it is not."""
+    path = Path(os.path.expanduser(given))
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"--out={given} is there and not an empty folder; name another")
+    return path
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
