@@ -74,9 +74,11 @@ class Run(NamedTuple):
     def classifiers(self) -> tuple[str, ...]:
         """The names that `classifier` takes: phases, a fold or seed of one, and the roles of a treatment study."""
         phases = [name for name in self.config.phases if self.config[name].task in classifier.TASKS]
-        return (*(name for phase in phases for name in member_names(self.config, phase)), *self._roles())
+        return (*(name for phase in phases for name in member_names(self.config, phase)), *self.roles)
 
-    def _roles(self) -> dict[str, str]:
+    @property
+    def roles(self) -> dict[str, str]:
+        """The phases of a treatment study's classifiers, by role."""
         study = self.config.study
         return {role: study[key] for role, key in ROLES.items() if study.get(key, "") in self.config.phases}
 
@@ -137,7 +139,7 @@ class Run(NamedTuple):
         """
         if not name:
             name = self.phase_of(*classifier.TASKS)
-        name = self._roles().get(name, name)
+        name = self.roles.get(name, name)
         names = dict.fromkeys(self.classifiers)
         lookup(names, name, f"a classifier of {self.workdir}")
         phase = self._phase_with(name)
@@ -206,7 +208,8 @@ class Run(NamedTuple):
         (arm,) = arms.of(study, (mode,))
         diffusions = {arm.diffusion: self.diffusion(arm.diffusion)}
         seeing = {} if arm.mask.source == "anomaly" else {arm.mask.phase: self.classifier(arm.mask.phase)}
-        judges = {role: self.classifier(role) for role in self._roles()}
+        judges = {role: self.classifier(role) for role, phase in self.roles.items()
+                  if classifier.NORMAL in classes_of(self.config, phase)}  # fmt: skip
         longest = ddpm.longest(self.config[arm.diffusion])
         return progress.of(arm, longest, self.config.data.size, self.depth, self.mesh, diffusions, seeing, judges)
 

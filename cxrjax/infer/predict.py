@@ -160,8 +160,9 @@ def of(run: Run, name: str = "") -> Predictor:
         if len(last) != 1:
             raise UserError(f"{run.workdir} has {len(last)} classifiers ({', '.join(last)}): name one")
         name = last[0]
-    names = run.members(name) if name in phases else [name]
     lookup(dict.fromkeys((*phases, *run.classifiers)), name, f"a classifier of {run.workdir}")
+    name = run.roles.get(name, name)
+    names = run.members(name) if name in phases else [name]
     members = tuple(run.classifier(member) for member in names)
     return Predictor(name, members, _operating(run.workdir, names, members[0]))
 

@@ -90,7 +90,7 @@ def test_which_classifier_is_asked_is_told_where_it_is_not_plain(tiny_run: Run) 
         tiny_run.predictor()
     with pytest.raises(UserError, match="did you mean 'judge'"):
         tiny_run.predictor("judg")
-    assert tiny_run.predictor("independent").name == "independent"
+    assert tiny_run.predictor("independent").name == "judge"
     carried = tiny_run.config.copy_and_resolve_references()
     carried.judge.carry = "classifier"  # as a fine-tuning goes on from its head
     assert tiny_run._replace(config=carried).predictor().name == "judge"
@@ -98,7 +98,6 @@ def test_which_classifier_is_asked_is_told_where_it_is_not_plain(tiny_run: Run) 
 
 def test_an_answer_that_is_not_finite_is_a_fault_and_findings_are_called_each_alone(tiny_run: Run) -> None:
     judge = tiny_run.classifier("judge")
-    many = judge._replace(options=judge.options._replace(exclusive=False))
     point = predict.Operating(None, (0.9, 0.1), None, "")
 
     class Said(predict.Predictor):
@@ -106,7 +105,7 @@ def test_an_answer_that_is_not_finite_is_a_fault_and_findings_are_called_each_al
         def _own(member, logits):
             return {"logits": logits, "probability": np.array([[0.8, 0.2], [np.nan, 1.0], [0.95, 0.95]])}
 
-    found = list(Said("x", (many,), point)._said(np.zeros((3, SIZE, SIZE), np.uint8), 3, [], False))
+    found = list(Said("x", (judge,), point)._said(np.zeros((3, SIZE, SIZE), np.uint8), 3, [], False))
     assert [one.called for one in found] == [("Pneumonia",), (), ("Normal", "Pneumonia")]
     assert "not finite" in found[1].fault
 
