@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich import progress as rich
 from rich.console import Console
 from rich.text import Text
 
+T = TypeVar("T")
 _EVERY = 30.0  # seconds between plain lines
 _quiet = False
 
@@ -103,3 +104,12 @@ def progress(
       clock: seconds, rising.
     """
     return Bar(console, transient, clock)
+
+
+def watched(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+    """The items as they are, under a bar that goes on with each."""
+    with progress() as bar:
+        task = bar.add_task(name, total=total, note="")
+        for item in items:
+            yield item
+            bar.advance(task)

@@ -38,6 +38,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
 
+    def add_dicom(self, what: str) -> None:
+        """`--dicom` and `--keep-patient`."""
+        self.add_argument("--dicom", action="store_true", help=f"{what} as DICOM files too")
+        self.add_argument(
+            "--keep-patient", action="store_true", help="with --dicom: copy patient and study of DICOM films into them"
+        )
+
 
 def new_folder(given: str) -> Path:
     """`--out` as a folder that is new or empty. Raises `UsageError` where it is not."""

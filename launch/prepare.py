@@ -13,16 +13,10 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import cli
-from checks import UsageError
+from checks import Parser, UsageError
 from main import fail
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
 
 
 def parse(args: list[str]) -> tuple[argparse.Namespace, cli.Request | str]:
@@ -31,10 +25,8 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, cli.Request | str]:
     Raises:
       UsageError: at the first mistake.
     """
-    parser = _Parser(
-        prog="python launch/prepare.py", description=(__doc__ or "").splitlines()[0], allow_abbrev=False,
-        epilog="every --config flag of main.py is understood; see python launch/main.py --help",
-    )  # fmt: skip
+    more = "every --config flag of main.py is understood; see python launch/main.py --help"
+    parser = Parser("prepare", __doc__, epilog=more)
     parser.add_argument("--check", action="store_true", help="look at the films and prepare nothing")
     parser.add_argument("--out", default="", help="folder of the check's page (runs/check-NAME)")
     found, rest = parser.parse_known_args(args)

@@ -27,3 +27,11 @@ def films_root() -> Path:
     if not root:
         pytest.skip("needs real films: set CXRJAX_FILMS to their folder")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory):
+    """A finished run of tiny networks."""
+    import tiny
+
+    return tiny.make(tmp_path_factory.mktemp("tiny") / "run")

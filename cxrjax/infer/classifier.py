@@ -90,9 +90,13 @@ class Classifier(NamedTuple):
 
         Of exclusive classes (softmax) they sum to 1. They are the network's own, not calibrated.
         """
-        logits = in_batches(self.mesh, BATCH, self.compiled(logits_of), self.read(films))
-        probability = classify.scores(self.options, logits)
+        image = self.read(films)
+        probability = classify.scores(self.options, self.logits(image, min(BATCH, len(image))))
         return {name: probability[:, c] for c, name in enumerate(self.classes)}
+
+    def logits(self, image: np.ndarray, batch: int) -> np.ndarray:
+        """Logits (n, k) of films (n, size, size, c) as `read` gives them, `batch` at once."""
+        return in_batches(self.mesh, batch, self.compiled(logits_of), image)
 
     def features(self, films: door.Films) -> np.ndarray:
         """The pooled last map of each film, (n, d) float32; films as in `infer.films.read`."""
@@ -108,8 +112,12 @@ class Classifier(NamedTuple):
         Raises:
           UserError: no such class, or films that cannot be read.
         """
-        column = jnp.int32(self.column(finding))
-        return in_batches(self.mesh, BATCH, partial(self.compiled(finding_map), column), self.read(films))
+        image = self.read(films)
+        return self.maps(image, np.full(len(image), self.column(finding)), min(BATCH, len(image)))
+
+    def maps(self, image: np.ndarray, column: np.ndarray, batch: int) -> np.ndarray:
+        """As `map`, of films as `read` gives them, each by its own column (n,) of the classes, `batch` at once."""
+        return in_batches(self.mesh, batch, self.compiled(finding_map), image, column.astype(np.int32))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -217,7 +225,7 @@ def heat(classifier: Classifier, source: str, target: str, image: Array) -> Arra
 
 
 def class_map(classifier: Classifier, image: Array, number: Array) -> tuple[Array, Array]:
-    """The map of one class over whole films, and its probability.
+    """The map of one class over each whole film, and its probability.
 
     The head's own map where it has one, exact for a pool of maps and the CAM for a mean and one linear layer; else
     Grad-CAM.
@@ -225,23 +233,29 @@ def class_map(classifier: Classifier, image: Array, number: Array) -> tuple[Arra
     Args:
       classifier: the network to explain.
       image: (b, h, w, c) in [0, 1].
-      number: () class.
+      number: () class, or (b,), each film's own.
 
     Returns:
       (b, size, size) in [0, 1], (b,) in [0, 1].
     """
     net, options, variables = classifier.net, classifier.options, classifier.variables["net"]
     b, side = image.shape[0], classifier.size
+    number = jnp.broadcast_to(number, (b,))
     logits, endpoints = net.apply(variables, classify.shown(options, _inner(classifier, image)), train=False)
     if "map" in endpoints:
-        coarse = jnp.take(endpoints["map"], number, axis=-1)  # (b, h', w')
+        coarse = jnp.take_along_axis(endpoints["map"], number[:, None, None, None], axis=-1)[..., 0]  # (b, h', w')
     else:
         head: Callable[..., Any] = partial(net.apply, variables, method="head_from")
-        coarse = cam.grad_cam(endpoints["features"], head, lambda y: jnp.take(y, number, axis=-1))
+        coarse = cam.grad_cam(endpoints["features"], head, partial(_own, number))
     probability = jax.nn.softmax(logits) if options.exclusive else jax.nn.sigmoid(logits)
-    return cam.min_max(jax.image.resize(coarse, (b, side, side), "bilinear")), jnp.take(probability, number, axis=-1)
+    return cam.min_max(jax.image.resize(coarse, (b, side, side), "bilinear")), _own(number, probability)
 
 
-def finding_map(classifier: Classifier, number: Array, image: Array) -> Array:
+def _own(number: Array, values: Array) -> Array:
+    """Each film's value (b,) of its own class, of values (b, k)."""
+    return jnp.take_along_axis(values, number[:, None], axis=-1)[:, 0]
+
+
+def finding_map(classifier: Classifier, image: Array, number: Array) -> Array:
     """The map of `class_map` alone, at the side of the films (b, h, w, c): (b, h, w) in [0, 1]."""
     return jax.image.resize(class_map(classifier, image, number)[0], image.shape[:3], "bilinear")

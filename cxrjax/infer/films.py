@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,6 +18,7 @@ from cxrjax.errors import UserError
 from cxrjax.ops import enhance
 
 Films = np.ndarray | str | Path | Sequence[str | Path]
+SHOWN = 1024  # pixels
 EXPECTED = "expected paths of film files, or an array (n, h, w) of uint8, or of floats in [0, 1]"
 
 
@@ -41,6 +45,64 @@ def read(films: Films, size: int, depth: int = 0) -> np.ndarray:
         raise UserError(f"there are no films; {EXPECTED}")
     scaled = np.multiply(image, np.float32(1 / 255), dtype=np.float32) if image.dtype == np.uint8 else image
     return scaled[..., None]
+
+
+class Read(NamedTuple):
+    """A film's file: its pixels (size, size) uint8, or None and why not.
+
+    `shown` is the film at its own proportions, (h, w) uint8 of at most `SHOWN` on a side; None unless asked for.
+    """
+
+    path: Path
+    pixels: np.ndarray | None
+    fault: str = ""
+    shown: np.ndarray | None = None
+
+
+def find(given: str) -> list[Path]:
+    """The files that a path, a folder (its own and those below it, hidden ones left out) or a glob names, by name.
+
+    Raises:
+      UserError: there are none.
+    """
+    text = os.path.expanduser(given)
+    path = Path(text)
+    found = [path] if path.is_file() else sorted(map(Path, glob.glob(text, recursive=True)))
+    if path.is_dir():
+        found = sorted(path.rglob("*"))
+    found = [file for file in found if file.is_file() and not file.name.startswith(".")]
+    if not found:
+        raise UserError(f"{given} names no file; expected a film, a folder of films, or a pattern as 'films/*.png'")
+    return found
+
+
+def stream(paths: Sequence[str | Path], size: int, depth: int, batch: int, shown: bool = False) -> Iterator[list[Read]]:
+    """Films from files by batches, as `read` decodes them; the next batch is decoded while one is used."""
+    parts = iter([paths[i : i + batch] for i in range(0, len(paths), batch)])
+    with ThreadPoolExecutor() as pool:
+
+        def ask(count: int) -> list[list[Future[Read]]]:
+            return [
+                [pool.submit(_try, Path(path), size, depth, shown) for path in part] for part in islice(parts, count)
+            ]
+
+        ahead = ask(2)
+        while ahead:
+            done = [film.result() for film in ahead.pop(0)]
+            ahead += ask(1)
+            yield done
+
+
+def _try(path: Path, size: int, depth: int, shown: bool) -> Read:
+    try:
+        pixels = decode.decode(path, size, depth)
+        if not shown:
+            return Read(path, pixels)
+        own = Image.fromarray(decode.decode(path, None, depth))
+        own.thumbnail((SHOWN, SHOWN))
+        return Read(path, pixels, "", np.asarray(own))
+    except UserError as error:
+        return Read(path, None, getattr(error, "reason", str(error)))
 
 
 def originals(films: Films, depth: int = 0) -> list[np.ndarray]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cxrjax import files
 from cxrjax.errors import UserError, did_you_mean, lookup
-from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, masks, treat
+from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, predict, progress, treat
 from cxrjax.infer import films as door
-from cxrjax.infer.batches import in_batches
-from cxrjax.ops import augment, guidance
+from cxrjax.infer.progress import Treated, Treatment
+from cxrjax.ops import augment
 from cxrjax.tasks import TASKS, ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
@@ -33,21 +30,6 @@ TRAINED_BY = frozenset((
 ))  # fmt: skip
 # The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
 ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
-BATCH = 16
-
-
-class Treated(NamedTuple):
-    """Films after a treatment; synthetic, and no prognosis.
-
-    Attributes:
-      films: (n, size, size) float32 in [0, 1], at the run's size.
-      mask: (n, size, size) float32 in [0, 1], where they were treated.
-      own: each film at its own size, its change at the run's size enlarged and added; None unless asked for.
-    """
-
-    films: np.ndarray
-    mask: np.ndarray
-    own: list[np.ndarray] | None
 
 
 class Run(NamedTuple):
@@ -92,9 +74,11 @@ class Run(NamedTuple):
     def classifiers(self) -> tuple[str, ...]:
         """The names that `classifier` takes: phases, a fold or seed of one, and the roles of a treatment study."""
         phases = [name for name in self.config.phases if self.config[name].task in classifier.TASKS]
-        return (*(name for phase in phases for name in member_names(self.config, phase)), *self._roles())
+        return (*(name for phase in phases for name in member_names(self.config, phase)), *self.roles)
 
-    def _roles(self) -> dict[str, str]:
+    @property
+    def roles(self) -> dict[str, str]:
+        """The phases of a treatment study's classifiers, by role."""
         study = self.config.study
         return {role: study[key] for role, key in ROLES.items() if study.get(key, "") in self.config.phases}
 
@@ -162,9 +146,19 @@ class Run(NamedTuple):
 
     def trained(self, name: str = "") -> tuple[str, str]:
         """The phase of a classifier, and its training there: the phase's own, or a fold or seed; as `classifier`."""
-        name = self._roles().get(name, name) or self.phase_of(*classifier.TASKS)
+        if not name:
+            name = self.phase_of(*classifier.TASKS)
+        name = self.roles.get(name, name)
         lookup(dict.fromkeys(self.classifiers), name, f"a classifier of {self.workdir}")
         return self._phase_with(name), name
+
+    def members(self, phase: str) -> list[str]:
+        """The names of a phase's trainings, see `member_names`."""
+        return member_names(self.config, phase)
+
+    def predictor(self, name: str = "") -> predict.Predictor:
+        """A trained classifier with its operating point, for films from files; see `infer.predict.of`."""
+        return predict.of(self, name)
 
     def diffusion(self, name: str = "") -> diffusion.Diffusion:
         """A trained diffusion, of films or of latents; the name may be left out where there is only one."""
@@ -199,51 +193,28 @@ class Run(NamedTuple):
         Raises:
           UserError: the run has no treatment study; an unknown mode; a lambda that the diffusion is not trained for.
         """
+        treatment = self.treatment(mode)
+        image = door.read(films, self.config.data.size, self.depth)
+        mask, (treated,) = treatment.treat(image, (lam,), treat.keys_of(seed, len(image)))
+        own = None
+        if own_size:
+            change = treated - image[..., 0]
+            originals = door.originals(films, self.depth)
+            own = [progress.added(film, moved) for film, moved in zip(originals, change, strict=True)]
+        return Treated(treated, mask, own)
+
+    def treatment(self, mode: str = "time_gated") -> Treatment:
+        """An arm of the run's study, ready to treat films at any lambda; `mode` and errors as in `treat`."""
         study = self.config.study
         if study.name not in ("progress", "anomaly"):
             raise UserError(f"{self.workdir} treats no films: its study is {study.name!r}; load a run of ddpm_cam.py")
         (arm,) = arms.of(study, (mode,))
-        top = ddpm.longest(self.config[arm.diffusion])
-        if not 1 <= lam <= top:
-            raise UserError(f"lam is {lam}: expected 1 ... {top}, the times that {arm.diffusion} is trained for")
-        image = door.read(films, self.config.data.size, self.depth)
-        trained = {arm.diffusion: self.diffusion(arm.diffusion)}
+        diffusions = {arm.diffusion: self.diffusion(arm.diffusion)}
         seeing = {} if arm.mask.source == "anomaly" else {arm.mask.phase: self.classifier(arm.mask.phase)}
-        walk = partial(_walk, self.mesh, trained, seeing, image, treat.keys_of(seed, len(image)))
-
-        def residual(strength: int) -> np.ndarray:
-            uniform = arm._replace(mode="uniform", every=0, paste=False)
-            return np.abs(walk(uniform, np.zeros_like(image), strength) - image)[..., 0]
-
-        mask = masks.make((arm.mask,), seeing, image, self.mesh, BATCH, residual)[arm.mask]
-        treated = walk(arm, mask, lam)
-        own = _at_own_size(door.originals(films, self.depth), image, treated) if own_size else None
-        return Treated(treated[..., 0], mask[..., 0], own)
-
-
-def _walk(
-    mesh: Mesh, trained: Mapping[str, diffusion.Diffusion], seeing: Mapping[str, classifier.Classifier],
-    image: np.ndarray, keys: np.ndarray, arm: arms.Arm, mask: np.ndarray, lam: int,
-) -> np.ndarray:  # fmt: skip
-    """Films (n, h, w, 1) treated in one arm at one lambda."""
-    program, n = treat.program_of(arm), len(image)
-
-    def every(value: int) -> np.ndarray:
-        return np.full(n, value, np.int32)
-
-    rows = treat.Rows(
-        image, mask, treat.lungs_for(program, image), every(lam), every(int(arm.sampler.stride)),
-        every(guidance.code(arm.mode)), keys,
-    )  # fmt: skip
-    return in_batches(mesh, min(BATCH, n), treat.compiled(program, trained, seeing), *rows)
-
-
-def _at_own_size(own: list[np.ndarray], image: np.ndarray, treated: np.ndarray) -> list[np.ndarray]:
-    change = (treated - image)[..., 0]
-    out = []
-    for film, moved in zip(own, change, strict=True):
-        out.append(np.clip(film + door.resize(moved, *film.shape), 0, 1).astype(np.float32))
-    return out
+        judges = {role: self.classifier(role) for role, phase in self.roles.items()
+                  if classifier.NORMAL in classes_of(self.config, phase)}  # fmt: skip
+        longest = ddpm.longest(self.config[arm.diffusion])
+        return progress.of(arm, longest, self.config.data.size, self.depth, self.mesh, diffusions, seeing, judges)
 
 
 def reads_features(config: Any, phase: str) -> bool:

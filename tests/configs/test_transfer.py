@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -74,3 +75,13 @@ def test_a_folder_a_class_ends_in_a_page_with_curve_damage_and_films_from_elsewh
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(f'id="figure-{name}"' in page for name in ("curve", "robustness", "external", "roc"))
     assert "60 of 60 films have no patient id" in page
+    ask = [sys.executable, str(main.with_name("predict.py")), f"--workdir={tmp_path / 'run'}"]
+    ask += [f"--input={tmp_path / 'films'}", f"--out={tmp_path / 'said'}"]
+    subprocess.run(ask, check=True, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True)
+    said = json.loads((tmp_path / "said" / "predictions.json").read_text())
+    assert said["classifier"] == "imagenet_all"  # the fine-tuned one, not the head that it goes on from
+    assert said["temperature"] > 0
+    with np.load(tmp_path / "run" / "predictions" / "imagenet_all.npz") as kept:
+        told = {Path(one["film"]).stem: one["probability"]["Pneumonia"] for one in said["films"]}
+        keys = [Path(str(key)).stem for key in kept["key"]]
+        np.testing.assert_allclose([told[key] for key in keys], kept["probability"][:, 1], atol=1e-4)

@@ -96,15 +96,21 @@ READ = """
 import json, resource, sys, time
 from pathlib import Path
 from cxrjax.data import decode
-decode.decode(sys.argv[1] + "/film.png", 16), decode.decode(sys.argv[1] + "/film.dcm", 16)
+from cxrjax.infer import films  # as predict.py reads
+def read(name):
+    try:
+        decode.decode(f"{sys.argv[1]}/{name}", 16)
+        own = "read"
+    except decode.CorruptFilm as fault:
+        own = fault.reason
+    ((found,),) = films.stream([f"{sys.argv[1]}/{name}"], 16, 0, 1, shown=True)
+    assert found.fault == own, (found.fault, own)
+    return own
+assert [films._try(Path(sys.argv[1]) / name, 16, 0, True).fault for name in ("film.png", "film.dcm")] == ["", ""]
 out = {}
 for name in sys.argv[2:]:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    try:
-        decode.decode(f"{sys.argv[1]}/{name}", 16)
-        why = "read"
-    except decode.CorruptFilm as fault:
-        why = fault.reason
+    why = read(name)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     out[name] = why, time.process_time() - start, grown / 1024
 print(json.dumps(out))

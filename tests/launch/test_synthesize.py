@@ -60,7 +60,7 @@ def test_a_folder_with_files_is_not_written_to(
 def test_paths_in_the_home_folder(front: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     found = front.parse(["--workdir=~/run", "--finding=Mass", "--out=~/films"])
-    assert (found.workdir, found.out) == (str(tmp_path / "run"), str(tmp_path / "films"))
+    assert (found.workdir, found.out) == (str(tmp_path / "run"), tmp_path / "films")
     (tmp_path / "films").write_text("a file")
     with pytest.raises(front.UsageError, match=r"--out=.* is there"):
         front.parse(["--workdir=~/run", "--finding=Mass", "--out=~/films"])

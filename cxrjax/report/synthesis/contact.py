@@ -8,13 +8,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from cxrjax.report import dicom
 from cxrjax.report.draw.png import MARKS, save_synthetic_png
 from cxrjax.report.draw.style import STYLE, across
 
 ACROSS = 8
 
 
-def write_films(folder: Path, films: np.ndarray, finding: str, source: str, seed: int) -> Path:
+def write_films(folder: Path, films: np.ndarray, finding: str, source: str, seed: int, as_dicom: bool = False) -> Path:
     """Writes `FINDING-00000.png`, ... and `contact_sheet.png`.
 
     Args:
@@ -23,6 +24,7 @@ def write_films(folder: Path, films: np.ndarray, finding: str, source: str, seed
       finding: what was asked for; in the names and in the text of every file.
       source: the run that made them.
       seed: of their noise.
+      as_dicom: whether to write them as Secondary Capture too, in `dicom/`.
 
     Returns:
       The path of the contact sheet.
@@ -31,6 +33,9 @@ def write_films(folder: Path, films: np.ndarray, finding: str, source: str, seed
     for i, film in enumerate(films):
         text = {"Finding": finding, "Source": source, "Seed": str(seed), "Number": str(i)}
         save_synthetic_png(folder / f"{finding}-{i:05d}.png", film / 255.0, **text)
+    if as_dicom:
+        named = {f"{finding}-{i:05d}": film / 255.0 for i, film in enumerate(films)}
+        dicom.write_captures(folder / "dicom", named, dicom.study_of(), finding, dicom.FIRST)
     path = folder / "contact_sheet.png"
     with matplotlib.rc_context(STYLE):
         sheet(films, finding).savefig(path, dpi=130, metadata=MARKS)

@@ -6,13 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cxrjax.report.draw.overlay import DIFFERENCE_SPAN
 from cxrjax.report.draw.style import color_of
 from cxrjax.report.face import CAUTION, Face, Plot
 from cxrjax.report.read import treatment as reader
 from cxrjax.report.summary import pretty
 from cxrjax.report.treatment import anomaly, curves, headline, ranking, strips
 
-_TREATED = Markup(
+TREATED = Markup(
     "Treated films on this page are <strong>synthetic</strong>: a generative model drew them, and no such film was "
     "ever taken of a patient. “Treatment progress” orders films by how much noise the model was allowed to remove. It "
     "is <strong>not a prognosis</strong> and says nothing about how a patient will do."
@@ -30,7 +31,7 @@ def _beside(run: reader.Treatment) -> dict[str, Any]:
         "strips": strips.build(run),
         "colors": {mode: color_of(mode, run.modes) for mode in run.modes},
         "judges": {judge: pretty(judge) for judge in run.judges},
-        "span": strips.DIFFERENCE_SPAN,
+        "span": DIFFERENCE_SPAN,
     }
 
 
@@ -120,7 +121,7 @@ PROGRESS = Face(
     read=reader.read,
     headline=headline.headline,
     key_numbers=headline.key_numbers,
-    notices=(_TREATED,),
+    notices=(TREATED,),
     beside=_beside,
     template="treatment/page.html.j2",
     narrow=True,

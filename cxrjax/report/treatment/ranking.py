@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cxrjax.report.draw.canvas import INK, LESION, SOFT, Sheet
+from cxrjax.report.draw.overlay import cam_overlay
 from cxrjax.report.draw.style import (
     SYSTEM_COLORS,
     ArmLook,
@@ -25,7 +26,7 @@ from cxrjax.report.draw.style import (
 from cxrjax.report.read.treatment import PIXEL, Treatment
 from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
-from cxrjax.report.treatment.strips import cam_overlay, choose_films
+from cxrjax.report.treatment.strips import choose_films
 
 _REFERENCE = "ancestral"
 _WITHIN = 0.05  # of the reference, on both sides

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import LinearSegmentedColormap
-from PIL import Image
 
+from cxrjax.report.draw.overlay import cam_overlay, difference_sheet, resized
 from cxrjax.report.draw.png import data_uri, encode_png, gray_to_uint8, save_synthetic_png
 from cxrjax.report.draw.style import spread
 from cxrjax.report.read.treatment import Films, Treatment
@@ -19,10 +17,6 @@ from cxrjax.report.read.workdir import is_number
 from cxrjax.report.treatment import arms
 
 FILMS, FEWEST = 16, 5  # shown films, at most and at least; a quarter are healthy controls
-DIFFERENCE_SPAN = 0.3  # the gray change at which the difference map's color saturates
-# Dark where nothing changed, so that the maps sit quietly beside films on black.
-DIFFERENCE_COLORS = ("#cfe8ff", "#3f8fe0", "#153a63", "#15171a", "#6b2a12", "#e0703f", "#ffe3c2")
-_LEVELS = 33  # odd, so that "no change" is its own color; few, so that a sheet compresses
 _BUDGET = 7_300_000  # pixels of all sprite sheets: 6 MB of page where every film is noisy
 _SMALLEST, _LARGEST = 64, 160  # pixels on a side of a shown film, unless films are smaller
 
@@ -104,31 +98,6 @@ def plan(run: Treatment, films: Films) -> Plan:
     return Plan(chosen, modes, (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))))
 
 
-def _resize(image: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    if image.shape == tile:
-        return image
-    picture = Image.fromarray(np.asarray(image, np.float32))
-    return np.asarray(picture.resize(tile[::-1], Image.Resampling.BOX))
-
-
-def difference_sheet(difference: np.ndarray) -> Image.Image:
-    """A palette picture of gray changes `(h, w)` in [-1, 1]: blue darker, orange brighter, near black the same."""
-    level = np.clip(difference / DIFFERENCE_SPAN, -1.0, 1.0)
-    picture = Image.fromarray(np.round((level + 1.0) * 0.5 * (_LEVELS - 1)).astype(np.uint8), mode="P")
-    colors = LinearSegmentedColormap.from_list("difference", DIFFERENCE_COLORS)(np.linspace(0.0, 1.0, _LEVELS))
-    palette = (colors[:, :3] * 255.0).round().astype(np.uint8)
-    picture.putpalette(palette.tobytes())
-    return picture
-
-
-def cam_overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """The film under its map, uint8 `(h, w, 3)`; the map's opacity is its value, so a map of 0 leaves the film."""
-    alpha = 0.6 * np.clip(cam, 0.0, 1.0)[..., None]
-    color = colormaps["inferno"](np.clip(cam, 0.0, 1.0))[..., :3]
-    blend = (1.0 - alpha) * np.clip(image, 0.0, 1.0)[..., None] + alpha * color
-    return (blend * 255.0).round().astype(np.uint8)
-
-
 def build(run: Treatment) -> Strips | None:
     """The strips of a run, or None where it has no films."""
     films = run.films
@@ -160,12 +129,12 @@ def export(run: Treatment, folder: Path) -> None:
 
 
 def _row(run: Treatment, films: Films, index: int, modes: list[str], lambdas: list[int], tile: tuple[int, int]) -> Row:
-    original = _resize(films.image[index], tile)
+    original = resized(films.image[index], tile)
     sprites = []
     for mode in modes:
         by_lambda = run.treated[mode]
         pictures = [
-            _resize(by_lambda[lam].image[index], tile) if lam in by_lambda else original for lam in lambdas
+            resized(by_lambda[lam].image[index], tile) if lam in by_lambda else original for lam in lambdas
         ]  # where a mode lacks a lambda, the page's script hides the tile
         treated = np.concatenate(pictures, axis=1)  # (h, lambdas * w)
         difference = treated - np.tile(original, (1, len(lambdas)))
@@ -177,8 +146,8 @@ def _row(run: Treatment, films: Films, index: int, modes: list[str], lambdas: li
             )
         )
     severity = float(films.severity[index])
-    twin = None if films.twin is None else data_uri(encode_png(gray_to_uint8(_resize(films.twin[index], tile)), False))
-    overlay = cam_overlay(original, _resize(films.cam[index], tile))
+    twin = None if films.twin is None else data_uri(encode_png(gray_to_uint8(resized(films.twin[index], tile)), False))
+    overlay = cam_overlay(original, resized(films.cam[index], tile))
     return Row(
         key=str(films.key[index]),
         disease=bool(films.disease[index]),

@@ -12,14 +12,17 @@ from cxrjax import defaults
 from cxrjax.errors import UserError
 from cxrjax.infer import classifier
 from cxrjax.infer.finished import classes_of, member_names, reads_features
+from cxrjax.infer.predict import FOLDER
+from cxrjax.infer.predict import mean_of as mean_of
+from cxrjax.infer.predict import path_of as path_of
 from cxrjax.phases import Context
 from cxrjax.phases.members import Member
 from cxrjax.studies import arrays
 from cxrjax.tasks import classify
 from cxrjax.types import Arrays, Results, State
 
-# Of systems; of the points of a learning curve, which no table lists; of systems of several views, by one.
-FOLDER, CURVE, ONE = "predictions", "curve", "one_view"
+# Of the points of a learning curve, which no table lists; of systems of several views, by one.
+CURVE, ONE = "curve", "one_view"
 
 
 class System(NamedTuple):
@@ -36,11 +39,6 @@ class System(NamedTuple):
     title: str
     found: Arrays
     validation: Arrays | None
-
-
-def path_of(workdir: Path, name: str, split: str = "", folder: str = FOLDER) -> Path:
-    """The file of a member's, a system's or the floor's predictions; `split` only for the validation part's."""
-    return workdir / folder / (f"{name}.{split}.npz" if split else f"{name}.npz")
 
 
 def folder_of(config: Any, phase: str) -> str:
@@ -101,14 +99,6 @@ def network(context: Context, phase: str, state: State, **changes: Any) -> class
     enh = whole.data.enh_options if reads_features(whole, phase) else None
     classes = classes_of(whole, phase)
     return classifier.of(config, state, classes, whole.data.size, context.mesh, source=phase, enh=enh)
-
-
-def mean_of(found: list[Arrays]) -> Arrays:
-    """Several networks as one system: the mean of their probabilities, and the logits that give it."""
-    probability = np.mean([arrays["probability"] for arrays in found], axis=0)
-    exclusive_classes = np.allclose(probability.sum(axis=1), 1)
-    odds = 1.0 if exclusive_classes else np.clip(1 - probability, 1e-12, 1)
-    return {**found[0], "probability": probability, "logits": np.log(np.clip(probability, 1e-12, 1) / odds)}
 
 
 def gather(workdir: Path, names: list[str], folds: bool, folder: str = FOLDER) -> list[Arrays]:

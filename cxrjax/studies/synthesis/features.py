@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import jax.numpy as jnp
 import numpy as np
 
 from cxrjax.errors import UserError
@@ -49,8 +46,7 @@ def extract(network: Classifier, image: np.ndarray, batch: int) -> Arrays:
 
 def maps(network: Classifier, image: np.ndarray, finding: str, batch: int) -> np.ndarray:
     """Where the network sees a finding in films (n, h, w) uint8: (n, h, w) in [0, 1]."""
-    heat = partial(network.compiled(classifier.finding_map), jnp.int32(network.column(finding)))
-    return in_batches(network.mesh, batch, heat, _as_float(image))
+    return network.maps(_as_float(image), np.full(len(image), network.column(finding)), batch)
 
 
 def _as_float(image: np.ndarray) -> np.ndarray:

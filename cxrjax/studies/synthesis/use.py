@@ -13,7 +13,6 @@ import numpy as np
 from cxrjax import data
 from cxrjax.errors import UserError
 from cxrjax.infer import classifier, generator
-from cxrjax.infer.batches import in_batches
 from cxrjax.infer.generator import Generator
 from cxrjax.metrics import bootstrap, entries, localization, scoring
 from cxrjax.ops.conditions import NORMAL
@@ -208,7 +207,6 @@ def _maps(context: Context, state: State, split: str) -> dict[str, np.ndarray]:
     in training."""
     config, classes = context.config.use, context.classes
     seeing = classifier.of(config, state, classes, context.config.data.size, context.mesh)
-    heat = seeing.compiled(classifier.finding_map)
     label = data.labels.select(context.films.table(split)["labels"], context.films.columns, classes)
     pointing, iou, patients = [], [], []
     for c, name in enumerate(classes):
@@ -216,7 +214,7 @@ def _maps(context: Context, state: State, split: str) -> dict[str, np.ndarray]:
         if name == NORMAL or not len(place):
             continue
         films = data.films(context.films, split, place)
-        maps = in_batches(context.mesh, config.eval_batch, partial(heat, jax.numpy.int32(c)), films["image"])
+        maps = seeing.maps(films["image"], np.full(len(place), c), config.eval_batch)
         pointing.append(localization.pointing(maps, films["masks"][name]))
         iou.append(localization.overlap(maps, films["masks"][name], LEVEL).iou)
         patients.append(films["patient"])

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
+from cxrjax.report.draw.overlay import LEVELS, difference_sheet
 from cxrjax.report.faces import read
-from cxrjax.report.treatment.strips import _LEVELS, build, choose_films, difference_sheet, export
+from cxrjax.report.treatment.strips import build, choose_films, export
 
 
 def test_a_lambda_that_one_mode_lacks_is_marked_absent(fakes: SimpleNamespace, tmp_path: Path) -> None:
@@ -26,10 +27,10 @@ def test_a_lambda_that_one_mode_lacks_is_marked_absent(fakes: SimpleNamespace, t
 def test_difference_sheet_is_neutral_at_zero_and_signed() -> None:
     sheet = difference_sheet(np.array([[-1.0, -0.1, 0.0, 0.1, 1.0]]))
     index = np.asarray(sheet)[0]
-    assert index[2] == _LEVELS // 2
+    assert index[2] == LEVELS // 2
     assert index[0] == 0
-    assert index[4] == _LEVELS - 1
-    np.testing.assert_array_equal(index + index[::-1], _LEVELS - 1)
+    assert index[4] == LEVELS - 1
+    np.testing.assert_array_equal(index + index[::-1], LEVELS - 1)
     red, _, blue = np.moveaxis(np.asarray(sheet.convert("RGB"), int), -1, 0)
     assert blue[0, 1] > red[0, 1]
     assert red[0, 3] > blue[0, 3]

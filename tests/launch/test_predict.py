@@ -1,0 +1,146 @@
+"""The commands for one's own films: mistakes in a line, code 3 where some film failed, and no patient in any output."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+
+import cxrjax
+from cxrjax.infer.finished import Run
+from cxrjax.infer.predict import Operating, Prediction
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+PLANTED = {"PatientName": "Doe^Jane", "PatientID": "MRN0042", "PatientBirthDate": "19601231", "StudyDate": "20200229",
+           "AccessionNumber": "ACC777", "ReferringPhysicianName": "Roe^Richard",
+           "OtherPatientIDs": "ALIAS9", "InstitutionName": "St. Elsewhere"}  # fmt: skip
+
+
+@pytest.fixture
+def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    monkeypatch.syspath_prepend(str(LAUNCH))
+    names = ("predict", "progress", "checks", "main")
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names[:2]})
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(kept)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A PNG, a text file, a torn DICOM file and a whole one, the last two of a patient."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)).save(folder / "a.png")
+    (folder / "b.txt").write_text("no film")
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = pydicom.uid.ComputedRadiographyImageStorage
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.555000111222"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3.4.555000111333", "1.2.3.4.555000111444"
+    ds.Modality, ds.SamplesPerPixel, ds.PhotometricInterpretation = "CR", 1, "MONOCHROME2"
+    ds.Rows, ds.Columns, ds.PixelRepresentation = 32, 24, 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelData = bytes(range(256)) * 3
+    for name, value in PLANTED.items():
+        setattr(ds, name, value)
+    ds.save_as(folder / "d.dcm", enforce_file_format=True)
+    whole = (folder / "d.dcm").read_bytes()
+    (folder / "c.dcm").write_bytes(whole[: len(whole) - 700])
+    return folder
+
+
+@pytest.mark.parametrize("command", ["predict", "progress"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--workdir, --input, --out"),
+        (["--workdir=a", "--input=b", "--out=c", "--keep-patient"], "add --dicom"),
+        (["--workdir=a", "--input=no/such", "--out=c"], "no/such names no file"),
+        (["--workdir=a", f"--input={LAUNCH}", "--out=c"], "a holds no run"),
+        (["--workdir=a", "--input=b", f"--out={LAUNCH}"], "not an empty folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    front: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    command: str, flags: list[str], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert getattr(front, command).main([command, *flags]) == 2
+    got = capsys.readouterr()
+    assert got.out == ""
+    assert words in got.err
+    assert got.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_noise_levels_are_numbers(front: SimpleNamespace) -> None:
+    flags = ["--workdir=a", "--input=b", "--out=no/such"]
+    assert front.progress.parse([*flags, "--lambdas=300,100,100"]).lambdas == [100, 300]
+    assert front.progress.parse(flags).lambdas == []
+    with pytest.raises(front.progress.UsageError, match="--lambdas=1,x: expected whole numbers"):
+        front.progress.parse([*flags, "--lambdas=1,x"])
+
+
+@pytest.mark.parametrize(("fault", "code"), [("", 0), ("no film", 3)])
+def test_the_exit_code_tells_whether_some_film_failed(
+    front: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    films: Path, fault: str, code: int,
+) -> None:  # fmt: skip
+    asked = []
+
+    def said(paths, maps):
+        asked.append(maps)
+        for path in paths:
+            broken = fault and path.suffix == ".txt"
+            yield (
+                Prediction(path, fault)
+                if broken
+                else Prediction(path, "", np.array([0.2, 0.8]))._replace(shown=np.zeros((8, 8), np.uint8))
+            )
+
+    predictor = SimpleNamespace(films=said, classes=("a", "b"), name="x", operating=Operating(None, (), None, ""))
+    monkeypatch.setattr(cxrjax, "load", lambda workdir: SimpleNamespace(predictor=lambda name: predictor))
+    flags = ["--workdir=run", f"--input={films}", f"--out={tmp_path / 'out'}"]
+    assert front.predict.main(["predict.py", *flags, "--maps=a,b"]) == code
+    assert asked == [["a", "b"]]
+    assert len(list(csv.reader((tmp_path / "out" / "predictions.csv").open()))) == 5
+    assert f"{4 - bool(code)} of 4 films answered, not for diagnosis" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_no_patient_is_in_any_file_or_word_of_any_command_and_broken_films_stop_nothing(
+    front: SimpleNamespace, capfd: pytest.CaptureFixture[str], tmp_path: Path, films: Path, tiny_run: Run
+) -> None:
+    run, flags = f"--workdir={tiny_run.workdir}", [f"--input={films}", "--dicom"]
+    modules: dict[str, tuple[ModuleType, list[str]]] = {
+        "predict": (front.predict, ["--classifier=judge"]),
+        "progress": (front.progress, ["--lambdas=100", "--animation=webp"]),
+    }
+    for name, (module, more) in modules.items():
+        assert module.main([name, run, *flags, f"--out={tmp_path / name}", *more]) == 3
+    said = capfd.readouterr()
+    rows = list(csv.DictReader((tmp_path / "predict" / "predictions.csv").open()))
+    assert [Path(row["film"]).name for row in rows if row["fault"]] == ["b.txt", "c.dcm"]
+    assert len(list((tmp_path / "predict").rglob("segmentation.dcm"))) == 2
+    assert len(list((tmp_path / "progress").rglob("0100.dcm"))) == 2
+    written = [p for name in modules for p in (tmp_path / name).rglob("*") if p.is_file()]
+    assert len(written) > 15
+    for value in (*PLANTED.values(), "1.2.3.4.555000111"):
+        assert value not in said.out + said.err
+        assert not [path for path in written if value.encode() in path.read_bytes()], value
+    kept = ["--keep-patient", f"--out={tmp_path / 'kept'}", "--classifier=judge"]
+    assert front.predict.main(["predict", run, *flags, *kept]) == 3
+    (segments,) = (tmp_path / "kept" / "dicom").glob("*-d/*.dcm")
+    assert b"Doe^Jane" in segments.read_bytes()
