@@ -208,11 +208,12 @@ class Run(NamedTuple):
             raise UserError(f"lam is {lam}: expected 1 ... {top}, the times that {arm.diffusion} is trained for")
         image = door.read(films, self.config.data.size, self.depth)
         trained = {arm.diffusion: self.diffusion(arm.diffusion)}
-        seeing = {} if arm.mask.source == "anomaly" else {arm.mask.phase: self.classifier(arm.mask.phase)}
+        looks = arm.mask.source != "anomaly" or guidance.MODES[arm.mode].sees
+        seeing = {arm.mask.phase: self.classifier(arm.mask.phase)} if looks else {}
         walk = partial(_walk, self.mesh, trained, seeing, image, treat.keys_of(seed, len(image)))
 
         def residual(strength: int) -> np.ndarray:
-            uniform = arm._replace(mode="uniform", every=0, paste=False)
+            uniform = arm._replace(mode="uniform", every=0, paste=False, options=())
             return np.abs(walk(uniform, np.zeros_like(image), strength) - image)[..., 0]
 
         mask = masks.make((arm.mask,), seeing, image, self.mesh, BATCH, residual)[arm.mask]
