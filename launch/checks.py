@@ -112,7 +112,11 @@ def override(config: config_dict.ConfigDict, key: str, raw: str | None) -> None:
 
 
 def _begin_external(config: config_dict.ConfigDict, key: str) -> None:
-    """Makes room for `data.external.NAME.KEY`, which is of the type that `data.KEY` has; other keys are left alone."""
+    """Makes room for `data.external.NAME.KEY`, of the type that `data.KEY` has, and for `study.foreign.NAME`."""
+    if re.fullmatch(r"study\.foreign\.[^.]+", key) and "foreign" in config.get("study", {}):
+        with config.unlocked():
+            config.study.foreign.setdefault(key.rpartition(".")[2], "")
+        return
     match = re.fullmatch(r"data\.external\.(?P<set>[^.]+)\.(?P<key>.+)", key)
     if match is None or key in flatten(config) or "external" not in config.get("data", {}):
         return

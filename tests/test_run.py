@@ -253,7 +253,9 @@ def test_a_phase_can_begin_with_the_weights_of_an_earlier_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["ddpm_cam.py:study_smoke", "latent_ddpm_cam.py:smoke", "anoddpm.py:smoke"])
+@pytest.mark.parametrize(
+    "variant", ["ddpm_cam.py:study_smoke", "ddpm_cam.py:rivals_smoke", "latent_ddpm_cam.py:smoke", "anoddpm.py:smoke"]
+)
 def test_every_study_of_diffusions_reaches_its_page(variant, tmp_path):
     command = [
         sys.executable, str(ROOT / "launch" / "main.py"), f"--config={ROOT}/configs/{variant}",

@@ -81,6 +81,8 @@ def treatment(**changes: Any) -> ConfigDict:
         "penalties": (0.01,),  # of the floor, a logistic regression
         "modes": ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend"),  # names of arms
         "arms": {},  # arms that are no plain mode: name -> `mode`, and keys of guidance and sampler that it changes
+        "foreign": {},  # films treated by another's code: name -> folder, see `studies.treatment.foreign`
+        "insertions": 0,  # steps from a film to the treated one by which COUT is taken; 0 leaves it out
         "lambdas": (50, 100, 200, 400, 500, 600),  # times that films are diffused to
         "guidance": {
             "source": "gradcam",  # or cam, fcn_map, anomaly, latent_gradcam

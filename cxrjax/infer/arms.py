@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cxrjax.errors import UserError, did_you_mean
 from cxrjax.infer import classifier
-from cxrjax.ops import guidance
+from cxrjax.ops import guidance, sampling
 from cxrjax.tasks import ddpm
 
 DIFFUSIONS = ("ddpm", "latent_ddpm")
@@ -50,17 +50,19 @@ class Arm(NamedTuple):
       widens: a mask made anew is added to the old one.
       paste: in latent space, known pixels are pasted back through the mask.
       pool: how a mask comes to the latent grid: `max` or `mean`.
+      options: what it sets of `guidance.options_of`, sorted.
     """
 
     name: str
     mode: str
     mask: Mask
     diffusion: str
-    sampler: guidance.Sampler
+    sampler: sampling.Sampler
     every: int
     widens: bool
     paste: bool
     pool: str
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def split(mode: str) -> tuple[str, bool]:
@@ -68,14 +70,24 @@ def split(mode: str) -> tuple[str, bool]:
     return mode.removesuffix("_hard"), mode.endswith("_hard")
 
 
+def told(arm: Arm) -> dict[str, Any]:
+    """What results.json tells of an arm, for pages that know no mode: who it is from, and what a map has to do with it.
+
+    `masked` says that a mask says where it treats, `guided` that a classifier's does while it walks.
+    """
+    mode = guidance.MODES[arm.mode]
+    guided = mode.guided and not (mode.pastes or mode.rival) and arm.mask.source != "anomaly"
+    return {"mode": arm.mode, "masked": mode.guided, "guided": guided, "rival": mode.rival}
+
+
 _OWN = ("mode", "hard", "map_phase", "diffusion_phase", "sampler")
 _SAMPLER = ("stride", "spacing", "variance", "eta", "clip", "resamples")
 
 
-def sampler_of(config: Any, **changes: Any) -> guidance.Sampler:
+def sampler_of(config: Any, **changes: Any) -> sampling.Sampler:
     """`study.sampler` as the walk reads it; a `clip` of 0 leaves the estimate free."""
     values = {**config.to_dict(), **changes}
-    return guidance.Sampler(**{**values, "clip": values["clip"] or None})
+    return sampling.Sampler(**{**values, "clip": values["clip"] or None})
 
 
 def of(study: Any, names: Sequence[str] = ()) -> tuple[Arm, ...]:
@@ -98,12 +110,13 @@ def _arm(study: Any, name: str) -> Arm:
             f"{what} has {given.get('mode')!r}: expected {', '.join(known)}, or a mode + _hard"
             f"{did_you_mean(str(given.get('mode')), known)}"
         )
-    g = study.guidance.to_dict()
+    g, options = study.guidance.to_dict(), guidance.options_of(given["mode"])
+    keys = (*_OWN, *_SAMPLER, *g, *options)
     for key in given:
-        if key not in (*_OWN, *_SAMPLER, *g):
-            raise UserError(f"study.arms.{name} has {key!r}{did_you_mean(key, (*_OWN, *_SAMPLER, *g))}")
-    g |= {key: value for key, value in given.items() if key in g}
-    changes = {key: given[key] for key in _SAMPLER if key in given}
+        if key not in keys:
+            raise UserError(f"study.arms.{name} has {key!r}{did_you_mean(key, keys)}")
+    g |= {key: value for key, value in given.items() if key in g and key not in options}
+    changes = {key: given[key] for key in _SAMPLER if key in given and key not in options}
     if "sampler" in given:
         changes["name"] = given["sampler"]
     own = {key: g[key] for key in Mask._fields if key in g}
@@ -111,7 +124,7 @@ def _arm(study: Any, name: str) -> Arm:
     phase = given.get("diffusion_phase", study.diffusion_phase)
     return Arm(
         name, given["mode"], mask, phase, sampler_of(study.sampler, **changes), g["every"], g["widens"], g["paste"],
-        g["pool"],
+        g["pool"], tuple(sorted((key, value) for key, value in given.items() if key in options)),
     )  # fmt: skip
 
 
@@ -128,14 +141,16 @@ def check(config: Any) -> None:
             raise UserError(
                 f"{where}: diffusion_phase {arm.diffusion!r} is no diffusion among {', '.join(config.phases)}"
             )
-        phase = config[arm.diffusion]
-        wanted = "map" if arm.mode == "per_pixel_time" else "scalar"
+        phase, mode = config[arm.diffusion], guidance.MODES[arm.mode]
+        wanted = "map" if mode.by_pixel else "scalar"
         if phase.time != wanted:
             raise UserError(
                 f"{where}: mode {arm.mode} needs a diffusion trained with time = {wanted!r}, and "
                 f"{arm.diffusion}.time is {phase.time!r}; told the other kind of time, a network answers "
                 "nonsense without a sign of it"
             )
+        if (mode.own or mode.by_hand) and phase.task != "ddpm":
+            raise UserError(f"{where}: mode {arm.mode} treats films, and {arm.diffusion} is of latents")
         top = ddpm.longest(phase)
         if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
             raise UserError(
@@ -148,7 +163,8 @@ def check(config: Any) -> None:
 
 def _check_sampler(arm: Arm, where: str) -> None:
     try:
-        arm.sampler.check(by_pixel=arm.mode == "per_pixel_time")
+        mode = guidance.MODES[arm.mode]
+        arm.sampler.check(arm.mode if mode.by_pixel or mode.own else "")
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     if arm.pool not in ("max", "mean"):
@@ -156,24 +172,30 @@ def _check_sampler(arm: Arm, where: str) -> None:
 
 
 def _check_mask(config: Any, arm: Arm, where: str) -> None:
-    mask = arm.mask
+    mask, mode = arm.mask, guidance.MODES[arm.mode]
     if mask.source not in SOURCES:
         raise UserError(f"{where}: source = {mask.source!r}{did_you_mean(mask.source, SOURCES)}")
-    if arm.every and (mask.source == "anomaly" or arm.mode in ("mask_blend", "per_pixel_time")):
-        raise UserError(f"{where}: every = {arm.every} makes a mask anew of a classifier, in uniform, noise_matrix and "
-                        "time_gated alone; set it to 0")  # fmt: skip
-    if mask.source == "anomaly" and arm.mode == "per_pixel_time":
+    if arm.every and (mask.source == "anomaly" or not mode.renews):
+        able = ", ".join(name for name, row in guidance.MODES.items() if row.renews)
+        raise UserError(f"{where}: every = {arm.every} makes a mask anew of a classifier, in {able} alone; set it to 0")
+    if mask.source == "anomaly" and mode.by_pixel:
         raise UserError(f"{where}: source 'anomaly' walks uniformly first, which a diffusion told maps of times cannot")
     if mask.source == "anomaly":
         top = ddpm.longest(config[arm.diffusion])
         if not 1 <= mask.anomaly_lambda <= top:
             raise UserError(f"{where}: anomaly_lambda = {mask.anomaly_lambda}: expected 1 ... {top}, the times that "
                             f"{arm.diffusion} is trained for")  # fmt: skip
-        return
+        if not mode.sees:
+            return
     if mask.phase not in config.phases:
         raise UserError(f"{where}: map_phase {mask.phase!r} is none of the phases {', '.join(config.phases)}")
     phase = config[mask.phase]
     classifier.check_normal(phase, tuple(config.data.classes))
+    if mode.sees and phase.task != "classify":
+        raise UserError(f"{where}: mode {arm.mode} asks a classifier of films, and map_phase {mask.phase} has the task "
+                        f"{phase.task!r}")  # fmt: skip
+    if mask.source == "anomaly":
+        return
     if (mask.source == "latent_gradcam") != (phase.task == "latent_classify"):
         raise UserError(f"{where}: source {mask.source!r} does not go with {mask.phase}, whose task is {phase.task!r}")
     full = phase.net.name.startswith("fcn_")

@@ -224,6 +224,30 @@ def heat(classifier: Classifier, source: str, target: str, image: Array) -> Arra
     return jax.nn.relu(score(maps.reshape(-1, maps.shape[-1]))).reshape(maps.shape[:3])
 
 
+def asked(classifier: Classifier) -> tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]:
+    """What a walk asks of a classifier: how little it calls films normal, and how unlike two of them look to it.
+
+    Returns:
+      `film (b, h, w, 1) in [0, 1] -> (b,)`, minus the log probability of Normal; and `(film, film) -> (b, h, w, 1)`,
+      the squared distance of unit feature vectors at each place, the mean over all of its maps: LPIPS (Zhang et al.
+      2018) without weights learned from people's judgment.
+    """
+
+    def maps(image: Array) -> list[Array]:
+        _, endpoints = classifier.net.apply(classifier.variables["net"], seen(classifier, image), train=False)
+        found = [value.astype(jnp.float32) for name, value in sorted(endpoints.items()) if name != "map"]
+        return [x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-8) for x in found if x.ndim == 4]
+
+    def distance(a: Array, b: Array) -> Array:
+        apart = [((x - y) ** 2).sum(axis=-1, keepdims=True) for x, y in zip(maps(a), maps(b), strict=True)]
+        return jnp.stack([jax.image.resize(x, a.shape, "bilinear") for x in apart]).mean(axis=0)
+
+    return (
+        lambda image: -jax.nn.log_softmax(outputs(classifier, image)["logit"])[:, classifier.normal],
+        distance,
+    )
+
+
 def class_map(classifier: Classifier, image: Array, number: Array) -> tuple[Array, Array]:
     """The map of one class over each whole film, and its probability.
 

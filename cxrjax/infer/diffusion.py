@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from cxrjax import models
-from cxrjax.ops import diffusion, guidance, noise
+from cxrjax.ops import diffusion, guidance, noise, sampling
 from cxrjax.tasks import autoencoder, ddpm, latent
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, PyTree, State
@@ -74,11 +74,12 @@ def treat(
     keys: Array,
     *,
     mode: Any,
-    sampler: guidance.Sampler,
+    sampler: sampling.Sampler,
     pool: str = "max",
     paste: bool = False,
     remask: Callable[[Array, Array], Array] | None = None,
     every: int = 0,
+    **own: Any,
 ) -> Array:
     """`guidance.treat` by a trained diffusion, which in latent space diffuses latents under the same modes.
 
@@ -90,6 +91,7 @@ def treat(
       remask: `(films, masks) -> masks`, all (b, h, w, 1) in [0, 1]; in latent space it is told the mask on the grid,
         enlarged.
       every: see `guidance.treat`.
+      own: of a mode with a walk of its own, which is of films alone: `loss`, `distance` and `options`.
 
     Returns:
       (b, h, w, 1) in [0, 1]. A latent film is decoded even where nothing was treated, unless it is pasted.
@@ -99,8 +101,9 @@ def treat(
     epsilon = ddpm.noise_predictor(trained.net, trained.schedule, trained.prediction, variables["unet"], trained.time)
     if trained.codec is None:
         return guidance.treat(
-            epsilon, trained.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every
-        )
+            epsilon, trained.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every,
+            **own,
+        )  # fmt: skip
     codec = trained.latents
     z = latent.to_latent(*codec, image)  # (b, h', w', c)
     side = z.shape[2]
@@ -116,7 +119,7 @@ def treat(
     )  # fmt: skip
     generated = latent.from_latent(*codec, x)
     pasted = guidance.blend(image, generated, mask)
-    blends = jnp.asarray(paste) | guidance.is_mode(mode, "mask_blend", image)
+    blends = jnp.asarray(paste) | guidance.trait(mode, "pastes", image)
     return jnp.where(blends, pasted, generated)
 
 

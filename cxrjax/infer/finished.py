@@ -210,7 +210,8 @@ class Run(NamedTuple):
             raise UserError(f"{self.workdir} treats no films: its study is {study.name!r}; load a run of ddpm_cam.py")
         (arm,) = arms.of(study, (mode,))
         diffusions = {arm.diffusion: self.diffusion(arm.diffusion)}
-        seeing = {} if arm.mask.source == "anomaly" else {arm.mask.phase: self.classifier(arm.mask.phase)}
+        looks = arm.mask.source != "anomaly" or guidance.MODES[arm.mode].sees
+        seeing = {arm.mask.phase: self.classifier(arm.mask.phase)} if looks else {}
         judges = {role: self.classifier(role) for role, phase in self.roles.items()
                   if classifier.NORMAL in classes_of(self.config, phase)}  # fmt: skip
         longest = ddpm.longest(self.config[arm.diffusion])

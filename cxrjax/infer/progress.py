@@ -172,4 +172,4 @@ def of(
 
 def _uniform(arm: Arm) -> Arm:
     """The pass whose residual is a mask."""
-    return arm._replace(mode="uniform", every=0, paste=False)
+    return arm._replace(mode="uniform", every=0, paste=False, options=())

@@ -149,7 +149,13 @@ def ancestral_step(
 
 
 def ddim_step(
-    schedule: Schedule, x: jax.Array, x0: jax.Array, t: jax.Array, s: jax.Array, noise: jax.Array, eta: float = 0.0
+    schedule: Schedule,
+    x: jax.Array,
+    x0: jax.Array,
+    t: jax.Array,
+    s: jax.Array,
+    noise: jax.Array,
+    eta: float | jax.Array = 0.0,
 ) -> jax.Array:
     """One DDIM step x_t -> x_s (Song et al. 2021, eq. 12); eta = 1 is the ancestral step with the small variance."""
     sigma_t, sigma_s = sigma(schedule, t, x), sigma(schedule, s, x)

@@ -1,4 +1,4 @@
-"""Partial diffusion of a patient's film, mostly where a mask lights up: one sampler, five modes (ETRI deck, part 3).
+"""Modes of treating a patient's film, mostly where a mask lights up: one table, one sampler (ETRI deck, part 3).
 
 With tau(p) = round(lambda M(p)) the per-pixel strength, and lambda the "treatment period":
 
@@ -9,97 +9,131 @@ With tau(p) = round(lambda M(p)) the per-pixel strength, and lambda the "treatme
 * `mask_blend`: `uniform`, then pasted into the film through M; an ablation with visible seams.
 * `per_pixel_time`: each pixel sits at its own noise level tau(p), for a network that is told the map of times (RAD: Kim
   et al. 2025). A network that is told one time must not be used so.
+* the others: published rivals, and what needs no model, see `rivals` and `classical`.
 
 The first four are one program, and which of them a film gets is data: a sweep over modes and lambdas compiles once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cxrjax.ops import diffusion, noise, solvers
-
-Mode = Literal["uniform", "noise_matrix", "time_gated", "mask_blend", "per_pixel_time"]
-MODES: tuple[str, ...] = get_args(Mode)
-SAMPLERS = ("ancestral", "ddim", "dpmpp_2m", "sde_dpmpp_2m")
-# (x (b, h, w, c), index (b,) or (b, h, w) int32) -> the predicted noise (b, h, w, c).
-Epsilon = Callable[[jax.Array, jax.Array], jax.Array]
-
-# Streams of randomness per film: shared by every mode, so that modes differ by their algebra alone.
-_START, _GENERATED, _KNOWN, _AGAIN = range(4)
+from cxrjax.ops import classical, diffusion, rivals, sampling
+from cxrjax.ops.sampling import ANCESTRAL, Epsilon, Sampler
 
 
-class Sampler(NamedTuple):
-    """How a walk goes back.
+class Mode(NamedTuple):
+    """One way of treating films; a row of `MODES` is all that the library asks of it.
 
     Attributes:
-      name: `ancestral` with `variance`; `ddim` with `eta`; `dpmpp_2m`, of second order (Lu et al. 2022), or its
-        stochastic form `sde_dpmpp_2m`.
-      stride: distance between used times; a walk takes ceil(lambda / stride) network evaluations (times `resamples`).
-      variance: of `ancestral`, see `diffusion.ancestral_step`.
-      eta: noise of `ddim`.
-      clip: bound of the estimated film in the model's units; None leaves it free.
-      resamples: RePaint jumps (Lugmayr et al. 2022): each step is redone this often; 1 is off.
-      noise: what is added.
-      spacing: of the used times, see `diffusion.used_time`.
+      name: as an arm gives it.
+      guided: a mask says where it treats.
+      scales, gates: as in `sampling.sample`; with `pastes`, what may differ within one program.
+      pastes: the treated film is pasted into the film through the mask.
+      by_pixel: each pixel has a time of its own, for a network that is told the map of times.
+      renews: the mask may be made anew while it walks.
+      own: a walk of its own, `(rivals.Case) -> films in [-1, 1]`; its keyword arguments are keys that an arm may set.
+      by_hand: films without a model, see `classical`; keyword arguments likewise.
+      sees: asks the classifier of the arm's map for its loss or its perceptual distance.
+      rival: not ours.
+      cost: `(steps, lam, **options) -> network evaluations` of a walk of its own; `steps(lam)` of a plain one.
     """
 
-    name: str = "ancestral"
-    stride: int | jax.Array = 1
-    variance: diffusion.Variance = "large"
-    eta: float = 0.0
-    clip: float | None = 1.0
-    resamples: int = 1
-    noise: noise.Draw = noise.gaussian
-    spacing: diffusion.Spacing = "even"
-
-    def check(self, by_pixel: bool = False) -> None:
-        """Raises ValueError for a sampler that does not exist, cannot go back and forth, or has no times by pixel."""
-        if self.name not in SAMPLERS:
-            raise ValueError(f"sampler {self.name!r} is none of {', '.join(SAMPLERS)}")
-        if self.spacing not in get_args(diffusion.Spacing):
-            raise ValueError(f"spacing {self.spacing!r}: expected {' or '.join(get_args(diffusion.Spacing))}")
-        if self.resamples > 1 and self.name in SAMPLERS[2:]:
-            raise ValueError(f"{self.name} remembers its last step and cannot redo it; use ancestral or ddim")
-        if by_pixel and (self.name not in SAMPLERS[:2] or self.resamples > 1):
-            raise ValueError(f"per_pixel_time walks by ancestral or ddim without resampling, not by {self}")
+    name: str
+    guided: bool = True
+    scales: bool = False
+    gates: bool = False
+    pastes: bool = False
+    by_pixel: bool = False
+    renews: bool = False
+    own: Callable[..., jax.Array] | None = None
+    by_hand: Callable[..., np.ndarray] | None = None
+    sees: bool = False
+    rival: bool = False
+    cost: Callable[..., int] = lambda steps, lam, **_: steps(lam)
 
 
-ANCESTRAL = Sampler()
+_PUBLISHED = partial(Mode, guided=False, sees=True, rival=True)
+_CLASSICAL = partial(Mode, rival=True, cost=lambda steps, lam, **_: 0)
+MODES: dict[str, Mode] = {
+    row.name: row
+    for row in (
+        Mode("uniform", guided=False, renews=True),
+        Mode("noise_matrix", scales=True, renews=True),
+        Mode("time_gated", gates=True, renews=True),
+        Mode("mask_blend", pastes=True),
+        Mode("per_pixel_time", by_pixel=True),
+        Mode("gated_pull", own=rivals.gated_pull, sees=True),
+        _CLASSICAL("identity", by_hand=classical.identity, guided=False),
+        _CLASSICAL("blurred", by_hand=classical.blurred),
+        _CLASSICAL("inpainted", by_hand=classical.inpainted),
+        Mode("dif_fuse", own=rivals.dif_fuse, rival=True, cost=lambda steps, lam: 3 * steps(lam)),
+        _PUBLISHED("autoddpm", own=rivals.autoddpm, cost=lambda steps, lam, restart, resamples, **_: (
+            steps(lam) + resamples * steps(round(restart * lam)))),
+        _PUBLISHED("thor", own=rivals.thor),
+        _PUBLISHED("fastdime", own=rivals.fastdime),
+        _PUBLISHED("wolleb", own=rivals.wolleb, cost=lambda steps, lam, **_: 2 * steps(lam)),
+    )
+}  # fmt: skip
 
 
-def code(mode: str) -> int:
-    """The number of a mode in `MODES`, as `treat` reads it where the mode is data.
+def row_of(mode: str | jax.Array) -> Mode | None:
+    """A mode's row; None where the mode is data.
 
     Raises:
       ValueError: an unknown mode.
     """
+    if not isinstance(mode, str):
+        return None
     if mode not in MODES:
         raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
-    return MODES.index(mode)
+    return MODES[mode]
 
 
-def _noise(
-    keys: jax.Array, stream: int, i: jax.Array, t: jax.Array, shape: tuple[int, ...], draw: noise.Draw = noise.gaussian
-) -> jax.Array:
-    """Noise (b, *shape), each film from its own key, so that batching does not change a sample."""
-
-    def one(key: jax.Array, i: jax.Array, t: jax.Array) -> jax.Array:
-        return draw(jax.random.fold_in(jax.random.fold_in(key, stream), i), t, shape)
-
-    return jax.vmap(one)(keys, i, t)
+def code(mode: str) -> int:
+    """The number of a mode in `MODES`, as `treat` reads it where the mode is data. Raises ValueError for none."""
+    row_of(mode)
+    return list(MODES).index(mode)
 
 
-def strength(mask: jax.Array, lam: jax.Array | int) -> jax.Array:
-    """tau(p) = round(lambda M(p)), how many of the last steps are left to the model at each pixel."""
-    lam = jnp.asarray(lam, mask.dtype)
-    return jnp.round(mask * (lam if lam.ndim == 0 else lam[:, None, None, None]))
+def alone(mode: str) -> str:
+    """The mode itself where it is a program of its own, "" where it is data of one that it shares."""
+    row = MODES[mode]
+    return mode if row.by_pixel or row.own or row.by_hand else ""
+
+
+def walk_of(mode: str) -> Mode:
+    """What a mode's walk is, whatever becomes of it after: equal for modes that differ by their pasting alone."""
+    return MODES[mode]._replace(name="", guided=True, renews=True, pastes=False)
+
+
+def options_of(mode: str) -> dict[str, Any]:
+    """The constants that an arm of a mode may set, with their published values."""
+    own = MODES[mode].own or MODES[mode].by_hand
+    parameters = inspect.signature(own).parameters.values() if own else ()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def evaluations(mode: str, lam: int, sampler: Sampler, options: Mapping[str, Any]) -> int:
+    """How often the network is asked about a film."""
+
+    def steps(distance: int) -> int:
+        return -(-distance // int(sampler.stride)) * sampler.resamples
+
+    return MODES[mode].cost(steps, lam, **options_of(mode) | dict(options))
+
+
+def trait(mode: str | jax.Array, name: str, x: jax.Array) -> jax.Array:
+    """Whether a film's mode has the attribute `name` of `Mode`, (b, 1, 1, 1) bool."""
+    codes = jnp.full(x.shape[:1], code(mode)) if isinstance(mode, str) else mode
+    return jnp.array([getattr(row, name) for row in MODES.values()])[codes][:, None, None, None]
 
 
 def blend(image: jax.Array, generated: jax.Array, mask: jax.Array) -> jax.Array:
@@ -115,43 +149,56 @@ def treat(
     lam: jax.Array | int,
     keys: jax.Array,
     *,
-    mode: Mode | jax.Array = "time_gated",
+    mode: str | jax.Array = "time_gated",
     sampler: Sampler = ANCESTRAL,
     remask: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     every: int = 0,
+    loss: Callable[[jax.Array], jax.Array] | None = None,
+    distance: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> jax.Array:
     """Diffuses films to distance `lam` under a mask and denoises them back.
 
     Args:
       epsilon: the trained network.
       image: (b, h, w, 1) float32 in [0, 1].
-      mask: (b, h, w, 1) in [0, 1]; ignored by `uniform`.
+      mask: (b, h, w, 1) in [0, 1]; read where the mode is guided.
       lam: () or (b,) int, 0 ... T; traced. At 0 the film returns bit for bit.
       keys: (b,) PRNG keys, one a film.
-      mode: a name, or (b,) int32 of `code`, none of them `per_pixel_time`.
+      mode: a name, or (b,) int32 of `code`, none of them a mode `alone`.
       sampler: see `Sampler`.
       remask: `(estimated film (b, h, w, 1) in [0, 1], mask) -> mask`, asked anew at every `every`-th used time.
       every: 0 keeps the mask.
+      loss: `film (b, h, w, 1) in [0, 1] -> (b,)`, for a mode that sees.
+      distance: `(film, film) -> (b, h, w, 1)`, likewise.
+      options: what an arm sets of `options_of`.
 
     Returns:
-      (b, h, w, 1) float32 in [0, 1]; where `time_gated` has tau = 0, or M = 0 in the masked modes, the input's bits.
+      (b, h, w, 1) float32 in [0, 1]; what the walk left alone has the input's bits, as where `time_gated` has tau = 0,
+      or M = 0 in the masked modes.
 
     Raises:
       ValueError: an unknown mode or sampler, or a lambda, not traced, that the schedule has not.
     """
-    renew = None if remask is None else lambda x, m: remask(jnp.clip((x + 1.0) / 2.0, 0.0, 1.0), m)
-    x, touched, mask = sample(
-        epsilon, schedule, 2.0 * image - 1.0, mask, lam, keys, mode=mode, sampler=sampler, remask=renew, every=every
-    )
+    x0 = 2.0 * image - 1.0
+    row = row_of(mode)
+    if row and row.own:
+        sampler.check(row.name)
+        case = rivals.Case(
+            epsilon, schedule, x0, mask, sampling.distances(schedule, lam, len(image)), keys, sampler,
+            None if loss is None else lambda x: loss((x + 1.0) / 2.0),
+            None if distance is None else lambda a, b: distance((a + 1.0) / 2.0, (b + 1.0) / 2.0),
+        )  # fmt: skip
+        x = row.own(case, **(options or {}))
+        touched = (x != x0) & (case.lam > 0)[:, None, None, None]
+    else:
+        renew = None if remask is None else lambda x, m: remask(jnp.clip((x + 1.0) / 2.0, 0.0, 1.0), m)
+        x, touched, mask = sample(
+            epsilon, schedule, x0, mask, lam, keys, mode=mode, sampler=sampler, remask=renew, every=every
+        )
     # Going to [-1, 1] and back rounds; what was not touched must come back bit for bit.
     treated = jnp.where(touched, jnp.clip((x + 1.0) / 2.0, 0.0, 1.0), image)
-    return jnp.where(is_mode(mode, "mask_blend", image), blend(image, treated, mask), treated)
-
-
-def is_mode(mode: str | jax.Array, name: str, x: jax.Array) -> jax.Array:
-    """Whether a film's mode is `name`, (b, 1, 1, 1) bool."""
-    codes = jnp.full(x.shape[:1], code(mode)) if isinstance(mode, str) else mode
-    return (codes == code(name))[:, None, None, None]
+    return jnp.where(trait(mode, "pastes", image), blend(image, treated, mask), treated)
 
 
 def sample(
@@ -162,120 +209,28 @@ def sample(
     lam: jax.Array | int,
     keys: jax.Array,
     *,
-    mode: Mode | jax.Array = "time_gated",
-    sampler: Sampler = ANCESTRAL,
+    mode: str | jax.Array,
+    sampler: Sampler,
     remask: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     every: int = 0,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`treat` in the model's own space: films in [-1, 1], or latents of unit variance.
+    """`sampling.sample` as a mode has it, in the model's own space: films in [-1, 1], or latents of unit variance.
 
-    Args:
-      x0: (b, h, w, c) in the model's units.
-      mask: (b, h, w, 1) in [0, 1].
-      remask: of an estimate (b, h, w, c) and the mask.
-      epsilon, schedule, lam, keys, mode, sampler, every: as in `treat`. `mask_blend` is `uniform` here: its pasting is
-        left to the caller.
-
-    Returns:
-      x (b, h, w, c), where the model had a part in it (b, h, w, 1) bool, and the last mask (b, h, w, 1).
+    A mode that pastes leaves that to the caller; one with a walk of its own has no place here.
     """
-    if not isinstance(lam, jax.core.Tracer):
-        ends = np.min(lam), np.max(lam)
-        if ends[0] < 0 or ends[1] > schedule.num_steps:
-            raise ValueError(
-                f"lambda of {ends[0]} to {ends[1]}: expected 0 ... {schedule.num_steps}, as the schedule's"
-            )
-    by_pixel = isinstance(mode, str) and code(mode) == code("per_pixel_time")
-    sampler.check(by_pixel)
-    if by_pixel:
-        return _per_pixel(epsilon, schedule, x0, mask, lam, keys, sampler)
-    b, shape = x0.shape[0], x0.shape[1:]
-    lam = jnp.broadcast_to(jnp.asarray(lam, jnp.int32), (b,))
-    n = diffusion.num_evaluations(lam, sampler.stride).astype(jnp.int32)  # (b,)
-    matrix, gated = is_mode(mode, "noise_matrix", x0), is_mode(mode, "time_gated", x0)
-    history = sampler.name in SAMPLERS[2:]
-    used = partial(diffusion.used_time, spacing=sampler.spacing)
-
-    def draw(stream: int, i: jax.Array, t: jax.Array) -> jax.Array:
-        return _noise(keys, stream, i, t, shape, sampler.noise)
-
-    def step(x: jax.Array, mask: jax.Array, last: tuple[jax.Array, jax.Array], i: jax.Array, at: jax.Array) -> tuple:
-        """x at the i-th used time -> x at the one before, the estimated film, and where the model made it."""
-        t, s = used(lam, i, n), used(lam, i - 1, n)
-        m = jnp.where(matrix, mask, 1.0)
-        predicted = m * epsilon(x, jnp.maximum(t - 1, 0))
-        estimate = diffusion.to_x0(schedule, x, t, predicted, sampler.clip)
-        new = back(x, estimate, last, t, s, m * draw(_GENERATED, at, s), i == n)
-        known = diffusion.q_sample(schedule, x0, s, draw(_KNOWN, at, s))
-        mine = ~gated | (t[:, None, None, None] <= strength(mask, lam))  # (b, h, w, 1)
-        return jnp.where(mine, new, known), estimate, jnp.where(matrix, m > 0, mine)
-
-    def back(x, estimate, last, t, s, noise, first):
-        if sampler.name == "ancestral":
-            return diffusion.ancestral_step(schedule, x, estimate, t, s, noise, sampler.variance)
-        if sampler.name == "ddim":
-            return diffusion.ddim_step(schedule, x, estimate, t, s, noise, sampler.eta)
-        if sampler.name == "dpmpp_2m":
-            return solvers.dpmpp_2m_step(schedule, x, estimate, last[0], t, s, last[1], first)
-        return solvers.sde_dpmpp_2m_step(schedule, x, estimate, last[0], t, s, last[1], first, noise)
-
-    def walk(j: jax.Array, carry: tuple) -> tuple:
-        x, mask, last, touched = carry
-        i = n - j  # (b,): n ... 1, then the film is done
-        going = (i > 0)[:, None, None, None]
-        i = jnp.maximum(i, 1)
-        for r in range(sampler.resamples):
-            at = i * sampler.resamples + r
-            new, estimate, mine = step(x, mask, last, i, at)
-            if r < sampler.resamples - 1:  # back up to t and once more
-                t, s = used(lam, i, n), used(lam, i - 1, n)
-                keep = jnp.exp(0.5 * (schedule.log_alpha_bar[t] - schedule.log_alpha_bar[s]))[:, None, None, None]
-                m = jnp.where(matrix, mask, 1.0)
-                again = keep * new + jnp.sqrt(1 - keep**2) * m * draw(_AGAIN, at, t)
-                x = jnp.where(going, again, x)
-        if remask is not None and every:
-            due = (j + 1) % every == 0
-            mask = jax.lax.cond(due, lambda: jnp.where(going, remask(estimate, mask), mask), lambda: mask)
-        last = (estimate, used(lam, i, n)) if history else last
-        return jnp.where(going, new, x), mask, last, jnp.where(going, mine, touched)
-
-    start_mask = jnp.where(matrix, mask, 1.0)
-    x = diffusion.q_sample(schedule, x0, lam, start_mask * draw(_START, jnp.zeros_like(lam), lam))
-    last = (jnp.zeros_like(x0), lam) if history else (jnp.zeros(()), jnp.zeros((), jnp.int32))
-    touched = jnp.zeros((b, *shape[:2], 1), bool)
-    x, mask, _, touched = jax.lax.fori_loop(0, n.max(), walk, (x, mask, last, touched))
-    return x, touched, mask
+    row = row_of(mode)
+    if row and row.by_pixel:
+        sampler.check(row.name)
+        return sampling.sample_by_pixel(epsilon, schedule, x0, mask, lam, keys, sampler)
+    return sampling.sample(
+        epsilon, schedule, x0, mask, lam, keys, sampler=sampler, scales=trait(mode, "scales", x0),
+        gates=trait(mode, "gates", x0), remask=remask, every=every,
+    )  # fmt: skip
 
 
-def _per_pixel(
-    epsilon: Epsilon, schedule: diffusion.Schedule, x0: jax.Array, mask: jax.Array, lam: jax.Array | int,
-    keys: jax.Array, sampler: Sampler,
-) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """Every pixel goes to its own tau(p) and back, all of them arriving together."""
-    b, shape = x0.shape[0], x0.shape[1:]
-    lam = jnp.broadcast_to(jnp.asarray(lam, jnp.int32), (b,))
-    n = diffusion.num_evaluations(lam, sampler.stride)
-    tau = strength(mask, lam)[..., 0].astype(jnp.int32)  # (b, h, w)
-
-    def used(i: jax.Array) -> jax.Array:
-        return diffusion.used_time(tau, i[:, None, None], n[:, None, None], sampler.spacing)
-
-    def walk(j: jax.Array, x: jax.Array) -> jax.Array:
-        i = jnp.maximum(n - j, 1)
-        t, s = used(i), used(i - 1)
-        # A pixel whose times are equal stands still; any s < t keeps its algebra finite.
-        moves, t_safe = t > s, jnp.maximum(t, 1)
-        s_safe = jnp.where(moves, s, t_safe - 1)
-        estimate = diffusion.to_x0(schedule, x, t_safe, epsilon(x, t - 1), sampler.clip)
-        noise = _noise(
-            keys, _GENERATED, i * sampler.resamples, diffusion.used_time(lam, i - 1, n), shape, sampler.noise
-        )
-        if sampler.name == "ddim":
-            new = diffusion.ddim_step(schedule, x, estimate, t_safe, s_safe, noise, sampler.eta)
-        else:
-            new = diffusion.ancestral_step(schedule, x, estimate, t_safe, s_safe, noise, sampler.variance)
-        return jnp.where(moves[..., None] & (n > j)[:, None, None, None], new, x)
-
-    start = _noise(keys, _START, jnp.zeros_like(lam), lam, shape, sampler.noise)
-    x = diffusion.q_sample(schedule, x0, tau, start)
-    return jax.lax.fori_loop(0, n.max(), walk, x), (tau > 0)[..., None], mask
+def treat_by_hand(mode: str, films: np.ndarray, mask: np.ndarray, share: np.ndarray, **options: Any) -> np.ndarray:
+    """Films (n, h, w, 1) in [0, 1] by a mode without a model, where the mask is above 1 - `share`, lambda / T (n,)."""
+    by_hand = MODES[mode].by_hand
+    assert by_hand is not None
+    treated = by_hand(films, mask > 1 - share[:, None, None, None].astype(mask.dtype), **options)
+    return treated.astype(films.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from cxrjax.errors import UserError
-from cxrjax.infer import arms
+from cxrjax.infer import arms, treat
+from cxrjax.ops import guidance
 from cxrjax.studies.treatment import solvers, study
 from cxrjax.tasks import TASKS
 
@@ -36,6 +38,36 @@ def test_an_arm_is_the_studys_with_its_changes():
     )  # fmt: skip
 
 
+def test_a_new_mode_is_a_row_and_no_other_file_is_asked(monkeypatch):
+    def own(case: Any, *, scale: float = 3.0) -> Any:
+        return scale * case.x0
+
+    row = guidance.Mode("tripled", own=own, sees=True, rival=True, cost=lambda steps, lam, scale: 3 * steps(lam))
+    monkeypatch.setitem(guidance.MODES, "tripled", row)
+    c = config(mode="tripled", scale=2.0)
+    study.check(c)
+    *_, odd = arms.of(c.study)
+    assert odd.options == (("scale", 2.0),)
+    program = treat.program_of(odd)
+    assert (program.mode, program.options, program.asked) == ("tripled", odd.options, c.study.cam_phase)
+    assert arms.told(odd) == {"mode": "tripled", "masked": True, "guided": False, "rival": True}
+    assert guidance.evaluations("tripled", 500, odd.sampler._replace(stride=40), {}) == 39
+    assert guidance.code("tripled") == len(guidance.MODES) - 1
+    with pytest.raises(UserError, match="has 'scal'; did you mean 'scale'"):
+        study.check(config(mode="tripled", scal=2.0))
+
+
+def test_no_file_but_the_table_names_a_mode():
+    """`uniform` apart, the baseline; and the looks and defaults that some modes have beside it."""
+    folder, named = Path(guidance.__file__).parents[1], set(guidance.MODES) - {"uniform"}
+    for room in ("infer", "studies", "tasks", "phases"):
+        for path in (folder / room).rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            found = words & named - ({"time_gated"} if path.name == "finished.py" else set())  # the default of `treat`
+            assert not found, f"{path}: {found}"
+
+
 @pytest.mark.parametrize(
     ("arm", "words"),
     [
@@ -59,6 +91,9 @@ def test_an_arm_is_the_studys_with_its_changes():
         ({"mode": "time_gated", "sampler": "heun"}, "'heun' is none of"),
         ({"mode": "time_gated", "spacing": "cubic"}, "'cubic'"),
         ({"mode": "time_gated", "pool": "median"}, "expected max or mean"),
+        ({"mode": "thor", "sampler": "dpmpp_2m"}, "thor walks by ancestral or ddim"),
+        ({"mode": "thor", "every": 2}, "in uniform, noise_matrix, time_gated alone"),
+        ({"mode": "time_gated", "restart": 0.5}, "has 'restart'"),
     ],
 )
 def test_what_cannot_be_run_is_refused_by_name(arm, words):

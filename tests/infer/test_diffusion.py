@@ -13,7 +13,7 @@ import pytest
 from cxrjax import models
 from cxrjax.infer import classifier
 from cxrjax.infer import diffusion as systems
-from cxrjax.ops import diffusion, guidance, noise
+from cxrjax.ops import diffusion, guidance, noise, sampling
 from cxrjax.tasks import classify, latent
 from cxrjax.train import mesh as meshes
 
@@ -21,7 +21,7 @@ CODEC = models.build_autoencoder("autoencoder_tiny", channels=(8, 8), groups=4, 
 UNET = models.build("unet_tiny", base=8, mults=(1,), groups=4)
 IMAGE = jax.random.uniform(jax.random.key(1), (2, 16, 16, 1), minval=0.2, maxval=0.8)
 KEYS = jax.random.split(jax.random.key(7), 2)
-SAMPLER = guidance.Sampler(stride=100, variance="small", clip=None)
+SAMPLER = sampling.Sampler(stride=100, variance="small", clip=None)
 
 
 def shaken(variables: Any) -> Any:

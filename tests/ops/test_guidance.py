@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxrjax.ops import diffusion, guidance, noise
+from cxrjax.ops import diffusion, guidance, noise, sampling
 from cxrjax.train import mesh as meshes
 
 SCHEDULE = diffusion.linear(1000)
@@ -23,7 +23,8 @@ def epsilon(x, index):
     return jnp.tanh(0.6 * x + 0.2 * near + 0.001 * index[:, None, None, None])
 
 
-SCALAR = guidance.MODES[:-1]  # the modes of a network that is told one time a film
+SCALAR = [mode for mode in guidance.MODES if not guidance.alone(mode)]  # those of one program
+MODES = (*SCALAR, "per_pixel_time")
 
 
 @cache
@@ -44,7 +45,7 @@ def treat(
 ):
     codes = jnp.full(image.shape[:1], guidance.code(mode)) if isinstance(mode, str) else mode
     pixel = isinstance(mode, str) and mode == "per_pixel_time"
-    run = program(net, guidance.Sampler(name=sampler, **opts), pixel, remask, every)
+    run = program(net, sampling.Sampler(name=sampler, **opts), pixel, remask, every)
     return run(image, mask, jnp.asarray(lam, jnp.int32), keys, jnp.int32(stride), codes)
 
 
@@ -57,7 +58,7 @@ def by_pixel(x, index):
 def raw(image, mask, lam, keys, *, mode="time_gated", **options):
     """Not compiled, for a test's own program."""
     net = by_pixel if isinstance(mode, str) and mode == "per_pixel_time" else epsilon
-    return guidance.treat(net, SCHEDULE, image, mask, lam, keys, mode=mode, sampler=guidance.Sampler(**options))
+    return guidance.treat(net, SCHEDULE, image, mask, lam, keys, mode=mode, sampler=sampling.Sampler(**options))
 
 
 def run(*args, mode="time_gated", **options):
@@ -80,7 +81,7 @@ def test_an_empty_mask_returns_the_film_bit_for_bit(mode):
     assert np.array_equal(treated, IMAGE)
 
 
-@pytest.mark.parametrize("mode", guidance.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_lambda_zero_returns_the_film_bit_for_bit(mode):
     assert np.array_equal(run(IMAGE, MASK, 0, KEYS, mode=mode, stride=50), IMAGE)
 
@@ -98,7 +99,7 @@ def test_the_noise_matrix_walk_itself_keeps_the_film_where_the_mask_is_empty():
 def test_time_gated_keeps_pixels_whose_strength_rounds_to_zero():
     mask = MASK.at[:, 3].set(0.0004)  # tau = round(400 * 0.0004) = 0
     treated = run(IMAGE, mask, 400, KEYS, mode="time_gated", stride=1)
-    kept = np.asarray(guidance.strength(mask, 400) == 0)
+    kept = np.asarray(sampling.strength(mask, 400) == 0)
     assert kept[:, 3].all()
     assert np.array_equal(np.asarray(treated)[kept], np.asarray(IMAGE)[kept])
     assert (np.asarray(treated)[~kept] != np.asarray(IMAGE)[~kept]).mean() > 0.95
@@ -136,7 +137,7 @@ def test_a_weaker_mask_changes_less(mode):
     assert change[-1] > change[1]
 
 
-@pytest.mark.parametrize("mode", guidance.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_batching_does_not_change_a_film(mode):
     whole = run(IMAGE, MASK, 300, KEYS, mode=mode, stride=50)
     alone = run(IMAGE[1:2], MASK[1:2], 300, KEYS[1:2], mode=mode, stride=50)
@@ -150,11 +151,11 @@ def test_sharding_does_not_change_a_film(pixel):
     image = jax.random.uniform(jax.random.key(1), (16, 8, 8, 1))
     mask = jax.random.uniform(jax.random.key(2), image.shape)
     keys = jax.random.key_data(jax.random.split(jax.random.key(7), 16))
-    modes = np.arange(16, dtype=np.int32) % len(SCALAR)
+    modes = np.resize([guidance.code(mode) for mode in SCALAR], 16).astype(np.int32)
 
     def both(image, mask, keys, modes):
         keys, at = jax.random.wrap_key_data(keys), jnp.full(16, 3)
-        draws = [guidance._noise(keys, 1, at, at, (8, 8, 1), noise.of(name)) for name in noise.NOISES]
+        draws = [sampling._noise(keys, 1, at, at, (8, 8, 1), noise.of(name)) for name in noise.NOISES]
         return raw(image, mask, 300, keys, mode="per_pixel_time" if pixel else modes, stride=50), draws
 
     both = jax.jit(both, compiler_options={"xla_backend_optimization_level": 0})
@@ -214,7 +215,7 @@ def test_an_exact_denoiser_of_a_point_returns_that_point():
 def test_resampling_changes_the_draws_and_keeps_the_known_part():
     once = run(IMAGE, MASK, 300, KEYS, mode="time_gated", stride=50)
     thrice = run(IMAGE, MASK, 300, KEYS, mode="time_gated", stride=50, resamples=3)
-    kept = np.asarray(guidance.strength(MASK, 300) == 0)
+    kept = np.asarray(sampling.strength(MASK, 300) == 0)
     assert not np.array_equal(once, thrice)
     assert np.array_equal(np.asarray(thrice)[kept], np.asarray(IMAGE)[kept])
 
@@ -280,7 +281,7 @@ def test_per_pixel_time_asks_for_each_pixels_own_time():
     out = treat(spy, IMAGE, MASK, 400, KEYS, mode="per_pixel_time", stride=100)
     jax.block_until_ready(out)
     jax.effects_barrier()
-    tau = np.asarray(guidance.strength(MASK, 400))[..., 0].astype(int)
+    tau = np.asarray(sampling.strength(MASK, 400))[..., 0].astype(int)
     asked = sorted(seen, key=lambda i: -i.max())
     assert len(asked) == 4
     for i, index in zip((4, 3, 2, 1), asked, strict=True):
@@ -304,7 +305,7 @@ def test_a_lambda_that_the_schedule_has_not_is_refused(lam):
         raw(IMAGE, MASK, lam, KEYS, name="dpmpp_2m", stride=100)
 
 
-@pytest.mark.parametrize("name", guidance.SAMPLERS)
+@pytest.mark.parametrize("name", sampling.SAMPLERS)
 def test_samplers_keep_float32_where_64_bits_are_on(name):
     plain = raw(IMAGE, MASK, 300, KEYS, name=name, stride=100)
     with jax.enable_x64(True):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxrjax.ops import diffusion, guidance
+from cxrjax.ops import diffusion, guidance, sampling
 
 T, STRIDE, BATCH, SIDE = 1000, 25, 256, 8
 SCHEDULE = diffusion.linear(T)
@@ -72,7 +72,7 @@ def program(sampler):
 
 def treat(mode, film, mask, lam, n=BATCH, **options):
     """n treatments (n, 64) of one film (64,) in [-1, 1], each with a key of its own."""
-    run = program(guidance.Sampler(stride=STRIDE, clip=None, **{"variance": "small", **options}))
+    run = program(sampling.Sampler(stride=STRIDE, clip=None, **{"variance": "small", **options}))
     image, mask = (np.broadcast_to(v.reshape(SIDE, SIDE, 1), (BATCH, SIDE, SIDE, 1)) for v in (as_image(film), mask))
     keys = jax.random.split(jax.random.key(0), n).reshape(-1, BATCH)
     lam, mode = np.full(BATCH, lam, np.int32), np.full(BATCH, guidance.code(mode), np.int32)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
 from cxrjax.infer import diffusion as systems
-from cxrjax.ops import diffusion, guidance, noise
+from cxrjax.ops import diffusion, guidance, noise, sampling
 from cxrjax.tasks import ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
@@ -33,7 +33,7 @@ def test_reference_bug_films_are_noised_one_step_further_than_they_are_denoised(
 
     image = jnp.full((4000, 1, 1, 1), 0.9)
     keys = jax.random.split(jax.random.key(0), 4000)
-    sampler = guidance.Sampler(stride=250)
+    sampler = sampling.Sampler(stride=250)
     out = guidance.treat(spy, SCHEDULE, image, jnp.ones_like(image), 250, keys, mode="uniform", sampler=sampler)
     jax.block_until_ready(out)
     jax.effects_barrier()

@@ -39,12 +39,12 @@ _PROGRESS_FIGURES = {
     "ranking": Plot(
         ranking.ranking,
         "Arms at equal normal rate",
-        "Arms, the best above, where the independent judge first calls the lowest of the compared shares of diseased "
-        "films normal. Left: the change outside the CAM mask (M > 0.5) against the patient's own film. Then the paired "
-        "differences to uniform noise, of this change and, where the truth is known, of the error to the healthy twin; "
-        "left of the dotted line an arm keeps more of the patient. Bars are 95 % intervals; an arm that misses "
-        "the rate in more than one resample of twenty has none. A masked arm hardly treats what lies outside its mask, "
-        "so part of its lead is built in.",
+        "Arms, ours and published rivals, the best above, where the independent judge first calls the lowest of the "
+        "compared shares of diseased films normal. Left: the change outside the CAM mask (M > 0.5) against the "
+        "patient's own film. Then the paired differences to uniform noise, of this change and, where the truth is "
+        "known, of the error to the healthy twin; left of the dotted line an arm keeps more of the patient. Bars are "
+        "95 % intervals; an arm that misses the rate in more than one resample of twenty has none. A masked arm hardly "
+        "treats what lies outside its mask, so part of its lead is built in.",
         place="above",
     ),
     "outside": Plot(

@@ -11,20 +11,33 @@ from cxrjax.report.read.workdir import Entry, is_number
 BASELINE = "uniform"
 MOST_IN_A_PANEL = 8
 AT_FIRST = 6  # arms whose films are shown before a reader asks for more
-_UNGUIDED = ("uniform", "mask_blend")  # samplers that no map guides; mask_blend pastes afterwards
+_UNGUIDED = ("uniform", "mask_blend")  # modes that no map guides, of runs from before results.json told of arms
 
 
-def mode_of(run: Treatment, arm: str) -> str:
-    """The sampler's mode: that of `study.arms`, or the arm's own name less `_hard`."""
-    given = (run.study.get("arms") or {}).get(arm.removeprefix(PIXEL))
-    return str(given["mode"]) if given else arm.removeprefix(PIXEL).removesuffix("_hard")
+def _told(run: Treatment, arm: str) -> dict[str, bool]:
+    """What the study tells of an arm, see `infer.arms.told`; of an older run, what its config says."""
+    name = arm.removeprefix(PIXEL)
+    if told := (run.results.get("arms") or {}).get(name):
+        return told
+    given = (run.study.get("arms") or {}).get(name) or {}
+    source = given.get("source") or (run.study.get("guidance") or {}).get("source")
+    mode = str(given.get("mode", name.removesuffix("_hard")))
+    return {"masked": mode != BASELINE, "guided": mode not in _UNGUIDED and source != "anomaly"}
+
+
+def masked(run: Treatment, arm: str) -> bool:
+    """Whether a mask says where an arm treats."""
+    return _told(run, arm).get("masked", False)
+
+
+def label(run: Treatment, arm: str) -> str:
+    """An arm's name, marked where it is a rival's."""
+    return f"{arm} (rival)" if _told(run, arm).get("rival") else arm
 
 
 def guided(run: Treatment, arm: str) -> bool:
-    """Whether a classifier's map guides the sampling of this run's own diffusion in an arm."""
-    given = (run.study.get("arms") or {}).get(arm) or {}
-    source = given.get("source") or (run.study.get("guidance") or {}).get("source")
-    return mode_of(run, arm) not in _UNGUIDED and source != "anomaly" and not arm.startswith(PIXEL)
+    """Whether a classifier's map guides the sampling of this run's own diffusion in an arm of ours."""
+    return _told(run, arm).get("guided", False) and not arm.startswith(PIXEL)
 
 
 def at_rate(

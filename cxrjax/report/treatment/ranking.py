@@ -70,7 +70,7 @@ def ranking(run: Treatment) -> Figure | None:
             else:
                 axes.set_xlim(left=0)
             missed(axes, entries, [arms.best_rate(run, name) for name in names], float(level))
-    grid[0].set_yticks(range(len(names)), names)
+    grid[0].set_yticks(range(len(names)), [arms.label(run, name) for name in names])
     grid[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
@@ -117,15 +117,15 @@ def outside(run: Treatment) -> Figure | None:
         log_scale(grid[0, 0], "x")
     else:
         grid[0, 0].set_xlim(left=0)
-    grid[0, 0].set_yticks(range(len(names)), names)
+    grid[0, 0].set_yticks(range(len(names)), [arms.label(run, name) for name in names])
     grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
 def _distinct(run: Treatment) -> list[tuple[np.ndarray, list[str]]]:
-    """Every mask that an arm treats by, with the arms that share it; `uniform` ones treat everywhere."""
+    """Every mask that an arm treats by, with the arms that share it."""
     shared: dict[int, tuple[np.ndarray, list[str]]] = {}
-    for arm in (arm for arm in run.modes if arm in run.masks and arms.mode_of(run, arm) != arms.BASELINE):
+    for arm in (arm for arm in run.modes if arm in run.masks and arms.masked(run, arm)):
         shared.setdefault(id(run.masks[arm]), (run.masks[arm], []))[1].append(arm)
     return list(shared.values())
 

@@ -43,6 +43,8 @@ def check(config: Any) -> None:
     """
     study = config.study
     sources.check_names(config)
+    if study.foreign:
+        raise UserError("study.foreign is read by the study progress alone; take it out")
     classifier.check_normal(config[study.cam_phase], tuple(config.data.classes))
     arms.check(config)
     if study.against not in study.modes:

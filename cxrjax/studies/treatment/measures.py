@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrjax.metrics import entries, identity, similarity
+from cxrjax.metrics import counterfactual, entries, identity, similarity
 from cxrjax.studies.arrays import read_arrays
 from cxrjax.studies.treatment import realism
 from cxrjax.studies.treatment.sources import OWN
@@ -35,6 +35,11 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
             "inside": function(image, treated, mask), "outside": function(image, treated, ~mask),
             "whole": function(image, treated),
         }  # fmt: skip
+    regions = {"whole": None} | ({"lungs": films["lungs"]} if "lungs" in films else {})
+    out["changed"] = {where: counterfactual.changed(image, treated, region) for where, region in regions.items()}
+    paths = {name.removeprefix("path_"): path for name, path in run.items() if name.startswith("path_")}
+    if paths:  # of two exclusive classes
+        out["cout"] = {judge: counterfactual.cout(path, 1 - path) for judge, path in paths.items()}
     out["cosine"] = {"features": identity.cosine(films["pooled"], run["pooled"])}
     out["reidentified"] = {"first": (identity.ranks(treated, image) == 1).astype(np.float64)}
     if "twin" in films:
@@ -46,6 +51,12 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
     return out
 
 
+def costs(run: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """What a result of our own took, (n,) equal numbers: network evaluations and seconds a film."""
+    n = len(run["image"])
+    return {name: {"film": np.full(n, float(run[name]))} for name in ("evaluations", "seconds") if name in run}
+
+
 def seconds_of(run: dict[str, np.ndarray]) -> Results:
     """Seconds a film of a result's sampling, compilation left out."""
     return entries.plain(float(run["seconds"]), len(run["image"]), "s")
@@ -54,7 +65,7 @@ def seconds_of(run: dict[str, np.ndarray]) -> Results:
 # Gray levels are shares of the range from black to white; "1" is a pure number.
 UNITS = {
     "mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level", "cosine": "1",
-    "reidentified": "fraction",
+    "reidentified": "fraction", "changed": "fraction", "cout": "1", "evaluations": "1", "seconds": "s",
 }  # fmt: skip
 PIXEL = "pixel_"  # before the name of an arm: the same by the diffusion of a pixel run
 LEVELS = (0.5, 0.8)  # normal rates at which arms are compared
@@ -110,13 +121,13 @@ def equal_rate(
 
     Args:
       normal: by mode, (m, n) called normal by lambda and film, the first lambda 0.
-      errors: by mode, (m, n).
+      errors: by mode, (m, n); a mode without one is left out.
       level: the rate.
     """
     n = next(iter(normal.values())).shape[1]
     draws = np.random.default_rng(seed).integers(n, size=(1000, n))
     draws = np.concatenate([np.arange(n)[None], draws])  # the first row is the films themselves
-    values = {mode: at_rate(normal[mode], errors[mode], level, draws) for mode in normal}
+    values = {mode: at_rate(normal[mode], errors[mode], level, draws) for mode in normal if mode in errors}
 
     def entry(v: np.ndarray, unit: str) -> Results:
         rest = v[1:]
@@ -138,7 +149,7 @@ def equal_rate(
 def results(
     folder: Path,
     modes: tuple[str, ...],
-    lambdas: tuple[int, ...],
+    lambdas: tuple[int, ...] | Mapping[str, tuple[int, ...]],
     judges: tuple[str, ...],
     healthy: realism.Reference | None = None,
     cuts: Mapping[str, float] | None = None,
@@ -148,7 +159,7 @@ def results(
     Args:
       folder: of the source's films.
       modes: the arms.
-      lambdas: at which they were run.
+      lambdas: at which they were run, all alike or by arm.
       judges: by whom, the first one's features are in the files.
       healthy: what treated films are compared with; None leaves the distances out.
       cuts: by judge, the threshold set on healthy films of the source. Rates at it are told beside those at the
@@ -183,18 +194,22 @@ def results(
     errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
     for mode in modes:
         progress[mode], control[mode] = {}, {}
-        for lam in lambdas:
+        for lam in lambdas[mode] if isinstance(lambdas, Mapping) else lambdas:
             run = read_arrays(folder / f"{mode}_{lam:04d}.npz")
             after = measures(films, run)
             change = np.abs(run["image"] - films["image"]).mean(axis=(1, 2))
             progress[mode][str(lam)] = (
-                {"seconds_a_film": seconds_of(run)}
+                ({"seconds_a_film": seconds_of(run)} if "seconds" in run else {})
                 | rates_of(run, sick)
                 | {
                     name: {where: entries.mean(v[sick], UNITS[name]) for where, v in parts.items()}
                     for name, parts in after.items()
                 }
             )
+            if len(judges) > 1:  # the map's network, and one that is independent of it
+                judge, own = (called_normal(run, j)[sick] for j in judges[:2])
+                convinced = counterfactual.transferred(own, judge)
+                progress[mode][str(lam)]["transfer"] = entries.rate(convinced)
             change_of = {"change": entries.mean(change[~sick], UNITS["mae"])}
             control[mode][str(lam)] = rates_of(run, ~sick) | change_of
             if "twin_error" in after:
@@ -206,9 +221,10 @@ def results(
                 progress[mode][str(lam)]["fdd"] = realism.distance(healthy, run["pooled"][sick])
             for point in points:
                 normal[point][mode].append(called_normal(run, *point[1:])[sick])
-            for name, parts in after.items():
+            for name, parts in (after | costs(run)).items():
                 for where, v in parts.items():
-                    errors.setdefault((name, where), {}).setdefault(mode, [before[name][where][sick]]).append(v[sick])
+                    start = before[name][where] if name in before else np.zeros(len(v))  # nothing done, nothing spent
+                    errors.setdefault((name, where), {}).setdefault(mode, [start[sick]]).append(v[sick])
     out: Results = {"progress": progress, "control": control, "equal_rate": {}}
     for kind, j, cut in points:
         rates = {m: np.stack(v) for m, v in normal[kind, j, cut].items()}

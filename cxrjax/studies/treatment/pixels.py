@@ -6,6 +6,7 @@ from typing import Any
 
 from cxrjax.errors import UserError
 from cxrjax.infer import arms, finished
+from cxrjax.ops import guidance
 from cxrjax.phases import Context
 from cxrjax.studies.tables import Table, table
 from cxrjax.studies.treatment import sweep as sweeps
@@ -45,7 +46,8 @@ def run(context: Context, shared: sweeps.Sweep) -> tuple[str, ...]:
     other = finished.load(config.study.pixel_run, shared.mesh)
     again = []
     for arm in arms.of(config.study):
-        if config[arm.diffusion].task != "latent_ddpm" or arm.mode == "per_pixel_time" or arm.name.endswith("_paste"):
+        by_pixel = guidance.MODES[arm.mode].by_pixel
+        if config[arm.diffusion].task != "latent_ddpm" or by_pixel or arm.name.endswith("_paste"):
             continue
         sampler = arm.sampler._replace(clip=arms.sampler_of(other.config.study.sampler).clip)
         again.append(arm._replace(name=PIXEL + arm.name, diffusion="pixels", sampler=sampler, paste=False))

@@ -43,6 +43,45 @@ def order(out: Results, modes: tuple[str, ...], judge: str, level: str, at: str 
     return sorted(modes, key=key)
 
 
+def whose(out: Results, mode: str) -> str:
+    """Who an arm is from: "baseline", "rival" or "ours"."""
+    if mode == "uniform":
+        return "baseline"
+    return "rival" if out.get("arms", {}).get(mode, {}).get("rival") else "ours"
+
+
+# What arms are compared in at equal rate: measure, region, words, and whether more is better.
+_CONTESTS = (
+    ("mae", "outside", "change outside the mask", False), ("twin_error", "inside", "error to the twin inside", False),
+    ("twin_error", "outside", "error to the twin outside", False), ("cosine", "features", "likeness of features", True),
+    ("reidentified", "first", "re-identification", True),
+)  # fmt: skip
+
+
+def winners(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float, ...]) -> list[str]:
+    """A sentence a normal rate: in each measure the best of ours and the best rival; none where no rival was run."""
+    sides = {side: [mode for mode in modes if whose(out, mode) == side] for side in ("ours", "rival")}
+    said = []
+    for level in levels:
+        at = out.get("equal_rate", {}).get(judge, {}).get(str(level), {})
+        parts = []
+        for measure, where, words, more in _CONTESTS:
+            best = {}
+            for side, some in sides.items():
+                values = {mode: _value(at.get(mode, {}).get(measure, {}).get(where, {}).get("value")) for mode in some}
+                known = {mode: value for mode, value in values.items() if math.isfinite(value)}
+                if known:
+                    best[side] = (max if more else min)(known.items(), key=lambda pair: pair[1])
+            if len(best) == 2:
+                (ours, a), (theirs, b) = best["ours"], best["rival"]
+                ahead = "level" if a == b else "ours ahead" if (a > b) == more else "the rival ahead"
+                parts.append(f"{words}: {ours} {a:.3g}, {theirs} {b:.3g} ({ahead})")
+        if parts:
+            said.append(f"At normal rate {level:g}, the best arm of ours and the best rival, picked on these films: "
+                        f"{'; '.join(parts)}.")  # fmt: skip
+    return said
+
+
 def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float, ...], truth: bool) -> list[Table]:
     """The ranking at each normal rate, then every arm at its highest lambda."""
     found = []
@@ -58,15 +97,17 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
             ]  # fmt: skip
             picked += [("twin_error", "inside", "value"), ("twin_error", "outside", "value"),
                        ("twin_error", "outside", "difference")]  # fmt: skip
-        columns += ["cosine of features", "re-identified", "highest normal rate, at lambda"]
-        picked += [("cosine", "features", "value"), ("reidentified", "first", "value")]
+        columns += ["cosine of features", "re-identified", "pixels changed", "network evaluations a film", "s a film",
+                    "whose", "highest normal rate, at lambda"]  # fmt: skip
+        picked += [("cosine", "features", "value"), ("reidentified", "first", "value"), ("changed", "whole", "value"),
+                   ("evaluations", "film", "value"), ("seconds", "film", "value")]  # fmt: skip
         rows = []
         for mode in order(out, modes, judge, str(level)):
             cells: list[Any] = [at.get(mode, {}).get(m, {}).get(where, {}).get(kind) for m, where, kind in picked]
             best, lam = best_rate(out, mode, judge)
             if math.isnan(_value(cells[0])):
                 cells = ["not reached", *[None] * (len(cells) - 1)]
-            rows.append((mode, [*cells, f"{best:.3f} at {lam}"]))
+            rows.append((mode, [*cells, whose(out, mode), f"{best:.3f} at {lam}"]))
         found.append(
             table(
                 f"Arms ranked at normal rate {level:g}",
@@ -74,7 +115,8 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
                 "films normal; an arm that gets there in under 95 % of the resamples has no interval and comes after "
                 "those that do, and one that never gets there ranks last, by its highest rate. Paired intervals by "
                 "resampling films; where the difference to uniform lies wholly below 0, the arm keeps more of the "
-                "patient. A masked arm hardly treats what lies outside its mask, so part of its lead is built in.",
+                "patient. A masked arm hardly treats what lies outside its mask, so part of its lead is built in. "
+                "Costs are interpolated to the rate, as every figure is; a foreign arm's are not known.",
                 columns,
                 rows,
             )
@@ -91,6 +133,7 @@ def by_arm(out: Results, modes: tuple[str, ...], source: str = "") -> Table:
         rates += [("normal_rate_set", judge, "at the set threshold") for judge in judges]
     columns = [f"{words}, {judge.replace('_', ' ')}" for _, judge, words in rates]
     columns += ["distance to healthy films (FDD)", "healthy films kept normal", "change of healthy films", "s a film"]
+    columns += ["also called normal by the independent judge, of those that convince the CAM network", "COUT"]
     rows: list[tuple[str, list[Any]]] = [
         (
             "untreated",
@@ -98,8 +141,7 @@ def by_arm(out: Results, modes: tuple[str, ...], source: str = "") -> Table:
                 *(out["progress"]["untreated"][kind][judge] for kind, judge, _ in rates),
                 out["progress"]["untreated"].get("fdd"),
                 out["control"]["untreated"]["normal_rate"][judges[0]],
-                None,
-                None,
+                *[None] * 4,
             ],
         )
     ]
@@ -108,8 +150,12 @@ def by_arm(out: Results, modes: tuple[str, ...], source: str = "") -> Table:
         entry, healthy = out["progress"][mode][lam], out["control"][mode][lam]
         rows.append((f"{mode}, lambda {lam}", [
             *(entry[kind][judge] for kind, judge, _ in rates), entry.get("fdd"), healthy["normal_rate"][judges[0]],
-            healthy["change"], entry["seconds_a_film"],
+            healthy["change"], entry.get("seconds_a_film"), entry.get("transfer"), entry.get("cout", {}).get(judges[0]),
         ]))  # fmt: skip
+    last = (
+        " COUT: how few of the changed pixels turn the independent judge. It and few changed pixels reward a network "
+        "that is fooled; a low share of convinced films that the other judge calls normal is the sign of that."
+    )
     floor = _value(out.get("realism", {}).get("floor"))
     note = "At the largest lambda. "
     if len(rates) > len(judges):
@@ -121,4 +167,4 @@ def by_arm(out: Results, modes: tuple[str, ...], source: str = "") -> Table:
             "FDD: Frechet distance, in the principal axes of the independent judge's features, to held-out healthy "
             f"films, less its bias; two sets of healthy films of their number are {floor:.3g} apart before that."
         )
-    return table("Arms at the largest lambda" + f": {source}" * bool(source), note, columns, rows)
+    return table("Arms at the largest lambda" + f": {source}" * bool(source), note + last, columns, rows)

@@ -9,7 +9,7 @@ import numpy as np
 from cxrjax.errors import UserError
 from cxrjax.infer import arms
 from cxrjax.metrics import entries, similarity
-from cxrjax.ops import guidance
+from cxrjax.ops import guidance, sampling
 from cxrjax.ops.diffusion import Spacing
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.tables import Table, table
@@ -37,7 +37,10 @@ def check(config: Any) -> None:
     if options.mode not in names:
         raise UserError(f"study.solvers.mode = {options.mode!r} is none of study.modes, {', '.join(names)}")
     arm = next(arm for arm in arms.of(study) if arm.name == options.mode)
-    known = guidance.SAMPLERS[:2] if arm.mode == "per_pixel_time" else guidance.SAMPLERS
+    mode = guidance.MODES[arm.mode]
+    if mode.by_hand:
+        raise UserError(f"study.solvers.mode = {options.mode!r} asks no network; give an arm that walks")
+    known = sampling.SAMPLERS[:2] if mode.by_pixel or mode.own else sampling.SAMPLERS
     for name in options.names:
         if split(name)[0] not in known:
             raise UserError(

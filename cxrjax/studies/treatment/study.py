@@ -21,6 +21,7 @@ from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.treatment import (
     classifiers,
+    foreign,
     measures,
     outside,
     pixels,
@@ -48,6 +49,7 @@ def check(config: Any) -> None:
     for key in ("cam_phase", "judge_phase"):
         classifier.check_normal(config[study[key]], tuple(config.data.classes))
     arms.check(config)
+    foreign.check(study)
     solvers.check(config)
     if study.pixel_run:
         pixels.check(config)
@@ -59,7 +61,9 @@ def check_films(config: Any, films: data.Prepared) -> list[str]:
     Raises:
       UserError: see `sources.of`.
     """
-    notes = sources.notes(config, sources.of(config, sources.INSIDE, films))
+    own = sources.of(config, sources.INSIDE, films)
+    notes = sources.notes(config, own)
+    foreign.check_films(config.study, _keys(own), config.data.size)
     if films.held_out == "val":
         notes.append("There is no test part: figures are of the validation part, which phases may have selected by.")
     return notes
@@ -126,18 +130,26 @@ def run(context: Context) -> Results:
     names, roles, seen = tuple(study.modes), tuple(whole.scoring), tuple(whole.classifiers)
     out = classifiers.score_all(context, seen, 1 - context.classes.index("Normal"))
 
-    masks_of = sweep.run(whole, arms.of(study), tuple(study.lambdas))
+    masks_of = sweep.run(whole, arms.of(study), tuple(study.lambdas), insertions=study.insertions)
+    score = sweep.scorer(whole)
+    own = whole.parts[0]
+    theirs = foreign.run(
+        study, _keys(every[0]), config.data.size, own.folder,
+        lambda treated: sweep.judged(score, own.of(whole.image), treated, study.insertions),
+    )  # fmt: skip
     base = masks.base(study)
     cam = masks.make((base,), whole.classifiers, whole.image, whole.mesh, whole.batch)[base][..., 0]
     for source, films, part in zip(every, read, whole.parts, strict=True):
         _write(source, films, part, cam)
     if study.pixel_run:
         names += pixels.run(context, whole)
+    out["arms"] = {arm.name: arms.told(arm) for arm in arms.of(study)} | dict.fromkeys(theirs, foreign.TOLD)
     out["healthy"] = {}
     for source, part in zip(every, whole.parts, strict=True):
-        judged = sources.judge(source, sweep.scorer(whole), roles)
+        judged = sources.judge(source, score, roles)
         to = realism.reference(judged.pooled, int(source.sick.sum()))
-        found = measures.results(part.folder, names, tuple(study.lambdas), roles, to, judged.cuts)
+        lambdas = dict.fromkeys(names, tuple(study.lambdas)) | (theirs if source.name == sources.INSIDE else {})
+        found = measures.results(part.folder, tuple(lambdas), lambdas, roles, to, judged.cuts)
         lost = (part.of(cam).reshape(len(source.keep), -1).max(axis=1) == 0)[source.sick]
         found["progress"]["untreated"]["empty_mask"] = entries.rate(lost)
         out["healthy"][source.name] = judged.figures
@@ -147,12 +159,13 @@ def run(context: Context) -> Results:
     out["warnings"] = sources.warnings(out["healthy"])
     out["sentences"] = sources.sentences(out["healthy"], "independent")
     out["sentences"] += outside.said(out, names, "independent", measures.LEVELS[0])
-    out["tables"] = ranking.tables(out, names, "independent", measures.LEVELS, bool(truth))
+    ranked = (*names, *theirs)
+    out["sentences"] += ranking.winners(out, ranked, "independent", measures.LEVELS)
+    out["tables"] = ranking.tables(out, ranked, "independent", measures.LEVELS, bool(truth))
     out["tables"] += outside.tables(out, names, "independent", measures.LEVELS[0])
     out["tables"] += [sources.judges_table(out["healthy"]), *classifiers.tables_of(out, seen, context.films.held_out)]
     if study.pixel_run:
         out["tables"] += pixels.tables(out, names, "independent", measures.LEVELS)
-    own = whole.parts[0]
     out |= _round_trip(whole, study, own.of(whole.image)[sick])
     if study.solvers.evaluations:
         image, keys = (own.of(rows)[sick] for rows in (whole.image, whole.keys))
@@ -170,6 +183,11 @@ def run(context: Context) -> Results:
     return out
 
 
+def _keys(source: sources.Source) -> list[str]:
+    """The keys of a source's treated films, in their order."""
+    return [str(key) for key in source.films.table(source.split)["key"][source.keep]]
+
+
 def _truth(films: dict[str, Any]) -> dict[str, np.ndarray]:
     """`twin` and `lesion` (n, h, w) of films that have them."""
     if films["twin"] is None:
@@ -183,5 +201,6 @@ def _write(source: sources.Source, films: dict[str, Any], part: sweep.Part, cam:
     before = {name: value for name, value in untreated.items() if name.startswith("normal_probability_")}
     write_arrays(
         part.folder / "films.npz", key=np.asarray(films["key"], dtype=str), disease=source.sick,
-        severity=films["severity"], image=films["image"][..., 0], cam=part.of(cam), **before, **_truth(films),
+        severity=films["severity"], image=films["image"][..., 0], cam=part.of(cam),
+        lungs=masks.lung_fields(films["image"])[0][..., 0] > 0.5, **before, **_truth(films),
     )  # fmt: skip

@@ -22,11 +22,14 @@ from cxrjax.infer.arms import Arm, Mask
 from cxrjax.infer.batches import in_batches, one_batch
 from cxrjax.infer.classifier import Classifier
 from cxrjax.infer.diffusion import Diffusion
+from cxrjax.metrics import counterfactual
 from cxrjax.ops import guidance
 from cxrjax.studies.arrays import exists, read_arrays, there, write_arrays
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, Arrays, PyTree
+
+_NORMAL = "normal_probability_"  # before the name of a judge
 
 
 class Part(NamedTuple):
@@ -79,9 +82,30 @@ def _score(judges: tuple[tuple[str, Classifier], ...], variables: PyTree, image:
     out = {}
     for role, judge in judges:
         found = classifier.outputs(judge._replace(variables=variables[role]), image)
-        out[f"normal_probability_{role}"] = found["prob"][:, judge.normal]
+        out[f"{_NORMAL}{role}"] = found["prob"][:, judge.normal]
         out.setdefault("pooled", found["pool"])
     return out
+
+
+def judged(
+    score: Callable[[np.ndarray], Arrays], image: np.ndarray, treated: np.ndarray, insertions: int
+) -> dict[str, np.ndarray]:
+    """What judges say of treated films (n, h, w, 1), and, of so many `insertions`, on the way to them.
+
+    The latter is `path_<role>` (insertions + 1, n), the probability of Normal along `counterfactual.insertions`.
+    """
+    out = dict(score(treated))
+    if insertions:
+        path = counterfactual.insertions(image, treated, insertions)
+        said = score(path.reshape(-1, *image.shape[1:]))
+        for name in [name for name in said if name.startswith(_NORMAL)]:
+            out[f"path_{name.removeprefix(_NORMAL)}"] = said[name].reshape(len(path), -1)
+    return out
+
+
+def _of(part: Part, name: str, rows: np.ndarray) -> np.ndarray:
+    """A source's share of what `judged` tells of all films."""
+    return part.of(rows.T).T if name.startswith("path_") else part.of(rows)
 
 
 class Job(NamedTuple):
@@ -168,9 +192,9 @@ def _rows_at_once(sweep: Sweep, jobs: int) -> int:
 
 
 def run(
-    sweep: Sweep, arms: tuple[Arm, ...], lambdas: tuple[int, ...], listed: str = "masks.npz"
+    sweep: Sweep, arms: tuple[Arm, ...], lambdas: tuple[int, ...], listed: str = "masks.npz", insertions: int = 0
 ) -> dict[str, np.ndarray]:
-    """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled` and `seconds` a film.
+    """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled`, and the cost of a film.
 
     Also `untreated.npz`, and under the name `listed` every arm's mask; all in the folder of each source.
 
@@ -180,12 +204,15 @@ def run(
     score = scorer(sweep)
 
     def finish(job: Job, treated: np.ndarray, seconds: float) -> None:
-        write_arrays(job.path, image=treated[..., 0], seconds=np.asarray(seconds), **score(treated))
+        asked = guidance.evaluations(job.arm.mode, job.lam, job.arm.sampler, dict(job.arm.options))
+        cost = {"seconds": np.asarray(seconds), "evaluations": np.asarray(asked)}
+        about = judged(score, job.part.of(sweep.image), treated, insertions)
+        write_arrays(job.path, image=treated[..., 0], **cost, **about)
 
     def residual(lam: int) -> np.ndarray:
         """|x - x'| of a uniform pass by the first arm's diffusion."""
         first = next(arm for arm in arms if arm.mask.source == "anomaly" and arm.mask.anomaly_lambda == lam)
-        arm = first._replace(name="uniform", mode="uniform", every=0, paste=False)
+        arm = first._replace(name="uniform", mode="uniform", every=0, paste=False, options=())
         name = f"{first.diffusion}_{lam:04d}.npz"
         jobs = [Job(arm, lam, part.folder / "passes" / name, part) for part in sweep.parts]
         run_jobs(
@@ -194,30 +221,33 @@ def run(
         )  # fmt: skip
         return np.abs(np.concatenate([read_arrays(job.path)["image"] for job in jobs]) - sweep.image[..., 0])
 
-    untreated = {"image": sweep.image[..., 0], **score(sweep.image)}
+    untreated = {"image": sweep.image[..., 0], **judged(score, sweep.image, sweep.image, insertions)}
     wanted = tuple(dict.fromkeys(arm.mask for arm in arms))
     mask_of = masks.make(wanted, sweep.classifiers, sweep.image, sweep.mesh, sweep.batch, residual)
     for part in sweep.parts:
-        write_arrays(part.folder / "untreated.npz", **{name: part.of(rows) for name, rows in untreated.items()})
+        own = {name: _of(part, name, rows) for name, rows in untreated.items()}
+        write_arrays(part.folder / "untreated.npz", **own)
         write_arrays(part.folder / listed, **{arm.name: part.of(mask_of[arm.mask])[..., 0] for arm in arms})
 
     jobs = [
         Job(arm, lam, part.folder / f"{arm.name}_{lam:04d}.npz", part)
         for part in sweep.parts for arm in arms for lam in lambdas
     ]  # fmt: skip
-    # The same walk, pasted: what `uniform` has made need not be made again.
+
+    # The same walk, pasted: what has been made without need not be made again.
+    def walk_of(arm: Arm) -> tuple[Any, ...]:
+        return treat.program_of(arm), guidance.walk_of(arm.mode), arm.sampler.stride
+
+    pastes = {arm.name for arm in arms if guidance.MODES[arm.mode].pastes}
     walked = {
-        (treat.program_of(arm), arm.sampler.stride): arm.name for arm in arms if arm.mode == "uniform" and not arm.paste
-    }
-    pasted = [
-        job
-        for job in jobs
-        if job.arm.mode == "mask_blend" and (treat.program_of(job.arm), job.arm.sampler.stride) in walked
-    ]
+        walk_of(arm): arm.name for arm in arms
+        if not (arm.paste or arm.name in pastes or guidance.MODES[arm.mode].guided)
+    }  # fmt: skip
+    pasted = [job for job in jobs if job.arm.name in pastes and walk_of(job.arm) in walked]
     run_jobs(sweep, [job for job in jobs if job not in pasted], mask_of, finish, "progress")
     for job in pasted:
         if not exists(job.path):
-            source = walked[treat.program_of(job.arm), job.arm.sampler.stride]
+            source = walked[walk_of(job.arm)]
             uniform = read_arrays(job.path.with_name(f"{source}_{job.lam:04d}.npz"))
             image, mask = (jnp.asarray(job.part.of(rows)) for rows in (sweep.image, mask_of[job.arm.mask]))
             blended = guidance.blend(image, jnp.asarray(uniform["image"][..., None]), mask)
