@@ -15,7 +15,7 @@ from cxrjax.errors import UserError, did_you_mean, lookup
 from cxrjax.infer import arms, autoencoder, classifier, diffusion, generator, predict, progress, treat
 from cxrjax.infer import films as door
 from cxrjax.infer.progress import Treated, Treatment
-from cxrjax.ops import augment
+from cxrjax.ops import augment, guidance
 from cxrjax.tasks import TASKS, ddpm
 from cxrjax.train import mesh as meshes
 from cxrjax.train.checkpoint import Checkpoints
