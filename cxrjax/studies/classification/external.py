@@ -151,6 +151,7 @@ def _said(context: Context, name: str, system: str, predict: Predict) -> tuple[n
     films = context.external[name]
     path = context.workdir / "predictions" / "external" / f"{name}-{films.fingerprint[:12]}" / f"{system}.npz"
     if not arrays.exists(path):
+        context.log.say(f"{system}: {films.count(PART):,} films from elsewhere, {name}")
         found = predict(context, films)
         both = {key: np.stack([one[key] for one in found]) for key in ("probability", "logits")}
         arrays.write_arrays(path, **both, key=films.table(PART)["key"], classes=np.array(context.classes))
