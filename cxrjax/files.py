@@ -1,4 +1,4 @@
-"""JSON and .npz files: written whole or not at all, and read with a message that names what is damaged."""
+"""JSON, .npz and .npy files: written whole or not at all, and read with a message that names what is damaged."""
 
 from __future__ import annotations
 
@@ -71,6 +71,31 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
+    except FileNotFoundError:
+        raise
+    except TORN as error:
+        raise _damaged(path, error) from error
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an .npy, which `map_array` reads without holding it in memory.
+
+    Raises:
+      UserError: the disk is full, or lost.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, lambda file: np.save(file, array))
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of an .npy, read where it is asked for.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      Damaged: it was cut, or its header has changed on disk.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise
     except TORN as error:

@@ -1,4 +1,4 @@
-"""JSON and .npz files are whole or not there, and what is damaged is named."""
+"""JSON, .npz and .npy files are whole or not there, and what is damaged is named."""
 
 import errno
 import json
@@ -35,9 +35,20 @@ def test_damaged_arrays_are_named_and_made_again(tmp_path, how):
             read(path)
 
 
+@pytest.mark.parametrize("how", ["cut", "empty"])
+def test_a_damaged_array_is_named_and_made_again(tmp_path, how):
+    path, array = tmp_path / "features" / "a.npy", np.random.default_rng(0).normal(size=(50, 3))
+    files.write_array(path, array)
+    np.testing.assert_array_equal(files.map_array(path), array)
+    assert [p.name for p in path.parent.iterdir()] == ["a.npy"]
+    harm(path, how)
+    with pytest.raises(files.Damaged, match=rf"{path} is damaged .*the same command makes it again"):
+        files.map_array(path)
+
+
 def test_a_file_that_is_not_there_is_no_damage(tmp_path):
     assert not files.check_arrays(tmp_path / "a.npz")
-    for read in (files.read_arrays, files.read_json):
+    for read in (files.read_arrays, files.read_json, files.map_array):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "a")
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from cxrjax import files
 from cxrjax.phases import members, start
 from cxrjax.phases.bind import Bound
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import classify
-from cxrjax.train import loop
+from cxrjax.train import loop, processes
 from cxrjax.types import State, Task
 
 # Keys of a phase that decide what its backbone says of a film, beside where its weights begin.
@@ -46,18 +45,15 @@ def features(context: Context, phase: Bound, member: Member, state: State, split
       split: of the context's films.
     """
     path = context.workdir / "features" / f"{_name(context, phase, member)}.{split}.npy"
-    here = path.exists()
-    if jax.process_count() > 1:
-        here = bool(multihost_utils.broadcast_one_to_all(np.asarray(here)))
-    if not here:
+    if not processes.first(path.exists):
         net, options = classify.network(phase.config, len(phase.classes)), classify.options_of(phase.config)
         count = context.films.count(split)
         context.log.say(f"{phase.name}: features of {count:,} films of the {split} part, once")
         rows = context.evaluate(
             partial(_asked, net, options), state, split, phase.config.eval_batch, field=phase.field, classes=()
         )
-        _save(path, rows["features"])
-    return np.load(path, mmap_mode="r")
+        processes.together(lambda: files.write_array(path, rows["features"]) if processes.primary() else None)
+    return files.map_array(path)
 
 
 def _name(context: Context, phase: Bound, member: Member) -> str:
@@ -66,15 +62,3 @@ def _name(context: Context, phase: Bound, member: Member) -> str:
     begins = "" if config["weights"] and not config["carry"] else member.name
     facts = json.dumps([fed, begins, context.films.fingerprint], sort_keys=True, default=str)
     return f"{phase.config.net.name}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
-
-
-def _save(path: Path, rows: np.ndarray) -> None:
-    """Writes an .npy whole or not at all, by the first process; the others wait for it."""
-    if jax.process_index() == 0:
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_name(f".{path.name}.partial")
-        with part.open("wb") as file:
-            np.save(file, rows)
-        part.replace(path)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(str(path))
