@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def _finished(workdir: Path, config: Any) -> bool:
 
 
 def _whole(config: Any, choices: Mapping[str, tuple[tuple[Any, ...], str]], workdir: Path, command: str) -> int:
+    begun = time.monotonic()
     mesh, study = meshes.make(config.mesh.devices, config.mesh.fsdp), STUDIES[config.study.name]
     origins = phases.check(config, mesh)
     films = processes.together(lambda: data.prepare(config.data))
@@ -96,7 +98,7 @@ def _whole(config: Any, choices: Mapping[str, tuple[tuple[Any, ...], str]], work
     if outside and study.external:
         notes += [f"{name}: {warning}" for name, others in outside.items() for warning in others.warnings]
         notes += study.external(config, outside) + external.apart(config, films, outside)
-    with logs.Log(workdir) as log:
+    with logs.Log(workdir, begun) as log:
         key = jax.random.key(config.seed)
         context = phases.Context(config, films, bound, workdir, mesh, key, log, {}, {}, outside)
         return _run(context, choices, command, notes, origins)
@@ -140,8 +142,12 @@ def _run(
     study = STUDIES[config.study.name]
     for name in config.phases:
         phases.run(context, name, study.after)
+    log.goodput.begin()
     results = study.run(context)
+    log.goodput.mark("rest")
     if processes.primary():
+        results = {**results, "seconds": log.goodput.seconds()}
+        log.goodput.keep()
         files.write_json(workdir / "results.json", results)
         record["warnings"] += log.warnings
         files.write_json(workdir / "manifest.json", record)

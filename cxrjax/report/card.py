@@ -35,7 +35,7 @@ def card(run: Run, phase: str, name: str, use: str) -> str:
         *(("## Warnings", "\n".join(f"* {line}" for line in warnings)) if (warnings := _warnings(run)) else ()),
         "## Licenses", f"* {_UNKNOWN.format('the films')}",
         *(f"* Of weights that the run began with: {license}" for license in licenses),
-        "## Origin", _table(("what", "value"), page.facts(run.manifest)),
+        "## Origin", _table(("what", "value"), page.facts(run)),
     ]) + "\n"  # fmt: skip
 
 

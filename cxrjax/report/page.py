@@ -10,7 +10,7 @@ from typing import Any
 from cxrjax.report import checklist, faces, figures, summary, tables, templates
 from cxrjax.report.draw.png import NOTICE
 from cxrjax.report.face import CAUTION
-from cxrjax.report.read.workdir import is_number
+from cxrjax.report.read.workdir import Run, is_number
 
 
 def write(workdir: Path) -> Path:
@@ -47,7 +47,7 @@ def write(workdir: Path) -> Path:
         groups=summary.grouped(run, face.drawn),
         pictures=pictures,
         choices=choices(run.manifest.get("choices") or {}),
-        facts=facts(run.manifest),
+        facts=facts(run),
         config=flat(run.config),
         rest=json.dumps(run.manifest, indent=1, ensure_ascii=False, default=str),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -92,8 +92,10 @@ def choices(tree: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     return [(key, plain(one["value"]), others(one), plain(one["source"])) for key, one in tree.items()]
 
 
-def facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """What one needs to run it again, as rows: command, commit, devices, versions, data, where weights began."""
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What one needs to run it again, as rows: command, commit, devices, versions, data, where weights began; and where
+    its seconds went."""
+    manifest = run.manifest
     rows = [(key, plain(manifest[key])) for key in ("command", "started", "finished", "commit") if manifest.get(key)]
     if manifest.get("devices"):
         rows.append(("devices", ", ".join(manifest["devices"])))
@@ -101,4 +103,7 @@ def facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("versions", ", ".join(f"{name} {plain(v)}" for name, v in manifest["versions"].items())))
     for name in ("data", "weights"):
         rows += [(f"{name}: {key}", plain(value)) for key, value in flat(manifest.get(name) or {})]
+    if seconds := run.results.get("seconds"):
+        names = {"rest": "preparation and studies", "lost": "lost to restarts"}
+        rows.append(("seconds", ", ".join(f"{names.get(kind, kind)} {value:,.0f}" for kind, value in seconds.items())))
     return rows

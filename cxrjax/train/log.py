@@ -18,16 +18,20 @@ from tensorboardX.proto.event_pb2 import Event
 
 from cxrjax import files
 from cxrjax.console import progress as progress
-from cxrjax.train import processes
+from cxrjax.train import goodput, processes
 
 
 class Log:
     """One run's log; only the first process writes. A context manager.
 
     Lines of metrics.jsonl are `{"phase", "step", ...}`, with `"eval": split` for an evaluation.
+
+    Args:
+      workdir: of the run.
+      begun: when the run was, by `time.monotonic`; now if None.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, begun: float | None = None):
         self._path = workdir / "metrics.jsonl"
         self._primary = processes.primary()
         # Written by this thread: the one of `SummaryWriter` dies of a full disk, and its queue then blocks the run.
@@ -36,7 +40,7 @@ class Log:
             (workdir / "tensorboard").mkdir(exist_ok=True)
             self._events = EventsWriter(str(workdir / "tensorboard" / "events"))
         self.console = Console(quiet=not self._primary)
-
+        self.goodput = goodput.Goodput(workdir / ".seconds.json" if self._primary else None, begun)
         self.warnings: list[str] = []
 
     def __enter__(self) -> Log:
@@ -104,5 +108,6 @@ class Log:
                         Event(wall_time=time.time(), step=step, summary=summary.scalar(place, value))
                     )
             self._events.flush()
+            self.goodput.note()
         except OSError as error:
             raise files.told(error, self._path) or error from error

@@ -220,6 +220,7 @@ def fit(
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
                 nonlocal lost
                 scalars = {k: float(v.compute()) for k, v in averages.items()}
+                log.goodput.mark("trained")
                 lost = lost + int(averages["skipped"].count) if scalars["skipped"] == 1.0 else 0
                 # At the end two steps suffice: no later window tells. One may be its batch's fault.
                 if lost >= (min(patience, 2) if at == phase.steps else patience):
@@ -238,9 +239,11 @@ def fit(
 
             with logs.progress(log.console) as bar, contextlib.ExitStack() as worth_saving:
                 task_id = bar.add_task(phase.name, total=phase.steps, completed=first, note="")
+                log.goodput.begin()
                 for done in range(first + (not owed), phase.steps + 1):
                     if done > first:  # else the evaluation that a signal broke off comes first
                         local = next(stream)
+                        log.goodput.mark("read" if state.step.is_ready() else "trained")
                         state, running = jitted.run(state, running, meshes.put(mesh, local), root)
                     if done == first + 1:
                         worth_saving.enter_context(stop.saving())
@@ -254,6 +257,8 @@ def fit(
                         late, running = (done, running, np.asarray(local.index)), blank
                     owed = bool(evals and (last or (phase.eval_every and done % phase.eval_every == 0)))
                     if evals and owed and not halt:
+                        jax.block_until_ready(state)
+                        log.goodput.mark("trained")
                         try:
                             rows = evaluate(jitted.predict, state, unbroken(evals()), mesh, eval_key)
                         except _BrokenOff:
@@ -262,19 +267,24 @@ def fit(
                             owed, summary = False, task.summarize(rows)
                             state = meshes.place(task.on_eval(state, summary), placed)
                             log.write(phase.name, done, summary, split="val")
+                        log.goodput.mark("evaluated")
                     if last or halt or done % phase.save_every == 0 or (best and summary):
                         if late:
                             bar.update(task_id, note=report(*late))
                             late = None
                         averages = {k: [float(v.total), int(v.count)] for k, v in running.items()}
                         window = {"running": averages, "lost": lost}
+                        log.goodput.mark("trained")
                         checkpoints.save(
                             done, state, stream.get_state(), summary, done=last and not owed, window=window, owed=owed
                         )
+                        log.goodput.mark("saved")
+                        log.goodput.keep()
                     if halt:
                         checkpoints.wait()
                         raise Preempted(f"{phase.name}: stopped by a signal at step {done}; the same command goes on")
                 checkpoints.wait()
+                log.goodput.mark("saved")
             return _best(checkpoints, target, log) if best else state
     finally:
         stream.close()

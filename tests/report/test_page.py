@@ -7,6 +7,7 @@ import io
 import json
 import re
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,8 @@ import pytest
 from PIL import Image
 
 from cxrjax.report import write
-from cxrjax.report.read.workdir import entries_of
+from cxrjax.report.page import facts
+from cxrjax.report.read.workdir import Run, entries_of
 from cxrjax.report.summary import DASH
 
 
@@ -83,6 +85,14 @@ def test_key_table_and_headline_state_the_classifier(page: str) -> None:
     assert "0.934" in row
     assert "[0.914, 0.954]" in row
     assert ">240<" in row
+
+
+def test_where_the_seconds_went_is_one_line() -> None:
+    seconds = {"trained": 3600.4, "rest": 7.0, "lost": 12.5}
+    run = Run(Path("run"), {"commit": "c0ffee"}, [], [], results={"seconds": seconds})
+    rows = facts(run)
+    assert rows[-1] == ("seconds", "trained 3,600, preparation and studies 7, lost to restarts 12")
+    assert facts(replace(run, results={})) == rows[:-1]
 
 
 def test_missing_intervals_do_not_stop_the_page(fakes: SimpleNamespace, tmp_path: Path) -> None:

@@ -106,6 +106,16 @@ def test_a_killed_run_continues_to_the_same_bits(whole, tmp_path, kill_at):
     assert evaluations == [e for e in lines(whole[1]) if "eval" in e]
     steps = [e["step"] for e in lines(tmp_path) if "eval" not in e]
     assert steps == sorted(set(steps))
+    assert seconds(tmp_path)["lost"] > 0 == seconds(whole[1])["lost"]
+
+
+def seconds(folder):
+    return json.loads((folder / ".seconds.json").read_text())["kept"]
+
+
+def test_where_the_seconds_went_is_kept(whole):
+    found = seconds(whole[1])
+    assert min(found[kind] for kind in ("trained", "compiled", "saved", "evaluated", "rest")) > 0
 
 
 def test_a_finished_phase_is_not_trained_again(whole):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from cxrjax.errors import UserError
 from cxrjax.report.read.files import read_json, read_lines
 
-_DRAWN = ("tables", "headline", "sentences", "warnings")  # parts of results.json that every page draws
+_DRAWN = ("tables", "headline", "sentences", "warnings", "seconds")  # parts of results.json that every page draws
 R = TypeVar("R", bound="Run")
 
 
