@@ -69,7 +69,8 @@ def dif_fuse(case: Case) -> jax.Array:
         return jnp.concatenate([case.mask * inside + (1 - case.mask) * outside, outside])
 
     eta = jnp.repeat(jnp.array([1.0, 0.0]), b)[:, None, None, None]
-    return case.walk(**twice, sampler=case.sampler._replace(name="ddim", eta=eta), merge=fuse)[:b]
+    stride = jnp.tile(jnp.broadcast_to(jnp.asarray(case.sampler.stride), (b,)), 2)  # may be a film's own
+    return case.walk(**twice, sampler=case.sampler._replace(name="ddim", eta=eta, stride=stride), merge=fuse)[:b]
 
 
 def autoddpm(
