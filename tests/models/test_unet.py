@@ -128,7 +128,7 @@ def test_sides_and_groups_that_do_not_divide_are_told() -> None:
         models.build("unet_tiny", base=20, groups=8).init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), t)
 
 
-@pytest.mark.parametrize("updown", ["plain", "block"])
+@pytest.mark.parametrize("updown", ["plain", pytest.param("block", marks=pytest.mark.slow)])
 def test_a_constant_map_of_times_is_one_time(updown: str) -> None:
     net = models.build("unet_tiny", **OPTIONS, patch=2, updown=updown)
     x, t = jax.random.normal(jax.random.key(3), (2, 16, 16, 1)), jnp.array([3, 999])

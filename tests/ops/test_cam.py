@@ -27,6 +27,7 @@ def test_grad_cam_of_a_linear_head_is_relu_cam_over_the_area():
         np.testing.assert_allclose(got, jax.nn.relu(by_weights(x, kernel)[..., c]) / 30, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_grad_cam_identity_holds_for_a_network_of_the_library():
     net = models.build("densenet_tiny", num_classes=2)
     x = jax.random.normal(jax.random.key(0), (2, 32, 32, 1))

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from cxrjax import defaults, models
@@ -24,6 +25,7 @@ def config(**net):
     return defaults.diffusion(tiny, defaults.optim("adamw", 1e-3), 10, 2)
 
 
+@pytest.mark.slow
 def test_reference_bug_films_are_noised_one_step_further_than_they_are_denoised():
     seen = []
 
@@ -45,6 +47,7 @@ def test_reference_bug_films_are_noised_one_step_further_than_they_are_denoised(
     assert abs(x.std() - np.sqrt(1 - alpha_bar)) < 0.03
 
 
+@pytest.mark.slow
 def test_reference_bug_one_noise_field_serves_a_whole_batch():
     draw = partial(noise.of("simplex", {"wavelength": 8.0}))
     fields = np.asarray(noise.draw(draw, jax.random.split(jax.random.key(0), 4), jnp.full(4, 7), (16, 16, 2)))
@@ -67,6 +70,7 @@ def test_reference_bug_attention_resolutions_never_reach_the_network():
     assert all("attention" in name for name in wide[1] - narrow[1])
 
 
+@pytest.mark.slow
 def test_reference_bug_evaluation_builds_the_network_with_another_number_of_heads():
     phase = config(heads=2)
     task = ddpm.make(phase)

@@ -93,6 +93,7 @@ def test_one_and_eight_devices_give_the_same_gradients(start):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(one[0]["d16"]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_killed_run_continues_to_the_same_bits_over_the_alternation(start, tmp_path, stream):
     task = Task(

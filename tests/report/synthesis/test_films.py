@@ -148,7 +148,10 @@ def test_page_and_figures_say_that_generated_films_are_synthetic(gan_page: str, 
 
 def test_page_links_the_blinded_reading_beside_it(gan_page: str, gan_dir: Path) -> None:
     targets = re.findall(r"""(?:src|href|action|poster|srcset|data)\s*=\s*["']([^"']*)""", gan_page)
-    assert [target for target in targets if not target.startswith("data:image/png;base64")] == ["blinded.html"]
+    assert [target for target in targets if not target.startswith("data:image/png;base64")] == [
+        "blinded.html",
+        "checklist.html",
+    ]
     assert gan_page.index("A blinded reading") < gan_page.index("figure-scales")
     reading = (gan_dir / "blinded.html").read_text()
     assert "synthesis &lt;1&gt;" in reading

@@ -317,6 +317,7 @@ def test_a_generator_samples_the_same_film_in_any_batch(ran):
     np.testing.assert_allclose(one.astype(int), two.astype(int), atol=1)
 
 
+@pytest.mark.slow
 def test_a_generator_of_all_films_is_measured_by_a_network_that_did_not_see_the_reference(tmp_path):
     """As `:paper_all_images`, on 50 of 100 phantoms: more outputs than conditions, and the page claims no more."""
     config = smallest("cgan", tmp_path / "films")

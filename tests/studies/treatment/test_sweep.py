@@ -160,7 +160,8 @@ def test_every_mode_at_every_lambda_is_a_file(finished: Path):
     for name in names - {"masks.npz"}:
         found = arrays(finished, name.removesuffix(".npz"))
         scores = {"normal_probability_cam_network", "normal_probability_independent", "pooled"}
-        assert set(found) - {"seconds"} == {"image", *scores}
+        assert set(found) - {"seconds", "evaluations"} == {"image", *scores}
+        assert ("evaluations" in found) == (name != "untreated.npz")
         assert found["image"].shape == (4, 16, 16)
         assert 0 <= found["image"].min() <= found["image"].max() <= 1
         for j in ("cam_network", "independent"):
