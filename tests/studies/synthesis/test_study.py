@@ -323,8 +323,7 @@ def test_a_generator_of_all_films_is_measured_by_a_network_that_did_not_see_the_
     config = smallest("cgan", tmp_path / "films")
     config.gan.part, config.study.arms = "all", ()
     classes = tuple(config.data.classes)
-    config.features.classes = classes
-    config.data.classes = classes[:2]
+    config.features.classes, config.data.classes = classes, classes[:2]
     STUDIES["synthesis"].check(config)
     context = begin(config, tmp_path / "run")
     bound = context.phases
