@@ -90,6 +90,9 @@ def study_of(path: Path | None = None, keep_patient: bool = False) -> Study:
         return Study(alone)
     source = pydicom.dcmread(path, stop_before_pixels=True)
     place = {name: source[key].value for name, key in _PLACE.items() if source.get(key)}
+    for key in _PLACE.values():  # which may be empty, but not absent, where another object is referred to
+        if key not in source and key not in _REFERRED:
+            setattr(source, key, "")
     return Study({**alone, **place}, source if all(key in source for key in _REFERRED) else None)
 
 
