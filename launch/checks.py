@@ -38,12 +38,26 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
 
+    def add_workdir(self, what: str) -> None:
+        """`--workdir`, with the home folder in place of a ~."""
+        self.add_argument("--workdir", required=True, type=os.path.expanduser, help=what)
+
+    def add_out(self) -> None:
+        """`--out`, a `Path` that is new or empty."""
+        self.add_argument("--out", required=True, type=new_folder, help="a folder; must be new or empty")
+
     def add_dicom(self, what: str) -> None:
-        """`--dicom` and `--keep-patient`."""
+        """`--dicom` and `--keep-patient`, which `parse_args` refuses without it."""
         self.add_argument("--dicom", action="store_true", help=f"{what} as DICOM files too")
         self.add_argument(
             "--keep-patient", action="store_true", help="with --dicom: copy patient and study of DICOM films into them"
         )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found = super().parse_args(args, namespace)
+        if getattr(found, "keep_patient", False) and not found.dicom:
+            raise UsageError("--keep-patient is for DICOM files; add --dicom")
+        return found
 
 
 def new_folder(given: str) -> Path:

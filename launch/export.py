@@ -8,10 +8,9 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from checks import Parser, UsageError, new_folder
+from checks import Parser, UsageError
 from main import fail
 
 FORMS = ("stablehlo", "safetensors", "onnx")
@@ -24,13 +23,11 @@ def parse(args: list[str]) -> argparse.Namespace:
       UsageError: a missing or unknown flag, or a value of the wrong kind.
     """
     parser = Parser("export", __doc__)
-    parser.add_argument("--workdir", required=True, help="a finished run of a classifier")
+    parser.add_workdir("a finished run of a classifier")
     parser.add_argument("--to", required=True, choices=FORMS)
-    parser.add_argument("--out", required=True, help="a folder; must be new or empty")
+    parser.add_out()
     parser.add_argument("--name", default="", help="which classifier, where the run has several")
-    found = parser.parse_args(args)
-    found.workdir, found.out = os.path.expanduser(found.workdir), new_folder(found.out)
-    return found
+    return parser.parse_args(args)
 
 
 def main(argv: list[str]) -> int:

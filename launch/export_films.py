@@ -9,37 +9,25 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from checks import UsageError
+from checks import Parser, UsageError
 from main import fail
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line `argv`, the program's name first; returns the exit code."""
-    first = (__doc__ or "").splitlines()[0]
-    parser = _Parser(prog="python launch/export_films.py", description=first, allow_abbrev=False)
-    parser.add_argument("--workdir", required=True, help="a finished run that treats films")
-    parser.add_argument("--out", required=True, help="a folder; must be new or empty")
     try:
+        parser = Parser("export_films", __doc__)
+        parser.add_workdir("a finished run that treats films")
+        parser.add_out()
         flags = parser.parse_args(argv[1:])
-        workdir, out = (Path(os.path.expanduser(path)) for path in (flags.workdir, flags.out))
-        folder = workdir / "progress"
+        out, folder = flags.out, Path(flags.workdir) / "progress"
         for name in ("films.npz", "masks.npz"):
             if not (folder / name).is_file():
                 raise UsageError(f"--workdir={flags.workdir} has no progress/{name}: give a finished run that treats "
                                  "films, such as one of configs/ddpm_cam.py")  # fmt: skip
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"--out={flags.out} is there and not an empty folder; name another")
     except UsageError as error:
         return fail(error)
 
@@ -56,7 +44,7 @@ def main(argv: list[str]) -> int:
         path = out / "films" / f"{key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.rint(image * 65535).astype(np.uint16)).save(path)
-    print(f"{len(films['key'])} films of {workdir} in {out}; keep their keys and their size")
+    print(f"{len(films['key'])} films of {flags.workdir} in {out}; keep their keys and their size")
     return 0
 
 

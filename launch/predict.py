@@ -8,11 +8,10 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend; 3 some films 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 
-from checks import Parser, UsageError, new_folder
+from checks import Parser, UsageError
 from main import fail
 
 FAILED = 3
@@ -25,19 +24,15 @@ def parse(args: list[str]) -> argparse.Namespace:
       UsageError: a missing or unknown flag, or a folder that is not empty.
     """
     parser = Parser("predict", __doc__)
-    parser.add_argument("--workdir", required=True, help="a finished run with a classifier")
+    parser.add_workdir("a finished run with a classifier")
     parser.add_argument("--input", required=True, help="a film, a folder of films, or a pattern as 'films/*.png'")
-    parser.add_argument("--out", required=True, help="a folder; must be new or empty")
+    parser.add_out()
     parser.add_argument("--classifier", default="", help="which, where the run has several")
     parser.add_argument(
         "--maps", default="called", help="called: of the most probable class but Normal; none; or classes, as A,B"
     )
     parser.add_dicom("the maps, as segmentations,")
-    found = parser.parse_args(args)
-    if found.keep_patient and not found.dicom:
-        raise UsageError("--keep-patient is for DICOM files; add --dicom")
-    found.workdir, found.out = os.path.expanduser(found.workdir), new_folder(found.out)
-    return found
+    return parser.parse_args(args)
 
 
 def main(argv: list[str]) -> int:

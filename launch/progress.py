@@ -8,11 +8,10 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend; 3 some films 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 
-from checks import Parser, UsageError, new_folder
+from checks import Parser, UsageError
 from main import fail
 
 FAILED = 3
@@ -25,22 +24,19 @@ def parse(args: list[str]) -> argparse.Namespace:
       UsageError: a missing or unknown flag, a value of the wrong kind, or a folder that is not empty.
     """
     parser = Parser("progress", __doc__)
-    parser.add_argument("--workdir", required=True, help="a finished run that treats films")
+    parser.add_workdir("a finished run that treats films")
     parser.add_argument("--input", required=True, help="a film, a folder of films, or a pattern as 'films/*.png'")
-    parser.add_argument("--out", required=True, help="a folder; must be new or empty")
+    parser.add_out()
     parser.add_argument("--mode", default="time_gated", help="how: a mode or arm of the run (time_gated)")
     parser.add_argument("--lambdas", default="", help="noise levels, as 100,200,300 (those of the run)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     parser.add_argument("--animation", choices=("gif", "webp", "none"), default="gif", help="of each film (gif)")
     parser.add_dicom("treated films and masks")
     found = parser.parse_args(args)
-    if found.keep_patient and not found.dicom:
-        raise UsageError("--keep-patient is for DICOM files; add --dicom")
     try:
         found.lambdas = sorted({int(word) for word in found.lambdas.split(",") if found.lambdas})
     except ValueError:
         raise UsageError(f"--lambdas={found.lambdas}: expected whole numbers, as --lambdas=100,200,300") from None
-    found.workdir, found.out = os.path.expanduser(found.workdir), new_folder(found.out)
     return found
 
 

@@ -8,10 +8,9 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from checks import Parser, UsageError, new_folder
+from checks import Parser, UsageError
 from main import fail
 
 
@@ -22,15 +21,13 @@ def parse(args: list[str]) -> argparse.Namespace:
       UsageError: a missing or unknown flag, or a value of the wrong kind.
     """
     parser = Parser("synthesize", __doc__)
-    parser.add_argument("--workdir", required=True, help="a finished run of a generator")
+    parser.add_workdir("a finished run of a generator")
     parser.add_argument("--finding", required=True, help="one of its classes, or Normal")
     parser.add_argument("--num", type=int, default=64, help="films (64)")
-    parser.add_argument("--out", required=True, help="a folder; must be new or empty")
+    parser.add_out()
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     parser.add_argument("--dicom", action="store_true", help="as DICOM files too")
-    found = parser.parse_args(args)
-    found.workdir, found.out = os.path.expanduser(found.workdir), new_folder(found.out)
-    return found
+    return parser.parse_args(args)
 
 
 def main(argv: list[str]) -> int:

@@ -1,7 +1,11 @@
 """A strict test environment: eight fake devices, no silent rank promotion, a compilation cache that is kept."""
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Before jax is imported. Without PJRT_NPROC several fake devices deadlock on a machine of few cores.
 os.environ.setdefault("PJRT_NPROC", "16")
@@ -18,6 +22,19 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a file of launch/ by its name, anew; after the test its modules are as they were."""
+    folder = Path(__file__).resolve().parents[1] / "launch"
+    monkeypatch.syspath_prepend(str(folder))
+    names = [path.stem for path in folder.glob("*.py")]
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield importlib.import_module
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(kept)
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def shifted(x: Array, kernel: Array, stride: tuple[int, int], pad: Pairs) -> Arr
 
 
 def _padded(x: Array, pad: Pairs) -> Array:
-    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*side, 0) for side in pad), (0, 0, 0)))
+    return jnp.pad(x, ((0, 0), *pad, (0, 0)))
 
 
 def _windows(
@@ -104,10 +104,8 @@ def _of_map(dy: Array, kernel: Array, stride: tuple[int, int], pad: Pairs, shape
                     top, left = lead[0] - i // down, lead[1] - j // right
                     of_phase += wide[:, top : top + up, left : left + across] * kernel[i, j, None, None]
             phases.append(of_phase)
-    out = phases[0]
-    if len(phases) > 1:
-        stacked = jnp.stack(phases).reshape(down, right, *out.shape)  # (down, right, b, up, across, c)
-        out = stacked.transpose(2, 3, 0, 4, 1, 5).reshape(out.shape[0], up * down, across * right, out.shape[3])
+    stacked = jnp.stack(phases).reshape(down, right, *phases[0].shape)  # (down, right, b, up, across, c)
+    out = stacked.transpose(2, 3, 0, 4, 1, 5).reshape(-1, up * down, across * right, dy.shape[3])
     (top, _), (left, _) = pad
     return out[:, top : top + shape[1], left : left + shape[2]]
 

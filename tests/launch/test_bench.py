@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +14,8 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("bench", "cases", "checks", "main", "networks", "timing")
-    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    yield importlib.import_module("bench")
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+def bench(launcher: Callable[[str], ModuleType]) -> ModuleType:
+    return launcher("bench")
 
 
 def test_the_table_has_ratios_within_a_case(

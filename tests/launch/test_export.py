@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -18,14 +16,8 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 
 
 @pytest.fixture
-def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("export", "checks", "main")
-    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    yield importlib.import_module("export")
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+def front(launcher: Callable[[str], ModuleType]) -> ModuleType:
+    return launcher("export")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -26,14 +24,8 @@ PLANTED = {"PatientName": "Doe^Jane", "PatientID": "MRN0042", "PatientBirthDate"
 
 
 @pytest.fixture
-def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("predict", "progress", "checks", "main")
-    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names[:2]})
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+def front(launcher: Callable[[str], ModuleType]) -> SimpleNamespace:
+    return SimpleNamespace(predict=launcher("predict"), progress=launcher("progress"))
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,14 +16,8 @@ CONFIG = f"--config={LAUNCH.parent / 'configs' / 'kaggle4.py'}"
 
 
 @pytest.fixture
-def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(LAUNCH))
-    names = ("prepare", "cli", "checks", "pages", "main")
-    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    yield importlib.import_module("prepare")
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+def front(launcher: Callable[[str], ModuleType]) -> ModuleType:
+    return launcher("prepare")
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import runpy
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -83,14 +83,8 @@ def test_wrong_folders_and_names_are_refused(tmp_path: Path):
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(CONFIG.parents[1] / "launch"))
-    names = ("export_films", "checks", "main")
-    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    yield importlib.import_module("export_films")
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+def exporter(launcher: Callable[[str], ModuleType]) -> ModuleType:
+    return launcher("export_films")
 
 
 def test_films_go_out_and_come_back_as_one_more_arm(tmp_path: Path, exporter: Any, capsys: Any):
