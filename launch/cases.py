@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -169,6 +170,39 @@ def cond(repeats: int, *, side: int = 32, channels: int = 32, batch: int = 16) -
     return rates(variants, repeats, "gradients/s")
 
 
+def kernel_gradient(side: int, width: int, features: int, batch: int) -> Callable[..., list[Row]]:
+    """A case: the gradient of a 3x3 kernel at one shape, in each of its forms."""
+
+    def measure(repeats: int, *, batch: int = batch, side: int = side) -> list[Row]:
+        import jax
+        import jax.numpy as jnp
+
+        from cxrjax.ops import convolution
+
+        stride, pad, shape = (1, 1), ((1, 1), (1, 1)), (3, 3, width, features)
+        x, dy = (jax.random.normal(jax.random.key(0), (batch, side, side, c)) for c in (width, features))
+
+        def plain(x: Any, dy: Any, *_: Any) -> Any:
+            def convolved(kernel: Any) -> Any:
+                return jax.lax.conv_general_dilated(x, kernel, stride, pad, dimension_numbers=convolution.DIMENSIONS)
+
+            return jax.vjp(convolved, jnp.zeros(shape))[1](dy)[0]
+
+        variants = {}
+        for name, form in (
+            ("jax.lax", plain),
+            ("by film", convolution.by_film),
+            ("as a convolution", convolution.by_convolution),
+        ):
+            call, took = compiled(lambda x, dy, form=form: form(x, dy, shape, stride, pad, (1, 1)), x, dy)
+            work = 2 * math.prod(shape) * batch * side**2 / 1e9
+            variants[f"{name}, {batch} maps of {side} px, {width} to {features}"] = Timed(call, work, took)
+        return rates(variants, repeats, "GFLOP/s")
+
+    measure.__doc__ = f"The gradient of a 3x3 kernel on {batch} maps of {side} px, {width} to {features}, in each form."
+    return measure
+
+
 def gan(repeats: int, *, size: int = 256, features: int = 64, batch: int = 16) -> list[Row]:
     """Five batches of the paper's GAN, with one update of its generator, in float32 and in bfloat16."""
     import jax
@@ -257,3 +291,12 @@ CASES: dict[str, Callable[..., list[Row]]] = {
     "enh": enh, "lwpa": lwpa, "grid": grid, "attention": attention, "cond": cond, "gan": gan, "frechet": frechet,
     "simplex": simplex, **networks.CASES,
 }  # fmt: skip
+for _shape in (
+    (64, 32, 32, 16),
+    (32, 64, 64, 16),
+    (16, 128, 128, 16),
+    (56, 128, 32, 4),
+    (28, 128, 32, 4),
+    (7, 512, 512, 4),
+):
+    CASES[f"kernel_gradient_{_shape[0]}"] = kernel_gradient(*_shape)

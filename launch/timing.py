@@ -28,7 +28,7 @@ class Timed(NamedTuple):
     """One variant to be timed: `call` does `items` items and returns when they are done."""
 
     call: Callable[[], Any]
-    items: int
+    items: float
     compile_seconds: float | None = None
 
 

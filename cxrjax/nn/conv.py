@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer
 
+from cxrjax.ops.convolution import convolve
 from cxrjax.ops.separable import depthwise, pointwise
 
 Array = jax.Array
@@ -56,7 +57,7 @@ def conv(
 
 
 def _by_kind(x: Array, kernel: Array, strides: Any, padding: Any, *, feature_group_count: int, **options: Any) -> Array:
-    """What `nn.Conv` calls: depthwise and pointwise in forms of their own, all others as XLA has them."""
+    """What `nn.Conv` calls: depthwise, pointwise and all others, each in forms of its own on CPU."""
     stride, sides = (strides[0], strides[1]), kernel.shape[:2]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], sides, stride, padding) if isinstance(padding, str) else padding
     (top, bottom), (left, right) = pads
@@ -64,6 +65,8 @@ def _by_kind(x: Array, kernel: Array, strides: Any, padding: Any, *, feature_gro
         return depthwise(x, kernel, stride, ((top, bottom), (left, right)))
     if sides == (1, 1) and feature_group_count == 1 and not (top or bottom or left or right):
         return pointwise(x, kernel, stride)
+    if feature_group_count == 1 and tuple(options["rhs_dilation"]) == (1, 1):
+        return convolve(x, kernel, stride, ((top, bottom), (left, right)))
     return jax.lax.conv_general_dilated(x, kernel, stride, pads, feature_group_count=feature_group_count, **options)
 
 

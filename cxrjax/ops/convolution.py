@@ -1,8 +1,11 @@
-"""A convolution whose gradients are convolutions in the layout that every backend runs fast, in any control flow.
+"""The one convolution: plain on GPU and TPU; on CPU with gradients written in forms that it computes fast.
 
-XLA brings the gradients of a convolution into the layout of its fast CPU kernels only where they stand at the top of a
-program: inside `lax.cond`, `lax.scan` or `lax.fori_loop` they fall to a loop that is 25 to 40 times slower. Here the
-gradients are written in that layout to begin with. Reverse mode once only: a custom gradient has no forward mode.
+XLA's CPU backend has two gaps. It brings the gradients of a convolution into the layout of its fast kernels only where
+they stand at the top of a program: inside `lax.cond`, `lax.scan` or `lax.fori_loop` they fall to a loop that is 25 to
+60 times slower. And that of the kernel, where a map is large, runs at a fifth of the speed of the forward pass. Here
+both gradients are written in that layout to begin with, and that of the kernel, from `LARGE` positions on, as matrix
+products film by film, which stay in the cache (the figures are those of `bench.py`, kernel_gradient).
+On CPU reverse mode only: a custom gradient has no forward mode.
 """
 
 from __future__ import annotations
@@ -18,6 +21,23 @@ import numpy as np
 Array = jax.Array
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+LARGE = 1024  # positions of a map: measured, the two forms of the kernel's gradient are level at 16 to 28 px
+
+
+def convolve(x: Array, kernel: Array, stride: tuple[int, int], pad: Pairs, dilate: tuple[int, int] = (1, 1)) -> Array:
+    """`lax.conv_general_dilated` of (b, h, w, c) with (kh, kw, c, o) -> (b, h', w', o).
+
+    Args:
+      x: feature map.
+      kernel: of the same dtype.
+      stride: of the windows.
+      pad: ((top, bottom), (left, right)), of the dilated map.
+      dilate: zeros put between the rows and columns of `x`, plus one; 2 makes a transposed convolution.
+    """
+    return jax.lax.platform_dependent(
+        x, kernel, cpu=lambda x, kernel: on_cpu(x, kernel, stride, pad, dilate),
+        default=lambda x, kernel: _conv(x, kernel, stride, pad, dilate),
+    )  # fmt: skip
 
 
 def _conv(
@@ -29,16 +49,8 @@ def _conv(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def convolve(x: Array, kernel: Array, stride: tuple[int, int], pad: Pairs, dilate: tuple[int, int] = (1, 1)) -> Array:
-    """`lax.conv_general_dilated` of (b, h, w, c) with (kh, kw, c, o) -> (b, h', w', o).
-
-    Args:
-      x: feature map.
-      kernel: of the same dtype.
-      stride: of the windows.
-      pad: ((top, bottom), (left, right)), of the dilated map.
-      dilate: zeros put between the rows and columns of `x`, plus one; 2 makes a transposed convolution.
-    """
+def on_cpu(x: Array, kernel: Array, stride: tuple[int, int], pad: Pairs, dilate: tuple[int, int]) -> Array:
+    """`convolve` with the gradients for a CPU."""
     return _conv(x, kernel, stride, pad, dilate)
 
 
@@ -52,27 +64,68 @@ def _backward(
     stride: tuple[int, int], pad: Pairs, dilate: tuple[int, int], saved: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    of_x, of_kernel = [], []
+    of_x = []
     for axis in (0, 1):
-        k, low = kernel.shape[axis], pad[axis][0]
-        wide_x = (x.shape[1 + axis] - 1) * dilate[axis] + 1
-        wide_y = (dy.shape[1 + axis] - 1) * stride[axis] + 1
-        of_x.append((k - 1 - low, wide_x + low - wide_y))
-        of_kernel.append((low, k - 1 + wide_y - wide_x - low))
+        low = pad[axis][0]
+        wide_x, wide_y = _spread(x, dilate, axis), _spread(dy, stride, axis)
+        of_x.append((kernel.shape[axis] - 1 - low, wide_x + low - wide_y))
     flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)  # (kh, kw, o, c)
     dx = _conv(dy, flipped, dilate, (of_x[0], of_x[1]), stride)
-    # The batch is what is summed over: channels take its place in x, and dy is the kernel. The padding is made first,
-    # since a kernel larger than its map has no fast CPU kernel either.
-    wide = jax.lax.pad(
-        x.transpose(3, 1, 2, 0), jnp.zeros((), x.dtype),
-        ((0, 0, 0), *((*of_kernel[i], dilate[i] - 1) for i in (0, 1)), (0, 0, 0)),
-    )  # fmt: skip
-    wide = jax.lax.optimization_barrier(wide)  # XLA would fold the padding back into the convolution
-    rows = _conv(wide, dy.transpose(1, 2, 0, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), stride)
-    return dx, rows.transpose(1, 2, 0, 3)  # (c, kh, kw, o) -> (kh, kw, c, o)
+    large = dy.shape[1] * dy.shape[2] >= LARGE
+    # Films that are split over devices would all be gathered for a loop over them.
+    form = by_film if large and tuple(dilate) == (1, 1) and jax.device_count() == 1 else by_convolution
+    return dx, form(x, dy, kernel.shape, stride, pad, dilate).astype(kernel.dtype)
 
 
-convolve.defvjp(_forward, _backward)
+def _spread(x: Array, by: Sequence[int], axis: int) -> int:
+    """Rows or columns of a map with zeros between them."""
+    return (x.shape[1 + axis] - 1) * by[axis] + 1
+
+
+def by_convolution(
+    x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pad: Pairs, dilate: Sequence[int]
+) -> Array:
+    """The gradient of a kernel of `shape` as a convolution: the channels of x are its batch, dy is its kernel."""
+    wide_x, wide_y = ([_spread(a, by, axis) for axis in (0, 1)] for a, by in ((x, dilate), (dy, stride)))
+    pads = tuple((pad[i][0], shape[i] - 1 + wide_y[i] - wide_x[i] - pad[i][0]) for i in (0, 1))
+    x, spread = x.transpose(3, 1, 2, 0), tuple(dilate)
+    if any(y > x for x, y in zip(wide_x, wide_y, strict=True)):
+        # A kernel larger than its map has no fast CPU kernel either, and XLA would fold the padding back.
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pads[i], dilate[i] - 1) for i in (0, 1)), (0, 0, 0)))
+        x, pads, spread = jax.lax.optimization_barrier(x), ((0, 0), (0, 0)), (1, 1)
+    rows = _conv(x, dy.transpose(1, 2, 0, 3), (1, 1), pads, spread, tuple(stride))
+    return rows.transpose(1, 2, 0, 3)  # (c, kh, kw, o) -> (kh, kw, c, o)
+
+
+def by_film(
+    x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pad: Pairs, dilate: Sequence[int] = (1, 1)
+) -> Array:
+    """The gradient of a kernel of `shape` as kh matrix products a film, of dy with a film's columns side by side.
+
+    One film's maps stay in the cache, where those of a batch go to memory and back for each position of the kernel.
+    The wider of the two factors stands on the right, where the product reads it as it lies.
+    """
+    del dilate  # of undilated maps alone
+    (kh, kw, c, o), (down, right) = shape, stride
+    high, broad = dy.shape[1:3]
+    exact = jnp.promote_types(dy.dtype, jnp.float32)
+    product = partial(jnp.matmul, preferred_element_type=exact)
+    turned = kw * c < o
+
+    def one(total: Array, film: tuple[Array, Array]) -> tuple[Array, None]:
+        x, dy = film
+        x = jnp.pad(x, (*pad, (0, 0)))
+        beside = jnp.concatenate([x[:, j : j + (broad - 1) * right + 1 : right] for j in range(kw)], axis=-1)
+        rows = [beside[i : i + (high - 1) * down + 1 : down].reshape(-1, kw * c) for i in range(kh)]
+        dy = dy.reshape(-1, o)
+        return total + jnp.stack([product(row.T, dy) if turned else product(dy.T, row) for row in rows]), None
+
+    sides = (kh, kw * c, o) if turned else (kh, o, kw * c)
+    total, _ = jax.lax.scan(one, jnp.zeros(sides, exact), (x, dy))
+    return (total if turned else total.transpose(0, 2, 1)).reshape(kh, kw, c, o)
+
+
+on_cpu.defvjp(_forward, _backward)
 
 
 def _phases(w: Array, axis: int) -> list[Array]:

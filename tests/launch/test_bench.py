@@ -106,7 +106,7 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["lite0_train", "lite0_infer"])
+@pytest.mark.parametrize("case", ["lite0_train", "lite0_infer", "unet_train"])
 def test_a_network_is_measured_beside_torch(bench: ModuleType, case: str) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     rows = bench.CASES[case](1, peer=True, batch=2, side=64)
@@ -119,6 +119,7 @@ def test_a_network_is_measured_beside_torch(bench: ModuleType, case: str) -> Non
     [
         ("attention", {"positions": 256, "batch": 1}, ["dense,", "blockwise,"]),
         ("cond", {"side": 8, "channels": 4, "batch": 2}, ["jax.lax:", "cxrjax:"]),
+        ("kernel_gradient_64", {"side": 8, "batch": 2}, ["jax.lax,", "by", "as"]),
         ("frechet", {"films": 40, "features": 4}, ["scipy", "cxrjax,"]),
         ("simplex", {"side": 16, "octaves": 2}, ["opensimplex", "cxrjax,"]),
         pytest.param(  # two compilations each

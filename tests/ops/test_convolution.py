@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cxrjax.nn.conv import double
+from cxrjax.ops import convolution
 from cxrjax.ops.convolution import convolve, convolve_with_code, double_and_convolve, for_linen
 
 # Compiled without LLVM's optimizer: programs of milliseconds, of which there are many.
@@ -63,6 +64,30 @@ def test_value_and_gradients_are_those_of_xla(side, kernel, stride, pad, dilate)
         x, w = normal((2, *side, 3), 0), normal((*kernel, 3, 5), 1)
         mine = with_gradients(lambda x, w: convolve(x, w, stride, pad, dilate), x, w)
         assert_equal(mine, with_gradients(lambda x, w: reference(x, w, stride, pad, dilate), x, w))
+
+
+@pytest.mark.parametrize("width", [3, 40])  # the columns of a film side by side wider than dy, and narrower
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), (1, 1)), ((5, 5), (2, 2)), ((3, 2), (2, 1)), ((1, 3), (1, 2))])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_every_form_of_a_kernels_gradient_is_that_of_xla(width, kernel, stride, dtype, tolerance):
+    with jax.enable_x64(True):
+        x, w = normal((2, 9, 7, 4), 0).astype(dtype), normal((*kernel, 4, width), 1).astype(dtype)
+        pad = tuple((side // 2, side // 2) for side in kernel)
+        y, back = jax.vjp(lambda w: reference(x, w, stride, pad, (1, 1)), w)
+        dy = normal(y.shape, 2).astype(dtype)
+        expected = back(jnp.asarray(dy))[0]
+        for form in (convolution.by_film, convolution.by_convolution):
+            found = jit(lambda x, dy, form=form: form(x, dy, w.shape, stride, pad, (1, 1)))(x, dy)
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("side", "devices", "loops"), [(32, 1, True), (31, 1, False), (32, 8, False)])
+def test_large_maps_of_one_device_take_the_form_by_film(monkeypatch, side, devices, loops):
+    """Over several devices the loop would have to gather every film."""
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    x, w = jax.ShapeDtypeStruct((2, side, side, 3), np.float32), jax.ShapeDtypeStruct((3, 3, 3, 4), np.float32)
+    gradient = jax.grad(lambda w, x: convolution.on_cpu(x, w, (1, 1), ((1, 1), (1, 1)), (1, 1)).sum())
+    assert ("scan" in str(jax.make_jaxpr(gradient)(w, x))) == loops
 
 
 HALVING = ((2, 2), ((1, 1), (1, 1)), (1, 1))
