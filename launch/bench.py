@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import checks
+import from_files
+import memory
 import networks
 from cases import CASES
 from checks import UsageError
@@ -43,7 +45,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds that the median is taken over (5)")
     parser.add_argument("--peer", choices=("torch",), help="beside it, the cases that it can do")
     request = parser.parse_args(args)
-    known = networks.CASES if request.peer else CASES
+    known = {**networks.CASES, **from_files.CASES} if request.peer else CASES
     request.only = list(known) if request.only is None else list(filter(None, request.only.split(",")))
     for name in request.only:
         if name not in known:
@@ -104,11 +106,12 @@ def main(argv: list[str]) -> int:
         return fail(error)
     if request.list:
         for name, case in CASES.items():
-            print(f"{name:<17} {(case.__doc__ or '').splitlines()[0]}")
+            print(f"{name:<19} {(case.__doc__ or '').splitlines()[0]}")
         return 0
     if importlib.util.find_spec("cxrjax") is None:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e .")
 
+    memory.keep()  # as the other commands do
     from cxrjax.errors import UserError
 
     try:

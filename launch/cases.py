@@ -10,6 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import from_files
 import networks
 from timing import Row, Timed, compiled, rates
 
@@ -289,7 +290,7 @@ def simplex(repeats: int, *, side: int = 256, octaves: int = 6) -> list[Row]:
 # name -> a function of the number of rounds.
 CASES: dict[str, Callable[..., list[Row]]] = {
     "enh": enh, "lwpa": lwpa, "grid": grid, "attention": attention, "cond": cond, "gan": gan, "frechet": frechet,
-    "simplex": simplex, **networks.CASES,
+    "simplex": simplex, **networks.CASES, **from_files.CASES,
 }  # fmt: skip
 for _shape in (
     (64, 32, 32, 16),

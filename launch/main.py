@@ -34,6 +34,7 @@ def main(argv: list[str], own: bool = False) -> int:
 
     import cli
     import guard
+    import memory
 
     try:
         request = cli.parse(argv[1:])
@@ -43,6 +44,7 @@ def main(argv: list[str], own: bool = False) -> int:
         print(request)
         return 0
 
+    memory.keep()
     from cxrjax import stop
     from cxrjax.defaults import names
     from cxrjax.errors import UserError, lookup

@@ -11,6 +11,7 @@ import argparse
 import shlex
 import sys
 
+import memory
 from checks import Parser, UsageError
 from main import fail
 
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
     except UsageError as error:
         return fail(error)
 
+    memory.keep()
     # Importing jax takes seconds; nothing above this line needs it.
     from cxrjax import console, load
     from cxrjax.errors import UserError

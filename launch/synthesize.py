@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import memory
 from checks import Parser, UsageError
 from main import fail
 
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
     except UsageError as error:
         return fail(error)
 
+    memory.keep()
     # Importing jax takes seconds; nothing above this line needs it.
     from cxrjax import load
     from cxrjax.errors import UserError

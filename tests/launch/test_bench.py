@@ -106,6 +106,15 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["predict_png", "predict_dicom"])
+def test_films_are_answered_from_files_beside_torch(bench: ModuleType, case: str) -> None:
+    pytest.importorskip("torchvision")
+    rows = bench.CASES[case](1, peer=True, count=3, side=64)
+    assert [row.variant.split()[0] for row in rows] == ["torch,", "cxrjax,"]
+    assert all(row.figure > 0 for row in rows)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["lite0_train", "lite0_infer", "unet_train"])
 def test_a_network_is_measured_beside_torch(bench: ModuleType, case: str) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
