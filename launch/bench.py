@@ -16,21 +16,15 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import checks
 import from_files
 import memory
 import networks
 from cases import CASES
-from checks import UsageError
+from checks import Parser, UsageError
 from main import fail
 from timing import Row
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -39,7 +33,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     Raises:
       UsageError: an unknown flag or case, a bad number, or a peer that is not installed.
     """
-    parser = _Parser(prog="bench.py", description="Measured speed, by case; ratios hold within one run.")
+    parser = Parser("bench", __doc__)
     parser.add_argument("--only", metavar="NAME,...", help=f"some of the cases: {', '.join(CASES)}")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that the median is taken over (5)")

@@ -15,6 +15,8 @@ from pathlib import Path
 from checks import Parser, UsageError
 from main import fail
 
+HANDED = ("key", "image", "disease", "cam")
+
 
 def main(argv: list[str]) -> int:
     """Runs the command line `argv`, the program's name first; returns the exit code."""
@@ -35,11 +37,17 @@ def main(argv: list[str]) -> int:
     from PIL import Image
 
     from cxrjax import files
+    from cxrjax.errors import UserError
 
-    films, masks = files.read_arrays(folder / "films.npz"), files.read_arrays(folder / "masks.npz")
-    handed = {name: films[name] for name in ("key", "image", "disease", "cam")}
-    files.write_arrays(out / "films.npz", **handed)
-    files.write_arrays(out / "masks.npz", key=films["key"], **masks)
+    try:
+        films, masks = files.read_arrays(folder / "films.npz"), files.read_arrays(folder / "masks.npz")
+        if lacking := [name for name in HANDED if name not in films]:
+            raise UserError(f"{folder / 'films.npz'} has no {', '.join(lacking)}; give a run that a study of this "
+                            "version finished")  # fmt: skip
+        files.write_arrays(out / "films.npz", **{name: films[name] for name in HANDED})
+        files.write_arrays(out / "masks.npz", key=films["key"], **masks)
+    except UserError as error:
+        return fail(error)
     for key, image in zip(films["key"], films["image"], strict=True):
         path = out / "films" / f"{key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

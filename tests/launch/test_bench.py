@@ -41,7 +41,8 @@ def test_the_table_has_ratios_within_a_case(
 @pytest.mark.parametrize(
     ("flag", "words"),
     [("--only=lwap", "did you mean lwpa?"), ("--only=,", "names no case"), ("--repeats=0", "at least 1"),
-     ("--repeats=x", "invalid int"), ("--olny=enh", "unrecognized")],
+     ("--repeats=x", "invalid int"), ("--olny=enh", "unrecognized"),
+     ("--repeat=1", "unrecognized arguments: --repeat=1")],
 )  # fmt: skip
 def test_a_mistake_is_one_line(bench: ModuleType, capsys: pytest.CaptureFixture[str], flag: str, words: str) -> None:
     assert bench.main(["bench.py", flag]) == 2

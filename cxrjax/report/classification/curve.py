@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cxrjax.report.classification.robustness import WORDS
 from cxrjax.report.draw.style import FLOOR_LOOK, ArmLook, band, legend_below, log_scale, looks, panels
-from cxrjax.report.read.classification import FLOOR, Classification
+from cxrjax.report.read.classification import FLOOR, Classification, titles
 from cxrjax.report.read.workdir import Entry
 
 
@@ -17,9 +17,13 @@ def curve(run: Classification) -> Figure | None:
     tree = run.results.get("curve")
     if not isinstance(tree, dict) or not tree:
         return None
-    titles = dict(run.study.get("curve", {}).get("starts") or ())
-    shown = {name: str(titles.get(name, name)) for name in tree}
-    look = {**looks([name for name in tree if name != FLOOR]), FLOOR: FLOOR_LOOK}
+    given = titles(run.study)
+    starts = dict(run.study.get("curve", {}).get("starts") or ())
+    shown = {name: str(starts.get(name, given.get(name, name))) for name in tree}
+    # A start has the color of the system that it ends as, on all patients, and a floor its own.
+    ends = {name: given.get(f"{name}_all", shown[name]) for name in tree}
+    every_look = looks(list(dict.fromkeys([*(system.name for system in run.systems), *ends.values()])))
+    look = {name: FLOOR_LOOK if name == FLOOR else every_look[ends[name]] for name in tree}
     first = next(iter(next(iter(tree.values())).values()))
     measures = [measure for measure in WORDS if measure in first and measure != "ece"]
     figure, every = panels(len(measures), 2, 4.6, 3.2, extra=0.4)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cxrjax.report.draw.style import legend_below, looks
-from cxrjax.report.read.classification import Classification
+from cxrjax.report.read.classification import Classification, titles
 from cxrjax.report.read.workdir import is_number
 
 WORDS = {
@@ -27,9 +27,9 @@ def robustness(run: Classification) -> Figure | None:
     tree = run.results.get("robustness")
     if not isinstance(tree, dict) or not tree:
         return None
-    given = dict(run.study.get("systems") or ())
-    titles = {name: str(given.get(name, name)) for name in tree}
-    look = looks(list(dict.fromkeys([*(system.name for system in run.systems), *titles.values()])))
+    given = titles(run.study)
+    shown = {name: given.get(name, name) for name in tree}
+    look = looks(list(dict.fromkeys([*(system.name for system in run.systems), *shown.values()])))
     first = next(iter(tree.values()))
     kinds = [kind for kind in first if kind not in _WHOLE]
     measures = [measure for measure in WORDS if measure in first["clean"]]
@@ -39,7 +39,7 @@ def robustness(run: Classification) -> Figure | None:
     for row, measure in zip(every, measures, strict=True):
         for axes, kind in zip(row, (*kinds, MEAN), strict=True):
             for name, found in tree.items():
-                color, style = look[titles[name]]
+                color, style = look[shown[name]]
                 axes.plot(*_curve(found, kinds if kind == MEAN else [kind], measure), color=color, linestyle=style,
                           linewidth=1.3)  # fmt: skip
             axes.set_xticks(range(most + 1), [str(i) if i in (0, most) else "" for i in range(most + 1)])
@@ -47,8 +47,9 @@ def robustness(run: Classification) -> Figure | None:
         row[0].set_ylabel(WORDS[measure])
     for axes, kind in zip(every[0], (*kinds, MEAN), strict=True):
         axes.set_title(kind, fontsize=9, fontweight="bold" if kind == MEAN else "normal")
-    figure.supxlabel("strength of the damage", fontsize=9)
-    legend_below(figure, {title: look[title] for title in titles.values()})
+    # Of one panel: a label of the whole figure would lie under the legend.
+    every[-1][len(kinds) // 2].set_xlabel("strength of the damage", fontsize=9)
+    legend_below(figure, {title: look[title] for title in shown.values()})
     return figure
 
 

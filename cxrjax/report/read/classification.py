@@ -15,6 +15,7 @@ from cxrjax.report.read.workdir import Run
 
 _MEMBER = re.compile(r"(?P<system>.+)_\d{1,2}")
 FLOOR = "logreg32"
+_PROBES = {"probe": "linear probe", "knn": "nearest neighbors"}  # what their files are called in words
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,15 @@ def read_systems(folder: Path, notes: list[str]) -> list[System]:
     return sorted(systems, key=lambda system: system.name.startswith(FLOOR))
 
 
+def titles(study: dict[str, Any]) -> dict[str, str]:
+    """What systems are called on the page: by their config's `study.systems`, pairs, and the probes in words."""
+    return _PROBES | {str(name): str(title) for name, title in study.get("systems") or ()}
+
+
 def titled(systems: list[System], study: dict[str, Any]) -> list[System]:
-    """The systems under the titles that their config's `study.systems`, pairs, gives them, where they differ."""
-    titles = dict(study.get("systems") or ())
-    named = [replace(system, name=str(titles.get(system.name, system.name))) for system in systems]
+    """The systems under their titles, where these differ."""
+    given = titles(study)
+    named = [replace(system, name=given.get(system.name, system.name)) for system in systems]
     return named if len({system.name for system in named}) == len(named) else systems
 
 

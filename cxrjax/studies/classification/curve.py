@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,14 +180,17 @@ def in_words(out: Results, titles: Mapping[str, str], base: str) -> str:
         f"{whole:,}."
     ]
     ends = {int(size): point["minus_all"]["auroc"]["high"] for size, point in out[best].items() if int(size) != whole}
-    level = next((size for size, high in sorted(ends.items()) if high is not None and high >= 0), None)
+    close = takewhile(lambda size: ends[size] is not None and ends[size] >= 0, sorted(ends, reverse=True))
+    level = min(close, default=None)
     words.append(
-        f"From {level:,} patients on more are not told apart from all (paired intervals)."
+        f"With {level:,} patients or more it is not told apart from all (paired intervals)."
         if level
-        else "Every number of patients below all is beyond its interval worse: more films would probably help."
+        else f"On {max(ends):,} it is beyond its interval worse than on all: more films would probably help."
     )
     for other in (name for name in titles if name != best and areas[name].get(whole) is not None):
         end = areas[other][whole]
         if early := next((size for size, area in areas[best].items() if area >= end), 0):
             words.append(f"{titles[best]} reaches on {early:,} what {titles[other]} reaches on all ({end:.3f}).")
+    if areas.get(base) and areas[base].get(whole) is not None:
+        words.append(f"{titles[base]} goes from {areas[base][min(areas[base])]:.3f} to {areas[base][whole]:.3f}.")
     return " ".join(words)

@@ -8,8 +8,8 @@ import re
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import fake_gan
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,84 +19,14 @@ from cxrjax.report import training, write
 from cxrjax.report.read.workdir import read_run
 from cxrjax.report.synthesis import SYNTHESIS
 
-FINDINGS = np.array(["Normal", "Mass", "Pleural_Thickening"])
 FILES = {"shown": "films_by_finding", "attention": "attention_maps"}
 FILES |= {name: name for name in ("scales", "interpolation", "neighbors")}
 FILMS = tuple(FILES.values())
-Files = dict[str, dict[str, np.ndarray]]
-
-
-def _films(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.integers(0, 256, shape, dtype=np.uint8)
-
-
-def _maps(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Maps of every row but the first, and one that is flat."""
-    maps = rng.random(shape)
-    maps[0], maps[1, 0] = np.nan, 0.5
-    return maps
-
-
-def _files(baseline: bool) -> Files:
-    rng, r, m = np.random.default_rng(0), len(FINDINGS), 5
-    kinds = ("real", "made", *(("baseline",) if baseline else ()))
-    shown = {kind: _films(rng, r, m, 32, 32) for kind in kinds}
-    shown |= {f"{kind}_map": _maps(rng, r, m, 32, 32) for kind in kinds}
-    weights = rng.random((2, 3, 4, 4))
-    weights[0, 0] = np.nan
-    return {
-        "shown": {"finding": FINDINGS, **shown},
-        "scales": {"finding": FINDINGS, **{f"made_{s}": _films(rng, r, 2, s, s) for s in (16, 32, 64)}},
-        "interpolation": {"start": FINDINGS[:2], "end": FINDINGS[1:], "films": _films(rng, 2, 12, 32, 32)},
-        "attention": {
-            "film": _films(rng, 2, 32, 32),
-            "finding": FINDINGS[1:],
-            "point": rng.random((2, 3, 2)),
-            "map": weights / weights.sum(axis=(2, 3), keepdims=True),
-        },
-        "neighbors": {
-            "made": _films(rng, 4, 32, 32),
-            "nearest": _films(rng, 4, 32, 32),
-            "distance": np.array([2.0, 1.5, 3.0, np.nan]),
-            "made_distance": np.append(rng.gamma(9, 0.3, 50), np.nan),
-            "held_out_distance": rng.gamma(9, 0.3, 40),
-        },
-        "blinded": {
-            "real": _films(rng, 6, 16, 16),
-            "made": _films(rng, 4, 16, 16),
-            **{f"{kind}_name": np.array([f"{kind} {i}" for i in range(n)]) for kind, n in (("real", 6), ("made", 4))},
-            **{f"{kind}_finding": np.array(["Mass"] * n) for kind, n in (("real", 6), ("made", 4))},
-        },
-    }
-
-
-def _rows() -> list[dict[str, Any]]:
-    rng, rows = np.random.default_rng(1), []
-    for step in range(20, 401, 20):
-        losses = {f"loss_{side}": rng.uniform(0.1, 1.0) for side in ("g", "d16", "d32", "d128")}
-        rows.append({"phase": "gan", "step": step, "loss": sum(losses.values()), **losses})
-        if step % 100 == 0:
-            alike = {f"{k}/{name}": rng.random() for name in FINDINGS for k in ("ms_ssim", "ms_ssim_films")}
-            rows.append({"phase": "gan", "step": step, "eval": "val", "collapsed": 0.0, **alike})
-            rows.append({"phase": "features", "step": step, "loss": 0.1})
-    return rows
-
-
-def make_gan(workdir: Path, baseline: bool = True, net: str = "cgan") -> Path:
-    """A workdir as the study leaves it."""
-    (workdir / "synthesis").mkdir(parents=True)
-    for name, arrays in _files(baseline).items():
-        np.savez(workdir / "synthesis" / f"{name}.npz", **arrays)
-    (workdir / "metrics.jsonl").write_text("\n".join(map(json.dumps, _rows())))
-    manifest = {"name": "synthesis <1>", "config": {"study": {"name": "synthesis"}, "gan": {"net": {"name": net}}}}
-    (workdir / "manifest.json").write_text(json.dumps(manifest))
-    (workdir / "results.json").write_text(json.dumps({"headline": "FID 12."}))
-    return workdir
 
 
 @pytest.fixture(scope="module")
 def gan_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workdir = make_gan(tmp_path_factory.mktemp("gan") / "run")
+    workdir = fake_gan.make(tmp_path_factory.mktemp("gan") / "run")
     write(workdir)
     return workdir
 
@@ -161,21 +91,21 @@ def test_page_links_the_blinded_reading_beside_it(gan_page: str, gan_dir: Path) 
 
 @pytest.mark.parametrize(("file", "figure"), FILES.items())
 def test_a_figure_is_absent_without_its_file_and_the_rest_is_there(tmp_path: Path, file: str, figure: str) -> None:
-    workdir = make_gan(tmp_path / "run")
+    workdir = fake_gan.make(tmp_path / "run")
     (workdir / "synthesis" / f"{file}.npz").unlink()
     run = read_run(workdir)
     assert {name for name in FILMS if SYNTHESIS.figures[name].draw(run) is None} == {figure}
 
 
 def test_losses_alone_make_a_page_without_films_and_link(tmp_path: Path) -> None:
-    workdir = make_gan(tmp_path / "run")
+    workdir = fake_gan.make(tmp_path / "run")
     (workdir / "synthesis").rename(tmp_path / "away")
     page = write(workdir).read_text()
     assert {path.stem for path in (workdir / "figures").iterdir()} == {"adversarial", "losses"}
     assert not (workdir / "blinded.html").exists()
     for absent in ("blinded", "synthetic:", "Generated films on this page", "license"):
         assert absent not in page
-    rows = [json.dumps(row) for row in _rows() if "eval" not in row]
+    rows = [json.dumps(row) for row in fake_gan.rows() if "eval" not in row]
     (workdir / "metrics.jsonl").write_text("\n".join(rows))
     assert len(SYNTHESIS.figures["adversarial"].draw(read_run(workdir)).axes) == 1
     (workdir / "metrics.jsonl").write_text(json.dumps({"phase": "features", "step": 1, "loss": 0.5}))
@@ -186,7 +116,7 @@ def test_groups_are_named_after_their_generators(tmp_path: Path, gan_dir: Path) 
     three = _texts(gan_dir, "films_by_finding")
     assert [text for text in three if "ynthetic" in text][1:] == ["cDCGAN baseline, synthetic", "Proposed, synthetic"]
     assert three[-3:] == ["Normal", "Mass", "Pleural …ickening"]
-    alone = make_gan(tmp_path / "run", baseline=False, net="cdcgan")
+    alone = fake_gan.make(tmp_path / "run", baseline=False, net="cdcgan")
     two = _texts(alone, "films_by_finding")
     assert [text for text in two if "ynthetic" in text][1:] == ["cDCGAN, synthetic"]
     assert "Proposed" not in " ".join(two)
@@ -196,28 +126,30 @@ def test_groups_are_named_after_their_generators(tmp_path: Path, gan_dir: Path) 
 def test_films_stand_evenly_and_are_outlined_where_the_map_says_something(
     tmp_path: Path, baseline: bool, films: int
 ) -> None:
-    workdir = make_gan(tmp_path / "run", baseline=baseline)
-    shown = _files(baseline)["shown"]
+    workdir = fake_gan.make(tmp_path / "run", baseline=baseline)
+    shown = fake_gan.files(baseline)["shown"]
     first, last = shown["real"][1, 0], shown["made"][-1, -1]
     axes = SYNTHESIS.figures["films_by_finding"].draw(read_run(workdir)).axes[0]
     shown_films = [np.asarray(image.get_array()) for image in axes.images]
-    assert len(shown_films) == films * len(FINDINGS)
+    assert len(shown_films) == films * len(fake_gan.FINDINGS)
     assert any((film == first).all() for film in shown_films)
     np.testing.assert_array_equal(shown_films[-1], last)
     groups = 3 if baseline else 2
-    assert len(axes.collections) == films * (len(FINDINGS) - 1) - groups  # none on Normal, none where the map is flat
+    assert (
+        len(axes.collections) == films * (len(fake_gan.FINDINGS) - 1) - groups
+    )  # none on Normal, none where the map is flat
 
 
 def test_scales_are_enlarged_by_their_nearest_pixels(gan_dir: Path) -> None:
-    expected = np.kron(_files(True)["scales"]["made_16"][0, 0], np.ones((4, 4), np.uint8))
+    expected = np.kron(fake_gan.files(True)["scales"]["made_16"][0, 0], np.ones((4, 4), np.uint8))
     axes = SYNTHESIS.figures["scales"].draw(read_run(gan_dir)).axes[0]
-    assert len(axes.images) == 2 * 3 * len(FINDINGS)
+    assert len(axes.images) == 2 * 3 * len(fake_gan.FINDINGS)
     np.testing.assert_array_equal(axes.images[0].get_array(), expected)
     assert [text for text in _texts(gan_dir, "scales") if "×" in text] == ["16 × 16", "32 × 32", "64 × 64"] * 2
 
 
 def test_interpolation_keeps_both_ends(gan_dir: Path) -> None:
-    films = _files(True)["interpolation"]["films"]
+    films = fake_gan.files(True)["interpolation"]["films"]
     axes = SYNTHESIS.figures["interpolation"].draw(read_run(gan_dir)).axes[0]
     shown = [np.asarray(image.get_array()) for image in axes.images]
     np.testing.assert_array_equal(shown[0], films[0, 0])
@@ -225,14 +157,14 @@ def test_interpolation_keeps_both_ends(gan_dir: Path) -> None:
 
 
 def test_attention_tells_its_peak_and_where_it_is_unknown(gan_dir: Path) -> None:
-    peak = _files(True)["attention"]["map"][1, 2].max() * 16
+    peak = fake_gan.files(True)["attention"]["map"][1, 2].max() * 16
     texts = _texts(gan_dir, "attention_maps")
     assert f"3: peak {peak:.3g} × even" in texts
     assert "1: none" in texts
 
 
 def test_nearest_pairs_stand_by_rising_distance(gan_dir: Path) -> None:
-    made, nearest = (_files(True)["neighbors"][name][1] for name in ("made", "nearest"))
+    made, nearest = (fake_gan.files(True)["neighbors"][name][1] for name in ("made", "nearest"))
     images = SYNTHESIS.figures["neighbors"].draw(read_run(gan_dir)).axes[0].images
     np.testing.assert_array_equal(images[0].get_array(), made)
     np.testing.assert_array_equal(images[4].get_array(), nearest)
@@ -243,7 +175,7 @@ def test_nearest_pairs_stand_by_rising_distance(gan_dir: Path) -> None:
 def test_both_sides_have_their_curves_and_the_generic_figure_is_not_drowned(gan_dir: Path) -> None:
     sides = ["generator", *(f"discriminator, {size} pixels" for size in (16, 32, 128))]
     assert _legend(gan_dir, "adversarial", 0) == sides
-    assert _legend(gan_dir, "adversarial", 1) == FINDINGS.tolist()
+    assert _legend(gan_dir, "adversarial", 1) == fake_gan.FINDINGS.tolist()
     figure = training.losses(read_run(gan_dir))
     assert [line.get_label() for line in figure.axes[1].lines] == ["val collapsed"]
 
@@ -281,8 +213,8 @@ def _fewer(array: np.ndarray) -> np.ndarray:
 def test_an_inconsistent_file_is_told_by_name(
     tmp_path: Path, file: str, names: str, change: Callable[[np.ndarray], np.ndarray] | None, told: str
 ) -> None:
-    workdir = make_gan(tmp_path / "run")
-    arrays = _files(baseline=True)[file]
+    workdir = fake_gan.make(tmp_path / "run")
+    arrays = fake_gan.files(baseline=True)[file]
     for name in names.split():
         array = arrays.pop(name)
         if change is not None:
@@ -294,7 +226,7 @@ def test_an_inconsistent_file_is_told_by_name(
 
 @pytest.mark.parametrize("file", [*FILES, "blinded"])
 def test_a_damaged_file_is_told_by_name(tmp_path: Path, file: str) -> None:
-    workdir = make_gan(tmp_path / "run")
+    workdir = fake_gan.make(tmp_path / "run")
     path = workdir / "synthesis" / f"{file}.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=rf"synthesis.{file}\.npz: cannot be read"):

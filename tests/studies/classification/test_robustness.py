@@ -147,4 +147,9 @@ def test_words_name_who_holds_best_and_what_harms_most():
     assert words.startswith(
         "B has the highest AUROC on damaged films, 0.800 on average and 0.850 undamaged; crop costs"
     )
-    assert words.endswith("F goes from 0.990 to 0.950.")
+    assert words.endswith("A goes from 0.900 to 0.700, F goes from 0.990 to 0.950.")
+    out["b"]["minus_logreg32"] = {"auroc": {"value": -0.15, "low": -0.3, "high": 0.01}}
+    for high, told in ((0.01, False), (-0.01, True)):
+        out["b"]["minus_logreg32"]["auroc"]["high"] = high
+        words = robustness.in_words(out, {"a": "A", "b": "B", "floor": "F"}, ("blur", "crop"), ["a", "b"])
+        assert ("It is not told apart from logreg32 there" in words) is not told

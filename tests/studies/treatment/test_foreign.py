@@ -87,6 +87,27 @@ def exporter(launcher: Callable[[str], ModuleType]) -> ModuleType:
     return launcher("export_films")
 
 
+@pytest.mark.parametrize(
+    ("name", "harm", "words"),
+    [
+        ("films", lambda path: path.write_bytes(path.read_bytes()[:200]), r"films.npz is damaged"),
+        ("masks", lambda path: path.write_text("no archive"), r"masks.npz is damaged"),
+        ("films", lambda path: np.savez(path, key=KEYS, image=FILMS), "films.npz has no disease, cam; give a run"),
+    ],
+)
+def test_a_damaged_run_is_told_by_its_file_and_hands_nothing_out(
+    tmp_path: Path, exporter: Any, capsys: Any, name: str, harm: Callable[[Path], Any], words: str
+):
+    run, out = tmp_path / "run", tmp_path / "out"
+    (run / "progress").mkdir(parents=True)
+    np.savez(run / "progress" / "films.npz", key=KEYS, image=FILMS, disease=np.ones(3, bool), cam=FILMS)
+    np.savez(run / "progress" / "masks.npz", uniform=FILMS)
+    harm(run / "progress" / f"{name}.npz")
+    assert exporter.main(["export_films.py", f"--workdir={run}", f"--out={out}"]) == 2
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_films_go_out_and_come_back_as_one_more_arm(tmp_path: Path, exporter: Any, capsys: Any):
     run, out, theirs = tmp_path / "run", tmp_path / "out", tmp_path / "theirs"
     folder = run / "progress"
