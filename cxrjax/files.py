@@ -61,6 +61,16 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     _write(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
 
+def write_raw_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes an .npz as it is, for what is read once and deleted.
+
+    Raises:
+      UserError: the disk is full, or lost.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an .npz.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 # Compressed bytes that a PNG may hold beside those of its pixels: a bomb holds thousands of times as much.
 SURPLUS = 1 << 16
+LARGE = 1 << 24  # pixels above which films of PNG, JPEG, TIFF and BMP are decoded one at a time
+_one_large = threading.Lock()
 _LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red: ITU-R BT.601
 
 
@@ -75,7 +78,7 @@ def film(path: str | Path, size: int | None, depth: int = 0) -> Film:
         shown = dicom.read(path)
         how = f"{shown.by}, inverted" if shown.inverted else shown.by
         return Film(_whole(shown.gray, size), shown.gray.shape, shown.bits, how)
-    with _opened(path) as image:
+    with _opened(path) as image, _turn(image):
         if not _is_deep(image):
             _load(path, image)
             gray = _to_gray(path, ImageOps.exif_transpose(image))
@@ -140,6 +143,13 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     except (SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error, cv2.error) as error:
         # Pillow's parsers raise all of these on damaged files.
         raise CorruptFilm(path, f"damaged image data ({error})") from None
+
+
+@contextlib.contextmanager
+def _turn(image: Image.Image) -> Iterator[None]:
+    """Large films wait for one another: threads that decode them together would take gigabytes."""
+    with _one_large if image.width * image.height > LARGE else contextlib.nullcontext():
+        yield
 
 
 def from_array(name: str, array: np.ndarray, size: int) -> np.ndarray:

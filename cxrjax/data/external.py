@@ -148,7 +148,9 @@ def _as_test(names: dict[str, tuple[str, ...]], source: Source) -> Source:
         return (record._replace(split=PART) for record in source.records())
 
     fingerprint = digest({"part": PART, "of": source.fingerprint})
-    return source._replace(fingerprint=fingerprint, records=records, splits={PART: source.total}, aliases={})
+    return source._replace(
+        fingerprint=fingerprint, records=records, splits={PART: source.total}, aliases={}, between=None
+    )
 
 
 def labels(config: Any, name: str, films: Prepared) -> np.ndarray:

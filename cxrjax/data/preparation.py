@@ -11,20 +11,20 @@ import logging
 import os
 import shutil
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
 from rich.console import Console
 
 from cxrjax import console
-from cxrjax.data import builder, decode, prepared, splits, stream, twins
+from cxrjax.data import builder, decode, prepared, reading, shards, splits, twins
 from cxrjax.data.intake import Intake, Options, wrong_count
 from cxrjax.data.labels import NORMAL
 from cxrjax.data.prepared import Prepared
+from cxrjax.data.reading import Decoded, Plan
 from cxrjax.data.sources import SOURCES, listed
 from cxrjax.data.sources.base import Record, Source, choice
 from cxrjax.errors import UserError, did_you_mean, lookup
@@ -63,6 +63,41 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
       UserError: unknown name, bad source, more corrupt films than the limit, a patient or a film in two splits, a box
         that encloses nothing, no space.
     """
+    return _complete(_plan(data, change), reading.fresh)
+
+
+def prepare_shard(data: Any, shard: shards.Shard) -> shards.Done | None:
+    """Decodes one shard of a data set, to be put together by `merge`; None where all films are prepared already.
+
+    Raises:
+      UserError: as `prepare`, but for what is told of all films alone.
+    """
+    plan = _plan(data)
+    return None if plan.directory.is_dir() else shards.write(plan, shard)
+
+
+def merge(data: Any, command: str = "launch/prepare.py") -> Prepared:
+    """What `prepare` gives, to the byte, from shards; `command` is named where some are to be made.
+
+    Raises:
+      UserError: as `prepare`, or a shard is not done.
+    """
+    plan = _plan(data)
+    if not plan.directory.is_dir():
+        count = shards.whole(plan, command)
+        found = _complete(plan, functools.partial(shards.read, count, command))
+    else:
+        found = _complete(plan, reading.fresh)
+    shutil.rmtree(shards.root(plan), ignore_errors=True)
+    return found
+
+
+def begun(data: Any) -> list[int]:
+    """The counts of shards that a data set has been dealt into so far."""
+    return shards.begun(_plan(data))
+
+
+def _plan(data: Any, change: Callable[[Source], Source] = lambda source: source) -> Plan:
     read = lookup(SOURCES, data.name, "data.name")
     if not 16 <= int(data.size) <= 4096:
         raise UserError(f"data.size is {data.size}: expected 16 to 4096 pixels")
@@ -81,7 +116,7 @@ def prepare(data: Any, change: Callable[[Source], Source] = lambda source: sourc
     source = change(read(data))
     if choice(data, "others", OTHERS) == "drop":
         source = listed.of_one_class(source, tuple(data.classes))
-    return materialize(source, data.cache, size=int(data.size), **options._asdict())
+    return _planned(source, data.cache, int(data.size), options)
 
 
 def with_classes(config: Any) -> Any:
@@ -113,12 +148,20 @@ def with_classes(config: Any) -> Any:
 
 def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -> Prepared:
     """`prepare` for a source in hand; `given` are `Options`, of which `limit` is the share that may be corrupt."""
+    return _complete(_planned(source, cache, size, Options(**given)), reading.fresh)
+
+
+def _planned(source: Source, cache: str | Path, size: int, options: Options) -> Plan:
     check_faults(source)
-    options = Options(**given)
     choices = options._asdict() | {"limit": None, "enh": None}  # the one changes no film, the other is in `_storage`
     identity = _digest([*_storage(source, size, options), source.fingerprint, choices])
-    cache = Path(os.path.expanduser(cache))
-    directory = cache / f"{source.name}-{size}-{identity[:12]}"
+    directory = Path(os.path.expanduser(cache)) / f"{source.name}-{size}-{identity[:12]}"
+    return Plan(source, size, options, directory)
+
+
+def _complete(plan: Plan, read: Callable[[Plan, console.Bar], Decoded]) -> Prepared:
+    """The films of a plan; where they are not there, they are written as `read` gives them."""
+    directory, cache = plan.directory, plan.directory.parent
     if not directory.is_dir():
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -127,15 +170,16 @@ def materialize(source: Source, cache: str | Path, *, size: int, **given: Any) -
                 for stale in cache.glob(f".partial-{directory.name}-*"):
                     shutil.rmtree(stale)
                 if not directory.is_dir():
-                    _build(source, directory, size, options)
+                    _build(plan, read)
         except OSError as error:
             raise UserError(
                 f"cannot prepare films under data.cache {str(cache)!r}: {error}; they need about "
-                f"{_bytes(source, size, options.enh is not None) / 1e6:,.0f} MB there (nothing was left behind)"
+                f"{_bytes(plan.source, plan.size, plan.options.enh is not None) / 1e6:,.0f} MB there (nothing was "
+                "left behind)"
             ) from error
     found = prepared.load(directory)
     films = sum(count for split, count in found.splits.items() if split not in found.aliases)
-    _check_limit(found.quarantined, found.quarantined + films, options.limit, directory)
+    _check_limit(found.quarantined, found.quarantined + films, plan.options.limit, directory)
     for warning in found.warnings:
         log.warning("%s: %s", directory.name, warning)
     return found
@@ -167,31 +211,16 @@ def _bytes(source: Source, size: int, has_enh: bool) -> int:
     return source.total * size * size * planes
 
 
-def _build(source: Source, directory: Path, size: int, options: Options) -> None:
+def _build(plan: Plan, read: Callable[[Plan, console.Bar], Decoded]) -> None:
+    source, size, options, directory = plan
     partial = Path(tempfile.mkdtemp(prefix=f".partial-{directory.name}-", dir=directory.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
-        records: Iterable[Record] = source.records()
-        order = list(source.splits)
-        depth, depths = options.bit_depth, Counter[int]()
         with console.progress(Console(stderr=True), transient=True) as bar:
-            if not source.has_truth:  # records of real films are only paths yet: much is told before any is decoded
-                records = list(records)
-                splits.check_disjoint(_patients((r.split, r.patient) for r in records))
-                order.reverse()  # test first, so that it is the copy in train that can be left out
-                records.sort(key=lambda record: order.index(record.split))
-                check_boxes(records)
-                if not depth:
-                    task_id = bar.add_task("looking for 16-bit films", total=source.total, note="")
-                    depths.update(bar.track(stream.own_depths(records), task_id=task_id))
-                    depth = max(depths, default=0)
+            items, depth, depths = read(plan, bar)
             intake = Intake(source, options)
             task_id = bar.add_task("preparing films", total=source.total, note="")
-            items = stream.decoded(records, size, depth)
-            groups = itertools.groupby(
-                items if options.enh is None else stream.enhanced(items, options.enh),
-                key=lambda item: item.record.split,
-            )
+            groups = itertools.groupby(items, key=lambda item: item.record.split)
             advance = functools.partial(bar.advance, task_id)
             builder.write(
                 partial,
@@ -199,7 +228,7 @@ def _build(source: Source, directory: Path, size: int, options: Options) -> None
                 columns=len(source.columns),
                 has_truth=source.has_truth,
                 has_enh=options.enh is not None,
-                examples={split: intake.examples(split, groups, advance) for split in order},
+                examples={split: intake.examples(split, groups, advance) for split in plan.order},
             )
             if left := next(groups, None):
                 raise wrong_count(left[0], 0, "more")
@@ -261,31 +290,9 @@ def _depth_words(depth: int, depths: Counter[int]) -> list[str]:
     ]
 
 
-def check_boxes(records: Iterable[Record]) -> None:
-    bad = [
-        (record.key, box) for record in records for box in record.boxes
-        if not (np.isfinite(box[1:]).all() and box[1] < box[3] and box[2] < box[4])
-    ]  # fmt: skip
-    if bad:
-        key, (finding, *corners) = bad[0]
-        where = ", ".join(f"{value:g}" for value in corners)
-        others = f" ({len(bad) - 1} more, of {', '.join(key for key, _ in bad[1:6])})" if bad[1:] else ""
-        raise UserError(
-            f"{key}: the box of {finding} has the corners {where} in fractions of the side, which enclose nothing or "
-            f"are no numbers{others}; mend these lines in the table of boxes, or take them out"
-        )
-
-
 def _with_aliases(counts: dict[str, int], aliases: Mapping[str, str]) -> dict[str, int]:
     every = counts | {name: counts[split] for name, split in aliases.items()}
     return {name: every[name] for name in sorted(every, key=splits.ORDER.index)} if aliases else every
-
-
-def _patients(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    out: dict[str, set[str]] = defaultdict(set)
-    for split, patient in pairs:
-        out[split].add(patient)
-    return out
 
 
 def _check_limit(count: int, total: int, limit: float, listing: Path, first: str = "") -> None:

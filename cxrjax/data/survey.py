@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from cxrjax import console
-from cxrjax.data import decode, phantom, preparation, splits, stream, twins
+from cxrjax.data import decode, phantom, reading, splits, stream, twins
 from cxrjax.data.labels import select
 from cxrjax.data.sources import SOURCES
 from cxrjax.data.sources.base import Record, Source
@@ -205,7 +205,7 @@ def _told(records: list[Record]) -> Iterator[tuple[str, str]]:
         parts[record.split].add(record.patient)
     for kind, check in (
         ("patients in two parts", lambda: splits.check_disjoint(parts)),
-        ("boxes that enclose nothing", lambda: preparation.check_boxes(records)),
+        ("boxes that enclose nothing", lambda: reading.check_boxes(records)),
     ):
         try:
             check()

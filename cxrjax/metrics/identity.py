@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 
 from cxrjax.errors import UserError
 
+_BLOCK = 64  # treated films in memory in float64
+
 
 def cosine(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Cosine of the angle between rows of features (n, d), (n,) in [-1, 1]; NaN where a row is all zeros.
@@ -34,18 +36,21 @@ def ranks(treated: ArrayLike, films: ArrayLike) -> np.ndarray:
     Raises:
       UserError: shapes differ or a pixel is not finite.
     """
-    a, b = np.asarray(treated, np.float64), np.asarray(films, np.float64)
+    a, b = np.asarray(treated), np.asarray(films)
     if a.ndim != 3 or a.shape != b.shape:
         raise UserError(f"ranks: films {a.shape} and {b.shape}; expected one shape (n, h, w) for both")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):  # nothing would rank before such a film
         raise UserError("ranks: a pixel is NaN or infinite; look for a diverged run or a bad film")
-    like = _standardized(a) @ _standardized(b).T  # (n, n)
+    gallery = _standardized(b).T
+    like = np.concatenate(
+        [_standardized(a[i : i + _BLOCK]) @ gallery for i in range(0, max(1, len(a)), _BLOCK)]
+    )  # (n, n)
     return 1 + (like > np.diag(like)[:, None]).sum(axis=1)
 
 
 def _standardized(x: np.ndarray) -> np.ndarray:
-    """Rows (n, h w) of mean 0 and length 1; a blank film is zeros."""
-    flat = x.reshape(len(x), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
+    """Rows (n, h w) of mean 0 and length 1, in float64; a blank film is zeros."""
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    flat -= flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)

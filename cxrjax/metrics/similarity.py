@@ -41,13 +41,13 @@ def ssim_map(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 def ssim(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> np.ndarray:
     """Mean of `ssim_map` over the mask: films (n, h, w) in [0, 1]; (n,) in [-1, 1], NaN where the mask is empty."""
-    return _mean(ssim_map(a, b), mask)
+    return mean_in(ssim_map(a, b), mask)
 
 
 def mae(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> np.ndarray:
     """Mean absolute difference over the mask: films (n, h, w); (n,) in their unit, NaN where the mask is empty."""
     a, b = _pair(a, b)
-    return _mean(np.abs(a - b), mask)
+    return mean_in(np.abs(a - b), mask)
 
 
 def psnr(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> np.ndarray:
@@ -57,7 +57,7 @@ def psnr(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> np.ndarra
     """
     a, b = _pair(a, b)
     with np.errstate(divide="ignore"):
-        return -10.0 * np.log10(_mean((a - b) ** 2, mask))
+        return -10.0 * np.log10(mean_in((a - b) ** 2, mask))
 
 
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +67,8 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _mean(values: np.ndarray, mask: ArrayLike | None) -> np.ndarray:
-    """Mean of values (n, h, w) over the mask, film by film."""
+def mean_in(values: np.ndarray, mask: ArrayLike | None = None) -> np.ndarray:
+    """Mean of values (n, h, w) over the mask, film by film: (n,), NaN where it is empty."""
     inside = np.ones(values.shape, bool) if mask is None else np.asarray(mask) > 0.5
     if inside.shape != values.shape:
         raise UserError(f"similarity: a mask {inside.shape} for films {values.shape}; expected one shape (n, h, w)")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from cxrjax.data import decode as decoding
 from cxrjax.data.decode import CorruptFilm, decode, from_array, own_depth
 
 
@@ -226,3 +230,29 @@ def test_array_films_are_checked(gray):
     for wrong in (gray.astype(np.float32), gray[..., None]):
         with pytest.raises(CorruptFilm, match="2-D uint8"):
             from_array("a", wrong, 32)
+
+
+@pytest.mark.parametrize(("limit", "together"), [(32 * 32, 2), (32 * 32 - 1, 1)])
+def test_large_films_are_decoded_one_at_a_time(tmp_path, gray, monkeypatch, limit, together):
+    Image.fromarray(gray).save(tmp_path / "a.png")
+    load, lock, now, most = decoding._load, threading.Lock(), [0], [0]
+    both = threading.Barrier(2)
+
+    def slow(*args):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        if together == 2:
+            both.wait(60)  # never comes where they wait for one another
+        else:
+            time.sleep(0.3)
+        load(*args)
+        with lock:
+            now[0] -= 1
+
+    monkeypatch.setattr(decoding, "_load", slow)
+    monkeypatch.setattr(decoding, "LARGE", limit)
+    with ThreadPoolExecutor(2) as pool:
+        for film in pool.map(lambda _: decode(tmp_path / "a.png", 32), range(2)):
+            np.testing.assert_array_equal(film, gray)
+    assert most[0] == together

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,6 +49,29 @@ def test_a_mistake_is_told_by_each_and_ends_all(tmp_path):
     assert "2 processes ended with 2 2" in said
     for log in (tmp_path / "0.log", tmp_path / "1.log"):
         assert "has no variant 'smok'" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_workdir_that_one_process_does_not_see_is_told_by_all_with_its_name(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable, str(ROOT / "launch" / "main.py"), f"--config={ROOT}/configs/cgan.py:smoke",
+                f"--workdir={tmp_path / name}", f"--config.mesh.coordinator=127.0.0.1:{port}",
+                "--config.mesh.num_processes=2", f"--config.mesh.process_id={i}",
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
+        )
+        for i, name in enumerate(("shared", "own"))
+    ]  # fmt: skip
+    said = [process.communicate(timeout=600)[0] for process in started]
+    assert [process.returncode for process in started] == [2, 2], said
+    assert "is not seen by process 1 on" in said[0]
+    assert "give a --workdir on storage that all processes share" in said[0]
 
 
 # Whole runs.

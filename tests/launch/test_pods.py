@@ -38,7 +38,7 @@ def parse(monkeypatch):
 def call(tmp_path):
     """Runs a launch file where programs of the given names and bodies stand first; gives the code and their calls."""
 
-    def run(file, *args, programs=None, **env):
+    def run(file, *args, programs=None, stdin=None, **env):
         calls = tmp_path / "calls"
         calls.write_text("")
         for name, body in (programs or {}).items():
@@ -47,6 +47,7 @@ def call(tmp_path):
             path.chmod(0o755)
         done = subprocess.run(
             ["bash", str(LAUNCH / file), *args], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+            input=stdin,
             env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CXRJAX_WAIT": "0", **env},
         )  # fmt: skip
         return done, calls.read_text().splitlines()
@@ -190,6 +191,48 @@ def test_a_mistake_ends_the_jobset_and_anything_else_restarts_all(jobset):
     policy = jobset["spec"]["failurePolicy"]
     assert policy["maxRestarts"] > 0
     assert policy["rules"] == [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}]
+
+
+def films(launcher, words):
+    """What prepare.py makes of a command line: its own flags."""
+    assert words[:2] == ["python", "launch/prepare.py"]
+    return launcher("prepare").parse([*words[2:], "--config.data.root=.", "--dry_run"])[0]
+
+
+def test_pods_prepare_a_shard_each_and_one_merges_when_all_are_done(launcher, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shards, merge = yaml.safe_load((LAUNCH / "prepare.yaml").read_text())["spec"]["replicatedJobs"]
+    assert merge["dependsOn"] == [{"name": shards["name"], "status": "Complete"}]
+    job = shards["template"]["spec"]
+    assert job["completionMode"] == "Indexed"  # which sets JOB_COMPLETION_INDEX
+    found = []
+    for part, index in ((shards, 3), (merge, 0)):
+        (container,) = part["template"]["spec"]["template"]["spec"]["containers"]
+        (env,) = container["env"]
+        assert container["command"] == ["sh", "-c"]
+        told = subprocess.run(
+            ["sh", "-c", container["args"][0].replace("exec", "echo")], capture_output=True, text=True, check=True,
+            env={"JOB_COMPLETION_INDEX": str(index), env["name"]: env["value"], "PATH": os.environ["PATH"]},
+        )  # fmt: skip
+        found.append(films(launcher, told.stdout.split()))
+    assert found[0].shard == (3, job["completions"])
+    assert job["parallelism"] == job["completions"]
+    assert found[1].merge
+
+
+def test_an_array_of_slurm_prepares_a_shard_a_task_as_the_page_says(launcher, monkeypatch, call):
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```bash\n(films=.*?)```", (LAUNCH / "README.md").read_text(), re.DOTALL)
+    task = 'for word in "$@"; do case $word in --wrap=*) eval "${word#--wrap=}";; esac; done'
+    done, calls = call(
+        "/dev/stdin", programs={"sbatch": task, "python": ""}, stdin=block, SLURM_ARRAY_TASK_ID="7",
+        SLURM_ARRAY_TASK_COUNT="16",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert calls[0].startswith("sbatch --wait")
+    assert "--array=0-15" in calls[0]
+    assert films(launcher, calls[1].split()).shard == (7, 16)
+    assert films(launcher, calls[2].split()).merge
 
 
 def test_the_container_is_made_of_what_is_here():

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +44,11 @@ def table(tmp_path: Path) -> list[str]:
         ([], "--config is missing"),
         ([CONFIG, "--out=x"], "add --check"),
         ([CONFIG, "--chekc"], "unknown flag --chekc"),
+        ([CONFIG, "--shard=4/4"], "--shard=4/4: expected i/n with i from 0 to n - 1, so the last of 4 is --shard=3/4"),
+        ([CONFIG, "--shard=second"], "--shard=second: expected i/n"),
+        ([CONFIG, "--shard=0/0"], "--shard=0/0: expected i/n"),
+        ([CONFIG, "--shard=0/2", "--merge"], "--shard and --merge: give one of them"),
+        ([CONFIG, "--shards=2"], "--shards is a number above 0, and goes with --ray"),
         ([CONFIG, "--config.data.name=csv", "--check"], "--config.data.table=FILE.csv"),
         ([CONFIG, "--config.data.name=csv", "--config.data.table=no.csv"], "--config.data.table=no.csv does not exist"),
         ([CONFIG, "--config.data.name=xsv", "--check"], "did you mean 'csv'"),
@@ -80,3 +89,32 @@ def test_films_are_prepared_where_a_run_finds_them(front, capsys, tmp_path, tabl
     assert front.main(["prepare.py", CONFIG, *table]) == 0
     assert "0 left out; fingerprint" in capsys.readouterr().out
     assert len(list((tmp_path / "cache").glob("csv-32-*/prepared.json"))) == 1
+
+
+def test_shards_as_commands_give_what_one_command_gives(front, capsys, tmp_path, table) -> None:
+    def files() -> dict[str, bytes]:
+        (folder,) = (tmp_path / "cache").glob("csv-32-*/")
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    assert front.main(["prepare.py", CONFIG, *table]) == 0
+    one, said = files(), capsys.readouterr().out
+    shutil.rmtree(tmp_path / "cache")
+    for i in (1, 0):
+        assert front.main(["prepare.py", CONFIG, "--shard", f"{i}/3", *table]) == 0
+        assert f"shard {i}/3: 4 films, 0 left out" in capsys.readouterr().out
+    assert front.main(["prepare.py", CONFIG, "--merge", *table]) == 2
+    told = capsys.readouterr().err
+    assert "1 of 3 shards are not done: 2/3 (0 of 4 films)" in told
+    more = re.search("; run python (.*), then python", told)
+    assert more is not None
+    assert front.main(shlex.split(more[1])) == 0
+    capsys.readouterr()
+    assert front.main(["prepare.py", CONFIG, "--merge", *table]) == 0
+    assert capsys.readouterr().out == said
+    assert files() == one
+
+
+def test_ray_is_asked_for_and_missing(front, capsys, monkeypatch, table) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert front.main(["prepare.py", CONFIG, "--ray", *table]) == 2
+    assert "pip install 'cxrjax[ray]'" in capsys.readouterr().err

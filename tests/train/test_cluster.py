@@ -1,9 +1,12 @@
 """How processes find one another: keys, Slurm's environment, and a node's devices dealt to its tasks."""
 
+import os
+import socket
 import subprocess
 import sys
 import textwrap
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -94,3 +97,42 @@ def test_a_coordinator_that_does_not_come_is_a_message():
     assert "error: process 1: no process 0 answers at 127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
     assert "stack trace" not in done.stderr
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What jax would have been asked for by `cluster.join`."""
+    asked: dict = {}
+    before = jax.config.jax_enable_preemption_service
+    monkeypatch.setenv("JAX_COORDINATOR_PORT", "1")  # so that it comes back, whatever the test leaves
+    monkeypatch.delenv("JAX_COORDINATOR_PORT")
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: asked.update(given))
+    yield asked
+    jax.config.update("jax_enable_preemption_service", before)
+
+
+def test_a_tpu_pod_meets_at_the_port_that_is_open_on_v6e_and_sigterm_stays_ours(joined, monkeypatch):
+    monkeypatch.setattr(cluster, "of_slurm", lambda _: None)
+    cluster.join(mesh(distributed=True, join_timeout=40))
+    assert os.environ["JAX_COORDINATOR_PORT"] == "8476"
+    assert not jax.config.jax_enable_preemption_service
+    assert joined == {"initialization_timeout": 100, "heartbeat_timeout_seconds": cluster.HEARTBEAT}
+
+
+def test_keys_are_what_jax_is_given(joined):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cluster.join(mesh(coordinator=f"h:{port}", num_processes=2, process_id=0, local_devices=(1, 2)))
+    place = {"coordinator_address": f"h:{port}", "num_processes": 2, "process_id": 0, "local_device_ids": (1, 2)}
+    assert joined.items() >= place.items()
+
+
+def test_a_port_that_is_taken_is_told_before_the_others_wait(joined):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} .*another run may be there; give another port"):
+            cluster.join(mesh(coordinator=f"h:{port}", num_processes=2, process_id=0))
+    assert joined == {}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -62,16 +63,21 @@ def test_keys_and_local_arrays_come_to_the_devices_of_all(pod):
     assert [found["draw"] for found in pod] == pytest.approx([expected] * 2, rel=1e-6)
 
 
-def test_two_processes_train_to_the_numbers_of_one(pod, alone, folder):
-    def lines(name):
-        return [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
-
-    assert len(lines("run")) == 8
-    for ours, theirs in zip(lines("run"), lines("alone"), strict=True):
+def assert_same_losses(folder, other, count):
+    """All lines of two logs, training's and evaluations'."""
+    both = [
+        [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (folder, other)
+    ]
+    assert len(both[0]) == count
+    for ours, theirs in zip(*both, strict=True):
         words = {key: value for key, value in theirs.items() if isinstance(value, str)}
         assert {key: ours.pop(key) for key in words} == words
         numbers = {key: value for key, value in theirs.items() if key not in words}
         assert ours == pytest.approx(numbers, rel=1e-5, abs=1e-6)
+
+
+def test_two_processes_train_to_the_numbers_of_one(pod, alone, folder):
+    assert_same_losses(folder / "run", folder / "alone", 8)
     for found in pod:
         for network in ("classify", "ddpm"):
             np.testing.assert_allclose(found["trained"][network], alone[network], rtol=1e-4)
@@ -86,3 +92,11 @@ def test_a_state_is_split_over_the_devices_of_both_processes(pod):
         assert device < whole / 2
         whole, device = found["trained"]["classify bytes"].values()
         assert device == whole
+
+
+def test_one_process_goes_on_where_two_have_stopped_with_the_same_films(pod, alone, folder):
+    for name in ("run", "alone"):
+        shutil.copytree(folder / name, folder / f"{name}-longer")
+        with jax.threefry_partitionable(True):
+            one_process.train(folder / f"{name}-longer", devices=1, steps=8)
+    assert_same_losses(folder / "run-longer", folder / "alone-longer", 16)

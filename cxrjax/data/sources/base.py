@@ -67,6 +67,7 @@ class Source(NamedTuple):
       aliases: splits that are the films of another one under a second name, e.g. {"val": "test"}.
       classes: what is learned where `data.classes` is empty; () where that has to be said.
       faults: what stops `prepare`, by kind: all of it, where a source does not stop at the first.
+      between: gives the records from one position up to another, where `records` would have to draw those before.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Source(NamedTuple):
     aliases: Mapping[str, str] = MappingProxyType({})
     classes: tuple[str, ...] = ()
     faults: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    between: Callable[[int, int | None], Iterator[Record]] | None = None
 
     @property
     def total(self) -> int:

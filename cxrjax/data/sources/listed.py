@@ -95,6 +95,7 @@ def of_one_class(source: Source, classes: tuple[str, ...]) -> Source:
     left = f"{source.total - len(films)} of {source.total} films have not exactly one of {', '.join(classes)}"
     return source._replace(
         fingerprint=digest({"of": source.fingerprint, "classes": classes}), records=lambda: iter(films), splits=counts,
+        between=None,
         warnings=(*source.warnings, *([f"{left} and were left out"] if len(films) < source.total else [])),
     )  # fmt: skip
 

@@ -69,17 +69,22 @@ def source(data: Any) -> Source:
     } | ({} if (weak, strong) == LINEAR else {"gamma": (weak, strong)})
     draw = partial(_draw, int(data.size), int(data.seed), findings, per_film, (low, high), (weak, strong))
 
-    def records() -> Iterator[Record]:
+    def between(first: int, last: int | None) -> Iterator[Record]:
+        start = 0
         for split, count in counts.items():
             rng = np.random.default_rng([int(data.seed), splits.ORDER.index(split)])
             diseased = count - round(count * normal_share)
             # -1 is a normal film, j >= 0 a film whose first finding is findings[j].
             kinds = np.full(count, -1)
             kinds[:diseased] = np.arange(diseased) % max(1, len(findings))
-            for i, kind in enumerate(rng.permutation(kinds)):
-                yield draw(split, i, int(kind))
+            drawn = rng.permutation(kinds)
+            for i in range(count)[max(0, first - start) : None if last is None else max(0, last - start)]:
+                yield draw(split, i, int(drawn[i]))
+            start += count
 
-    return Source("phantom", findings, LABEL_VERSION, digest(options), records, True, counts)
+    return Source(
+        "phantom", findings, LABEL_VERSION, digest(options), lambda: between(0, None), True, counts, between=between
+    )
 
 
 def _draw(

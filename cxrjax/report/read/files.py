@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file. Raises UserError where it cannot be read."""
+    return dict(each(path))
+
+
+def each(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of an `.npz` file by name, one at a time. Raises UserError where it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+            yield from arrays.items()
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as .npz ({error}); run the study again") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cxrjax.errors import UserError
-from cxrjax.report.read.files import check, load, load_checked
+from cxrjax.report.read.files import check, each, load, load_checked
 from cxrjax.report.read.workdir import Entry, Run, is_number
 
 MODE_ORDER = ("uniform", "noise_matrix", "time_gated", "time_gated_hard", "mask_blend")
@@ -44,9 +46,9 @@ class Films:
 
 @dataclass(frozen=True)
 class Treated:
-    """The same films after one mode of treatment at one lambda: image (n, h, w), and (n,) per judge."""
+    """The same films after one mode of treatment at one lambda: (h, w) of those shown, by index, and (n,) per judge."""
 
-    image: np.ndarray
+    image: Mapping[int, np.ndarray]
     probability: dict[str, np.ndarray]
 
 
@@ -77,12 +79,13 @@ class Anomaly(Run):
 class Treatment(Run):
     """A finished study of treatment progress.
 
-    `treated` is by mode, then lambda in rising order; `masks` (n, h, w) is by mode, one array for all that share it.
+    `treated` is by mode, then lambda in rising order; `masks` is by mode, (h, w) of the films shown by index, one
+    object for all that share it.
     """
 
     films: Films | None = None
     treated: dict[str, dict[int, Treated]] = field(default_factory=dict)
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    masks: dict[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
     def modes(self) -> list[str]:
@@ -134,8 +137,13 @@ def arm_order(names: set[str], study: dict[str, Any]) -> list[str]:
     return in_order(names, (*known, *(PIXEL + name for name in known)))
 
 
-def read(run: Run) -> Treatment:
+def read(run: Run, shown: Callable[[Treatment], Iterable[int]] | None = None) -> Treatment:
     """The films, treated films and masks of `progress/`.
+
+    Args:
+      run: of the workdir.
+      shown: says, of a run whose films are not treated yet, which ones will be drawn: of those alone are treated films
+        and masks kept in memory, whatever the number of films. None keeps all.
 
     Raises:
       UserError: a file that cannot be read, or arrays whose shapes disagree.
@@ -144,8 +152,15 @@ def read(run: Run) -> Treatment:
     films = _read_films(folder / "films.npz")
     if films is None:
         return run.extended(Treatment)
-    found = run.extended(Treatment, films=films, treated=_read_treated(folder, films), masks=_read_masks(folder, films))
-    return replace(found, treated={mode: found.treated[mode] for mode in found.modes if mode in found.treated})
+    paths = _treated_files(folder)
+    bare = {mode: {lam: Treated({}, {}) for lam in by_lambda} for mode, by_lambda in paths.items()}
+    found = run.extended(Treatment, films=films, treated=bare)
+    rows = range(len(films.key)) if shown is None else sorted({*shown(found)})
+    treated = {
+        mode: {lam: _read_treated(path, films, rows) for lam, path in paths[mode].items()}
+        for mode in found.modes if mode in paths
+    }  # fmt: skip
+    return replace(found, treated=treated, masks=_read_masks(folder, films, rows))
 
 
 def read_anomaly(run: Run) -> Anomaly:
@@ -191,30 +206,37 @@ def _read_films(path: Path) -> Films | None:
     )
 
 
-def _read_treated(folder: Path, films: Films) -> dict[str, dict[int, Treated]]:
-    treated: dict[str, dict[int, Treated]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        match = _TREATED_FILE.fullmatch(path.name)
-        if match is None:
-            continue
-        arrays = load(path)
-        check(path, arrays, {"image": _shape(films)})
-        _finite(arrays["image"], "image", path)
-        probability = _probabilities(arrays, len(films.key), path)
-        treated.setdefault(match["mode"], {})[int(match["lam"])] = Treated(arrays["image"], probability)
-    return {mode: dict(sorted(by_lambda.items())) for mode, by_lambda in treated.items()}
+def _treated_files(folder: Path) -> dict[str, dict[int, Path]]:
+    """The files of treated films by mode, then lambda in rising order."""
+    paths: dict[str, dict[int, Path]] = {}
+    for path in folder.glob("*.npz"):
+        if match := _TREATED_FILE.fullmatch(path.name):
+            paths.setdefault(match["mode"], {})[int(match["lam"])] = path
+    return {mode: dict(sorted(by_lambda.items())) for mode, by_lambda in sorted(paths.items())}
 
 
-def _read_masks(folder: Path, films: Films) -> dict[str, np.ndarray]:
-    """The masks of every arm, where the run kept them; equal ones become one array, since many arms share theirs."""
-    masks: dict[str, np.ndarray] = {}
+def _kept(image: np.ndarray, rows: Sequence[int]) -> dict[int, np.ndarray]:
+    return {i: image[i].copy() for i in rows}  # a view would hold all of them
+
+
+def _read_treated(path: Path, films: Films, rows: Sequence[int]) -> Treated:
+    arrays = load(path)
+    check(path, arrays, {"image": _shape(films)})
+    _finite(arrays["image"], "image", path)
+    return Treated(_kept(arrays["image"], rows), _probabilities(arrays, len(films.key), path))
+
+
+def _read_masks(folder: Path, films: Films, rows: Sequence[int]) -> dict[str, Mapping[int, np.ndarray]]:
+    """The masks of every arm, where the run kept them; equal ones become one object, since many arms share theirs."""
+    masks: dict[str, Mapping[int, np.ndarray]] = {}
+    known: dict[bytes, Mapping[int, np.ndarray]] = {}
     for name in ("masks.npz", PIXEL + "masks.npz"):
         path = folder / name
-        found = load(path) if path.is_file() else {}
-        check(path, found, dict.fromkeys(found, _shape(films)))
-        for arm, mask in found.items():
+        for arm, mask in each(path) if path.is_file() else ():
+            check(path, {arm: mask}, {arm: _shape(films)})
             _finite(mask, arm, path)
-            masks[arm] = next((known for known in masks.values() if np.array_equal(known, mask)), mask)
+            digest = hashlib.sha256(np.ascontiguousarray(mask, np.float32)).digest()
+            masks[arm] = known.setdefault(digest, _kept(mask, rows))
     return masks
 
 

@@ -10,6 +10,7 @@ from cxrjax.report.draw.overlay import DIFFERENCE_SPAN
 from cxrjax.report.draw.style import color_of
 from cxrjax.report.face import CAUTION, Face, Plot
 from cxrjax.report.read import treatment as reader
+from cxrjax.report.read.workdir import Run
 from cxrjax.report.summary import pretty
 from cxrjax.report.treatment import anomaly, curves, headline, ranking, strips
 
@@ -22,6 +23,14 @@ _RESIDUAL = Markup(
     "Residual maps on this page are taken from <strong>synthetic</strong> films: a generative model drew them, and no "
     "such film was ever taken of a patient. A residual is what the model changed, not what a radiologist found."
 )
+
+
+def _read(run: Run) -> reader.Treatment:
+    def shown(found: reader.Treatment) -> set[int]:
+        films = found.films
+        return {*strips.plan(found, films).films, *curves.shown(films), *ranking.shown(films)} if films else set()
+
+    return reader.read(run, shown)
 
 
 def _beside(run: reader.Treatment) -> dict[str, Any]:
@@ -118,7 +127,7 @@ _PROGRESS_FIGURES = {
 }
 PROGRESS = Face(
     _PROGRESS_FIGURES,
-    read=reader.read,
+    read=_read,
     headline=headline.headline,
     key_numbers=headline.key_numbers,
     notices=(TREATED,),

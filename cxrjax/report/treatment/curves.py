@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cxrjax.report.draw.canvas import Sheet
 from cxrjax.report.draw.style import arm_look, band, color_of, is_wide, legend, legend_beside, log_scale, spread
-from cxrjax.report.read.treatment import Treatment
+from cxrjax.report.read.treatment import Films, Treatment
 from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
 from cxrjax.report.treatment.strips import choose_films
@@ -210,6 +210,11 @@ def cam(run: Treatment) -> Figure | None:
     return figure
 
 
+def shown(films: Films) -> list[int]:
+    """The films of `strips`."""
+    return choose_films(films, diseased=3, controls=1)
+
+
 def strips(run: Treatment) -> Figure | None:
     """Few films, one row for each film and arm shown first, columns by rising lambda: the page's strips on paper."""
     films = run.films
@@ -217,14 +222,14 @@ def strips(run: Treatment) -> Figure | None:
         return None
     lambdas = sorted({lam for by_lambda in run.treated.values() for lam in by_lambda})
     lambdas = [lambdas[i] for i in spread(len(lambdas), 7)]
-    chosen, shown = choose_films(films, diseased=3, controls=1), arms.at_first(run, list(run.treated))
+    chosen, modes = shown(films), arms.at_first(run, list(run.treated))
     side, gap, left, top = 1.1, 0.035, 1.45, 0.62  # inches
-    height = len(shown) * (side + gap) + 4 * gap
+    height = len(modes) * (side + gap) + 4 * gap
     sheet = Sheet(left + (1 + len(lambdas)) * (side + gap) + 0.1, top + len(chosen) * height)
     for column, title in enumerate(["original", *(f"λ = {lam}" for lam in lambdas)]):
         sheet.text(left + column * (side + gap) + side / 2, top - 0.12, title, ha="center")
     for place, index in enumerate(chosen):
-        for row, mode in enumerate(shown):
+        for row, mode in enumerate(modes):
             y = top + place * height + row * (side + gap)
             sheet.text(left - 0.1, y + side / 2, mode, ha="right", color=color_of(mode, run.modes))
             sheet.film(films.image[index], left, y, side, vmax=1)

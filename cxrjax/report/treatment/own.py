@@ -164,7 +164,7 @@ def _strips(folder: Path, mode: str, lambdas: Sequence[int], shown: list[Progres
     n, judges = len(shown), list(shown[0].normal)
     normal = {judge: np.stack([one.normal[judge] for one in shown]) for judge in judges}  # (n, 1 + lambdas)
     treated = {
-        lam: Treated(np.stack([one.treated[i] for one in shown]), {j: p[:, i + 1] for j, p in normal.items()})
+        lam: Treated({k: one.treated[i] for k, one in enumerate(shown)}, {j: p[:, i + 1] for j, p in normal.items()})
         for i, lam in enumerate(lambdas)
     }
     films = Films(

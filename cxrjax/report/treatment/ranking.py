@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from cxrjax.report.draw.style import (
     log_scale,
     spans,
 )
-from cxrjax.report.read.treatment import PIXEL, Treatment
+from cxrjax.report.read.treatment import PIXEL, Films, Treatment
 from cxrjax.report.read.workdir import Entry, is_number
 from cxrjax.report.treatment import arms
 from cxrjax.report.treatment.strips import choose_films
@@ -122,9 +122,14 @@ def outside(run: Treatment) -> Figure | None:
     return figure
 
 
-def _distinct(run: Treatment) -> list[tuple[np.ndarray, list[str]]]:
+def shown(films: Films) -> list[int]:
+    """The films of `masks`."""
+    return choose_films(films, diseased=_MASKED_FILMS, controls=0)
+
+
+def _distinct(run: Treatment) -> list[tuple[Mapping[int, np.ndarray], list[str]]]:
     """Every mask that an arm treats by, with the arms that share it."""
-    shared: dict[int, tuple[np.ndarray, list[str]]] = {}
+    shared: dict[int, tuple[Mapping[int, np.ndarray], list[str]]] = {}
     for arm in (arm for arm in run.modes if arm in run.masks and arms.masked(run, arm)):
         shared.setdefault(id(run.masks[arm]), (run.masks[arm], []))[1].append(arm)
     return list(shared.values())
@@ -140,7 +145,7 @@ def masks(run: Treatment) -> Figure | None:
         [arm for arm in sharing if arm.removeprefix(PIXEL) not in sharing or arm[:6] != PIXEL] for _, sharing in found
     ]
     top = 0.15 + line * max(map(len, names))
-    rows = choose_films(films, diseased=_MASKED_FILMS, controls=0)
+    rows = shown(films)
     sheet = Sheet(0.1 + (1 + len(found)) * (side + gap), top + len(rows) * (side + gap) + 0.05, notice="")
     for row, index in enumerate(rows):
         y = top + row * (side + gap)

@@ -16,6 +16,8 @@ from cxrjax.studies.treatment import realism
 from cxrjax.studies.treatment.sources import OWN
 from cxrjax.types import Results
 
+BLOCK = 32  # films whose pixels are in memory in float64
+
 
 def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Per-film likeness to the own film in and out of the mask, and to the twin, if any, in and out of the lesion.
@@ -28,20 +30,33 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
       By measure and region, (n,). The mask is the same for every arm, the soft map of the first CAM above 0.5, so that
       arms of other masks are judged on the same pixels.
     """
-    image, treated, mask = films["image"], run["image"], films["cam"] > 0.5
-    out: dict[str, dict[str, np.ndarray]] = {}
-    for name, function in (("mae", similarity.mae), ("psnr", similarity.psnr), ("ssim", similarity.ssim)):
-        out[name] = {
-            "inside": function(image, treated, mask), "outside": function(image, treated, ~mask),
-            "whole": function(image, treated),
-        }  # fmt: skip
-    regions = {"whole": None} | ({"lungs": films["lungs"]} if "lungs" in films else {})
-    out["changed"] = {where: counterfactual.changed(image, treated, region) for where, region in regions.items()}
+    pixels = [name for name in ("image", "cam", "lungs", "twin", "lesion") if name in films]
+    blocks = [slice(i, i + BLOCK) for i in range(0, max(1, len(films["image"])), BLOCK)]
+    found = [_of_pixels({name: films[name][block] for name in pixels}, run["image"][block]) for block in blocks]
+    out = {
+        name: {where: np.concatenate([each[name][where] for each in found]) for where in parts}
+        for name, parts in found[0].items()
+    }
+    twin_error = out.pop("twin_error", None)
     paths = {name.removeprefix("path_"): path for name, path in run.items() if name.startswith("path_")}
     if paths:  # of two exclusive classes
         out["cout"] = {judge: counterfactual.cout(path, 1 - path) for judge, path in paths.items()}
     out["cosine"] = {"features": identity.cosine(films["pooled"], run["pooled"])}
-    out["reidentified"] = {"first": (identity.ranks(treated, image) == 1).astype(np.float64)}
+    out["reidentified"] = {"first": (identity.ranks(run["image"], films["image"]) == 1).astype(np.float64)}
+    return out | ({"twin_error": twin_error} if twin_error else {})
+
+
+def _of_pixels(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """What of `measures` is told of each film alone."""
+    image, mask = films["image"], films["cam"] > 0.5
+    alike, regions = similarity.ssim_map(image, treated), {"inside": mask, "outside": ~mask, "whole": None}
+    out = {
+        "mae": {where: similarity.mae(image, treated, region) for where, region in regions.items()},
+        "psnr": {where: similarity.psnr(image, treated, region) for where, region in regions.items()},
+        "ssim": {where: similarity.mean_in(alike, region) for where, region in regions.items()},
+    }
+    regions = {"whole": None} | ({"lungs": films["lungs"]} if "lungs" in films else {})
+    out["changed"] = {where: counterfactual.changed(image, treated, region) for where, region in regions.items()}
     if "twin" in films:
         lesion, twin = films["lesion"], films["twin"]
         out["twin_error"] = {

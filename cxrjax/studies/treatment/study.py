@@ -131,6 +131,8 @@ def run(context: Context) -> Results:
     out = classifiers.score_all(context, seen, 1 - context.classes.index("Normal"))
 
     masks_of = sweep.run(whole, arms.of(study), tuple(study.lambdas), insertions=study.insertions)
+    # All but one mask can go: they are as many as there are sources, each as large as the films.
+    masks_of = {study.solvers.mode: masks_of[study.solvers.mode]} if study.solvers.evaluations else {}
     score = sweep.scorer(whole)
     own = whole.parts[0]
     theirs = foreign.run(

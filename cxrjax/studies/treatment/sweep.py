@@ -30,6 +30,7 @@ from cxrjax.train import mesh as meshes
 from cxrjax.types import Array, Arrays, PyTree
 
 _NORMAL = "normal_probability_"  # before the name of a judge
+_ON_THE_WAY = 32  # films whose insertions are in memory
 
 
 class Part(NamedTuple):
@@ -96,10 +97,13 @@ def judged(
     """
     out = dict(score(treated))
     if insertions:
-        path = counterfactual.insertions(image, treated, insertions)
-        said = score(path.reshape(-1, *image.shape[1:]))
-        for name in [name for name in said if name.startswith(_NORMAL)]:
-            out[f"path_{name.removeprefix(_NORMAL)}"] = said[name].reshape(len(path), -1)
+        names, blocks = [name for name in out if name.startswith(_NORMAL)], []
+        for i in range(0, len(image), _ON_THE_WAY):
+            path = counterfactual.insertions(image[i : i + _ON_THE_WAY], treated[i : i + _ON_THE_WAY], insertions)
+            said = score(path.reshape(-1, *image.shape[1:]))
+            blocks.append({name: said[name].reshape(len(path), -1) for name in names})
+        for name in names:
+            out[f"path_{name.removeprefix(_NORMAL)}"] = np.concatenate([block[name] for block in blocks], axis=1)
     return out
 
 

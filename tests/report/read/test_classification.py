@@ -64,6 +64,9 @@ def test_disagreeing_arrays_are_told_with_the_file(fakes: SimpleNamespace, tmp_p
     fakes.predictions(tmp_path, "m", range(9), CLASSES, 1.0)
     with np.load(path) as arrays:
         whole = dict(arrays)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"m\.npz: cannot be read as \.npz .*run the study again"):
+        read_systems(path.parent, [])
     np.savez(path, **{**whole, "probability": whole["probability"][:, :2]})
     with pytest.raises(UserError, match=r"m\.npz: probability has shape \(9, 2\), expected .* where n = 9, k = 3"):
         read_systems(path.parent, [])

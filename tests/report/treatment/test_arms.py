@@ -180,7 +180,7 @@ def test_films_of_many_arms_stay_large_and_within_the_pages_budget(count: int, s
     n, size = 40, 64
     zeros = np.broadcast_to(np.float32(0), (n, size, size))
     films = Films(np.arange(n).astype(str), np.arange(n) < 30, np.linspace(0, 1, n), zeros, zeros, None, None, {})
-    treated = {f"arm_{i:02d}": {lam: Treated(zeros, {}) for lam in range(100, 700, 100)} for i in range(count)}
+    treated = {f"arm_{i:02d}": {lam: Treated({}, {}) for lam in range(100, 700, 100)} for i in range(count)}
     planned = strips.plan(Treatment(Path("run"), {}, [], [], films=films, treated=treated), films)
     assert len(planned.films) == shown
     assert planned.tile == (size, size)
