@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from cxrjax.errors import UserError
 from cxrjax.models.unet import fold, unfold
-from cxrjax.nn.conv import TORCH_UNIFORM, conv, double
+from cxrjax.nn.conv import TORCH_UNIFORM, conv
 from cxrjax.nn.norm import group_norm
 
 Array = jax.Array
@@ -92,7 +92,7 @@ class Decoder(nn.Module):
             for j in range(self.num_res_blocks):
                 h = block(width, name=f"up{i}_{j}")(h)
             if i > 0:
-                h = cv(width, dtype=self.dtype, name=f"up{i}_double")(double(h))
+                h = cv(width, doubled=True, dtype=self.dtype, name=f"up{i}_double")(h)
         h = nn.silu(group_norm(self.groups, name="norm_last")(h))
         return unfold(cv(self.patch**2, name="out")(h), self.patch)
 

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from cxrjax.errors import UserError
+from cxrjax.nn.conv import conv
+from cxrjax.nn.norm import BatchNorm
 from cxrjax.nn.spectral import SpectralConv
 from cxrjax.ops import attention
-from cxrjax.ops.convolution import convolve_with_code, double_and_convolve, for_linen
+from cxrjax.ops.convolution import convolve_with_code, double_and_convolve
 
 Array = jax.Array
 FIRST = 4  # side of the map that the latent becomes
@@ -25,17 +27,14 @@ def near_one(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Ar
     return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm:
+def batch_norm(train: bool, dtype: Any, name: str | None = None) -> BatchNorm:
     """BatchNorm with torch's constants and scales about 1."""
-    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, scale_init=near_one, name=name)
+    return BatchNorm(not train, dtype=dtype, scale_init=near_one, name=name)
 
 
 def conv3(features: int, dtype: Any, name: str | None = None, *, kernel: int = 3, bias: bool = False) -> nn.Conv:
-    """A convolution that keeps the map's side, whose gradients are fast in any control flow."""
-    return nn.Conv(
-        features, (kernel, kernel), padding=[(kernel // 2, kernel // 2)] * 2, use_bias=bias, dtype=dtype, name=name,
-        kernel_init=ORTHOGONAL, conv_general_dilated=for_linen,
-    )  # fmt: skip
+    """A convolution that keeps the map's side, orthogonal at first."""
+    return conv(features, kernel, bias=bias, init=ORTHOGONAL, dtype=dtype, name=name)
 
 
 def tile(code: Array, like: Array) -> Array:
@@ -211,12 +210,12 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, c: Array) -> tuple[tuple[Array, Array], dict[str, Array]]:
         """(b, size, size, 1), (b, k) -> scores (b,) float32 without and with the condition; endpoint `features`."""
-        conv = partial(SpectralConv, dtype=self.dtype)
+        spectral = partial(SpectralConv, dtype=self.dtype)
         act = partial(nn.leaky_relu, negative_slope=0.2)
         width = self.features
         x = x.astype(self.dtype)
         for i in range(steps_between(FIRST, self.size)):
-            x = act(conv(width, 4, 2, name=f"down{i + 1}")(x))
+            x = act(spectral(width, 4, 2, name=f"down{i + 1}")(x))
             width *= 2
         if self.first == FIRST:
             raise UserError(f"the smallest scale is {FIRST} pixels: expected at least {2 * FIRST}")
@@ -224,10 +223,10 @@ class Discriminator(nn.Module):
         i = 0
         while x.shape[-1] > top:
             i += 1
-            x = act(conv(x.shape[-1] // 2, 3, name=f"narrow{i}")(x))
-        score = partial(conv, 1, FIRST, FIRST, 0)
+            x = act(spectral(x.shape[-1] // 2, 3, name=f"narrow{i}")(x))
+        score = partial(spectral, 1, FIRST, FIRST, 0)
         alone = score(name="score")(x)  # (b, 1, 1, 1)
-        y = act(conv(top, 3, name="join")(jnp.concatenate([x, tile(c, x)], axis=-1)))
+        y = act(spectral(top, 3, name="join")(jnp.concatenate([x, tile(c, x)], axis=-1)))
         together = score(name="score_conditional")(y)
         scores = tuple(s.astype(jnp.float32).reshape(-1) for s in (alone, together))
         return (scores[0], scores[1]), {"features": x}

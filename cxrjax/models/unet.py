@@ -41,9 +41,8 @@ class ResBlock(nn.Module):
         cv = partial(conv, self.features, bias=True, dtype=self.dtype)
         y = nn.silu(norm(name="norm1")(x))
         if self.resample:
-            resize = double if self.resample == "up" else halve
-            x, y = resize(x), resize(y)
-        y = cv(3, init=TORCH_UNIFORM, name="conv1")(y)
+            x, y = (double(x), y) if self.resample == "up" else (halve(x), halve(y))
+        y = cv(3, doubled=self.resample == "up", init=TORCH_UNIFORM, name="conv1")(y)
         shift = nn.Dense(self.features, kernel_init=TORCH_UNIFORM, dtype=self.dtype, name="time")(nn.silu(emb))
         y = y + (shift if shift.ndim == 4 else shift[:, None, None, :])
         y = nn.silu(norm(name="norm2")(y))

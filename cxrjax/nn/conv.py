@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer
 
-from cxrjax.ops.convolution import convolve
+from cxrjax.ops.convolution import convolve, double_and_convolve
 from cxrjax.ops.separable import depthwise, pointwise
 
 Array = jax.Array
@@ -31,6 +31,7 @@ def conv(
     pad: int | str | None = None,
     groups: int = 1,
     bias: bool = False,
+    doubled: bool = False,
     init: Initializer = HE_FAN_OUT,
     dtype: Any = jnp.float32,
     name: str | None = None,
@@ -39,6 +40,7 @@ def conv(
 
     `kernel` is a side, or (height, width); `pad` is another padding of every side, or "SAME", TensorFlow's, by the
     side of the map. `groups` of channels see nothing of each other; as many as there are channels is depthwise.
+    `doubled` is of the map's nearest enlargement by two, for kernels of 3.
     """
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     pads = pad if isinstance(pad, str) else [(p, p) for p in (side // 2 if pad is None else pad for side in sides)]
@@ -51,7 +53,7 @@ def conv(
         use_bias=bias,
         kernel_init=init,
         dtype=dtype,
-        conv_general_dilated=_by_kind,
+        conv_general_dilated=_of_doubled if doubled else _by_kind,
         name=name,
     )
 
@@ -68,6 +70,14 @@ def _by_kind(x: Array, kernel: Array, strides: Any, padding: Any, *, feature_gro
     if feature_group_count == 1 and tuple(options["rhs_dilation"]) == (1, 1):
         return convolve(x, kernel, stride, ((top, bottom), (left, right)))
     return jax.lax.conv_general_dilated(x, kernel, stride, pads, feature_group_count=feature_group_count, **options)
+
+
+def _of_doubled(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """What `nn.Conv` calls where the map is to be doubled first: on CPU without the doubled map."""
+    one = ((1, 1), (1, 1))
+    return jax.lax.platform_dependent(
+        x, kernel, cpu=double_and_convolve, default=lambda x, kernel: convolve(double(x), kernel, (1, 1), one)
+    )
 
 
 BORDERS = {"edge": "edge", "zeros": "constant"}  # and numpy's names for them

@@ -179,22 +179,3 @@ def _inside(n: int) -> np.ndarray:
     """(n, 3) whether a window's tap at each position lies on the map."""
     at = np.arange(n)[:, None] + np.arange(-1, 2)[None]
     return ((at >= 0) & (at < n)).astype(np.float32)
-
-
-def for_linen(
-    x: Array,
-    kernel: Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    *,
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
-    dimension_numbers: Any,
-    feature_group_count: int,
-    precision: Any,
-) -> Array:
-    """`convolve` as `nn.Conv(conv_general_dilated=...)` calls it; refuses what it has no gradient for."""
-    del dimension_numbers  # Linen's are those of `DIMENSIONS`
-    if feature_group_count != 1 or tuple(rhs_dilation) != (1, 1) or precision is not None or isinstance(padding, str):
-        raise ValueError("convolve takes no groups, no dilated kernels, no precision, and padding in numbers")
-    return convolve(x, kernel, tuple(strides), (padding[0], padding[1]), tuple(lhs_dilation))

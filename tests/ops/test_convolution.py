@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from cxrjax.nn.conv import double
 from cxrjax.ops import convolution
-from cxrjax.ops.convolution import convolve, convolve_with_code, double_and_convolve, for_linen
+from cxrjax.ops.convolution import convolve, convolve_with_code, double_and_convolve
 
 # Compiled without LLVM's optimizer: programs of milliseconds, of which there are many.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -134,19 +133,3 @@ def test_convolve_with_code_is_concatenating_the_tiled_code(side):
             return reference(jnp.concatenate([x, tiled], axis=-1), w, (1, 1), ((1, 1), (1, 1)), (1, 1))
 
         assert_equal(with_gradients(convolve_with_code, x, code, w), with_gradients(plain, x, code, w))
-
-
-def test_a_linen_convolution_is_the_same_with_and_without():
-    x = jnp.asarray(normal((2, 7, 8, 3), 0), jnp.float32)
-    options = {"features": 4, "kernel_size": (4, 3), "strides": (2, 1), "padding": [(1, 1), (0, 2)]}
-    plain, mine = nn.Conv(**options), nn.Conv(**options, conv_general_dilated=for_linen)
-    variables = plain.init(jax.random.key(0), x)
-    both = [with_gradients(lambda v, x, net=net: net.apply(v, x), variables, x) for net in (plain, mine)]
-    assert_equal(*both, tolerance=1e-5)
-
-
-@pytest.mark.parametrize("options", [{"feature_group_count": 3}, {"kernel_dilation": 2}, {"precision": "highest"}])
-def test_a_linen_convolution_it_has_no_gradient_for_is_refused(options):
-    net = nn.Conv(6, (3, 3), padding=1, conv_general_dilated=for_linen, **options)
-    with pytest.raises(ValueError, match="convolve takes no groups"):
-        net.init(jax.random.key(0), jnp.zeros((1, 5, 5, 3)))
