@@ -59,8 +59,8 @@ def write(workdir: Path) -> Path:
 
 
 def plain(value: Any) -> str:
-    """A manifest's value as text: strings as they are, lists and dicts as compact JSON, None as a dash."""
-    if value is None:
+    """A manifest's value as text: strings as they are, lists and dicts as compact JSON, None and "" as a dash."""
+    if value is None or value == "":
         return summary.DASH
     if isinstance(value, str):
         return value
@@ -87,7 +87,8 @@ def choices(tree: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     """The choices that the papers left open, as rows (key, value, alternatives, source)."""
 
     def others(one: dict[str, Any]) -> str:
-        return ", ".join(map(plain, one["alternatives"] or ())) or summary.DASH
+        words = ["or another" if other == "Ellipsis" else plain(other) for other in one["alternatives"] or ()]
+        return ", ".join(words) or summary.DASH
 
     return [(key, plain(one["value"]), others(one), plain(one["source"])) for key, one in tree.items()]
 

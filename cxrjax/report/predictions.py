@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cxrjax import files
+from cxrjax.metrics import operating
 from cxrjax.report import templates
 from cxrjax.report.draw.overlay import cam_overlay
 from cxrjax.report.draw.png import data_uri, encode_png
@@ -26,11 +27,13 @@ CAUTION = "For research. Not for diagnosis."
 
 
 class Row(NamedTuple):
-    """A film on the page: its name, what is said of it, and pictures as data URIs with what they show."""
+    """A film on the page: its name, what is said of it, pictures as data URIs with what they show, and what it is
+    sorted by: the highest probability of a class but Normal."""
 
     name: str
     said: dict[str, Any]
     pictures: list[tuple[str, str]]
+    highest: float
 
 
 def write(
@@ -52,7 +55,7 @@ def write(
     Returns:
       The page's path, and how many films could not be answered.
     """
-    operating, classes = predictor.operating, predictor.classes
+    point, classes = predictor.operating, predictor.classes
     films: list[dict[str, Any]] = []
     rows: list[Row] = []
     with ExitStack() as held:
@@ -80,12 +83,14 @@ def write(
                 as_dicom(folder / "dicom" / f"{i:05d}-{one.path.stem}", one.path, one.shown / 255.0, words, masks=masks)
             if not one.fault and len(rows) < SHOWN:
                 pictures = [("film", one.shown), *(((f"map of {name}"), picture) for name, picture in over.items())]
-                rows.append(Row(str(one.path), entry, [(what, _small(pixels)) for what, pixels in pictures]))
+                found = [p for name, p in entry["probability"].items() if name.lower() not in operating.NORMAL]
+                small = [(what, _small(pixels)) for what, pixels in pictures]
+                rows.append(Row(str(one.path), entry, small, max(found, default=0.0)))
     failed = [(film["film"], film["fault"]) for film in films if film["fault"]]
     about = {
         "notice": CAUTION, "run": source, "classifier": predictor.name, "classes": classes,
-        "temperature": operating.temperature, "set_aside_below": operating.aside, "operating_point": operating.words,
-        "thresholds": dict(zip(classes, operating.thresholds, strict=False)),
+        "temperature": point.temperature, "set_aside_below": point.aside, "operating_point": point.words,
+        "thresholds": dict(zip(classes, point.thresholds, strict=False)),
     }  # fmt: skip
     files.write_json(folder / "predictions.json", {**about, "films": films})
     page = templates.environment().get_template("predictions.html.j2").render(

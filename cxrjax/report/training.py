@@ -36,7 +36,7 @@ def losses(run: Run) -> Figure | None:
         return None
     height = 2.5 if len(groups) <= 6 else 2.1
     figure = Figure(figsize=(8.4, height * len(groups)))
-    grid = figure.subplots(len(groups), 2, squeeze=False)
+    grid = figure.subplots(len(groups), 2, squeeze=False, sharex="row")
     for (group, members), (left, right) in zip(groups.items(), grid, strict=True):
         _training(left, members)
         _evaluations(left, right, members)

@@ -86,7 +86,8 @@
     const treated = shown.filter((cell) => cell.classList.contains("treated")).length;
     const plain = shown.length - 1 - treated;
     const tiles = plain + treated * (differences.checked ? 2 : 1);
-    const room = document.querySelector(".lightbox .scroll").clientWidth - 165 - 9 * (plain + treated) - 2 * treated;
+    const names = document.querySelector(".who")?.offsetWidth ?? 0;
+    const room = document.querySelector(".lightbox .scroll").clientWidth - names - 37 - 9 * (plain + treated) - 2 * treated;
     const fit = Math.max(64, Math.min(180, Math.floor(room / tiles)));
     box.style.setProperty("--tile", (size === "fit" ? fit : Number(size)) + "px");
   }
