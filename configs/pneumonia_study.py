@@ -11,7 +11,8 @@ stages train on as many films each; the other backbones have settings of their o
 several widths is followed.
 
 `:kermany_transfer` has no stages: EfficientNet-Lite0 from ImageNet weights beside two networks of its size from random
-ones, which see twice as many films, a linear probe and nearest neighbors. Try it on films from elsewhere, of children and of adults:
+ones, which see twice as many films, a linear probe and nearest neighbors. Try it on films from elsewhere, of children
+and of adults:
 --config.data.external.official.name=kermany --config.data.external.official.root=DIR
 --config.data.external.adults.name=covid3 --config.data.external.adults.root=DIR
 --config.data.external.adults.manifest=CSV
