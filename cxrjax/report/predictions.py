@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from cxrjax import files
-from cxrjax.metrics import operating
 from cxrjax.report import templates
 from cxrjax.report.draw.overlay import cam_overlay
 from cxrjax.report.draw.png import data_uri, encode_png
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN = 100  # films on the page, which is to stay under 10 MB
 SIDE = 160  # pixels of a film on the page, at most
+_NORMAL = ("normal", "no finding", "no_finding")  # as in metrics.operating, which needs jax
 CAUTION = "For research. Not for diagnosis."
 
 
@@ -83,7 +83,7 @@ def write(
                 as_dicom(folder / "dicom" / f"{i:05d}-{one.path.stem}", one.path, one.shown / 255.0, words, masks=masks)
             if not one.fault and len(rows) < SHOWN:
                 pictures = [("film", one.shown), *(((f"map of {name}"), picture) for name, picture in over.items())]
-                found = [p for name, p in entry["probability"].items() if name.lower() not in operating.NORMAL]
+                found = [p for name, p in entry["probability"].items() if name.lower() not in _NORMAL]
                 small = [(what, _small(pixels)) for what, pixels in pictures]
                 rows.append(Row(str(one.path), entry, small, max(found, default=0.0)))
     failed = [(film["film"], film["fault"]) for film in films if film["fault"]]

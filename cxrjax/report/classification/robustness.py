@@ -28,7 +28,7 @@ def robustness(run: Classification) -> Figure | None:
     if not isinstance(tree, dict) or not tree:
         return None
     given = titles(run.study)
-    shown = {name: given.get(name, name) for name in tree}
+    shown = {name: str(given.get(name, name)) for name in tree}
     look = looks(list(dict.fromkeys([*(system.name for system in run.systems), *shown.values()])))
     first = next(iter(tree.values()))
     kinds = [kind for kind in first if kind not in _WHOLE]

@@ -25,7 +25,7 @@ def study_page(study_dir: Path) -> str:
 
 def _words(page: str) -> str:
     """What a reader sees: no styles, no pictures, no tags, no manifest."""
-    page = re.sub(r"<style>.*?</style>|<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    page = re.sub(r"<(style|pre|script)\b.*?</\1>", "", page, flags=re.DOTALL)
     return html.unescape(re.sub(r"<[^>]*>", " ", page))
 
 

@@ -37,7 +37,7 @@ def gan_page(gan_dir: Path) -> str:
 
 
 def _words(page: str) -> str:
-    page = re.sub(r"<style>.*?</style>|<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    page = re.sub(r"<(style|pre|script)\b.*?</\1>", "", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
