@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
 
 from cxrjax.data.prepared import whole
 
@@ -18,6 +19,20 @@ RAW = tfds.features.Encoding.BYTES
 FULL = os.strerror(errno.ENOSPC)
 VERSION = "1.0.0"
 SHARD = 2**28  # bytes of films in a file
+
+
+class Serializer(example_serializer.ExampleSerializer):
+    """One example, one sequence of bytes: by itself protobuf orders the fields of a map otherwise in each process."""
+
+    def serialize_example(self, example: Any) -> bytes:
+        """The bytes of a tf.train.Example, its features by the alphabet."""
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+class _Writer(tfds.core.SequentialWriter):
+    def __init__(self, info: tfds.core.DatasetInfo, most: int, file_format: str) -> None:
+        super().__init__(info, most, file_format=file_format)
+        self._serializer = Serializer(info.features.get_serialized_info())
 
 
 def write(
@@ -63,7 +78,7 @@ def write(
         disable_shuffling=True,
     )
     planes = 1 + 4 * has_truth + 3 * has_enh
-    writer = tfds.core.SequentialWriter(info, max(1, SHARD // (planes * size * size)), file_format="array_record")
+    writer = _Writer(info, max(1, SHARD // (planes * size * size)), file_format="array_record")
     try:
         writer.initialize_splits(list(examples))
         for split, found in examples.items():

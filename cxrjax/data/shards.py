@@ -207,8 +207,8 @@ def _done(folder: Path) -> Done | None:
 def _fact(item: stream.Item) -> dict[str, Any]:
     """All of an item but its pixels, as JSON."""
     record, labels = item.record, np.asarray(item.record.labels)
-    found = record._replace(labels=labels.tolist(), film=record.film if isinstance(record.film, Path) else Path())
-    fact: dict[str, Any] = found._replace(film=str(found.film), twin=None, truth=None)._asdict()
+    film = str(record.film) if isinstance(record.film, Path) else ""
+    fact = record._asdict() | {"labels": labels.tolist(), "film": film, "twin": None, "truth": None}
     fact |= {"dtype": str(labels.dtype), "content": item.content.hex(), "shown": item.shown}
     if isinstance(item.film, decode.CorruptFilm):
         fact["fault"] = [item.film.file, item.film.reason]
@@ -225,7 +225,7 @@ def _save(path: Path, items: list[stream.Item], facts: list[dict[str, Any]], dep
     }
     text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     arrays = {name: np.stack(found) for name, found in pixels.items() if found}
-    files.write_raw_arrays(path, facts=text, depth=np.int32(depth), **arrays)
+    files.write_raw_arrays(path, facts=text, depth=np.asarray(depth, np.int32), **arrays)
 
 
 def _loads(text: np.ndarray) -> list[dict[str, Any]]:
@@ -248,7 +248,8 @@ def _items(arrays: dict[str, np.ndarray]) -> list[stream.Item]:
         if fault:
             out.append(stream.Item(record, decode.CorruptFilm(*fault), bytes.fromhex(content)))
             continue
-        film, twin, truth, enh = (next(found, None) for found in pixels.values())
+        found: list[Any] = [next(each, None) for each in pixels.values()]
+        film, twin, truth, enh = found
         record = record._replace(twin=twin, truth=truth)
         out.append(stream.Item(record, film, bytes.fromhex(content), enh, shown=shown))
     return out

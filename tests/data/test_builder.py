@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from cxrjax import data, defaults
 from cxrjax.data import builder
@@ -29,3 +30,14 @@ def test_nothing_but_the_records_is_left(tmp_path, capsys):
         "dataset_info", "features", "films-train", "films-val", "films-test",
     }  # fmt: skip
     assert capsys.readouterr().out == ""
+
+
+def test_a_record_is_the_same_bytes_in_every_process():
+    """Protobuf orders a map's fields by a hash of each process; here by the alphabet."""
+    names = [f"field_{i:02d}" for i in range(20)]
+    features = tfds.features.FeaturesDict({name: tfds.features.Scalar(np.float32) for name in names})
+    serializer = builder.Serializer(features.get_serialized_info())
+    for order in (names, names[::-1]):
+        raw = serializer.serialize_example({name: np.float32(i) for i, name in enumerate(order)})
+        places = [raw.index(name.encode()) for name in names]
+        assert places == sorted(places)

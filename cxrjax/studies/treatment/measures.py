@@ -49,13 +49,14 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
 def _of_pixels(films: dict[str, np.ndarray], treated: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """What of `measures` is told of each film alone."""
     image, mask = films["image"], films["cam"] > 0.5
-    alike, regions = similarity.ssim_map(image, treated), {"inside": mask, "outside": ~mask, "whole": None}
+    alike = similarity.ssim_map(image, treated)
+    regions: dict[str, np.ndarray | None] = {"inside": mask, "outside": ~mask, "whole": None}
     out = {
         "mae": {where: similarity.mae(image, treated, region) for where, region in regions.items()},
         "psnr": {where: similarity.psnr(image, treated, region) for where, region in regions.items()},
         "ssim": {where: similarity.mean_in(alike, region) for where, region in regions.items()},
     }
-    regions = {"whole": None} | ({"lungs": films["lungs"]} if "lungs" in films else {})
+    regions = {"whole": None, **({"lungs": films["lungs"]} if "lungs" in films else {})}
     out["changed"] = {where: counterfactual.changed(image, treated, region) for where, region in regions.items()}
     if "twin" in films:
         lesion, twin = films["lesion"], films["twin"]

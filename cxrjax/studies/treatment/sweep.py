@@ -97,7 +97,8 @@ def judged(
     """
     out = dict(score(treated))
     if insertions:
-        names, blocks = [name for name in out if name.startswith(_NORMAL)], []
+        names = [name for name in out if name.startswith(_NORMAL)]
+        blocks: list[Arrays] = []
         for i in range(0, len(image), _ON_THE_WAY):
             path = counterfactual.insertions(image[i : i + _ON_THE_WAY], treated[i : i + _ON_THE_WAY], insertions)
             said = score(path.reshape(-1, *image.shape[1:]))
