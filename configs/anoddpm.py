@@ -48,7 +48,7 @@ def get_config(variant="default"):
     c.gaussian_map = _mapped(c)
     guided = ("noise_matrix", "time_gated", "time_gated_hard", "mask_blend", "per_pixel_time")
     c.study = defaults.anomaly(
-        diffusion_phase="gaussian", batch=64, lambdas=(100, 200, 250, 400), num_diseased=100,
+        diffusion_phase="gaussian", batch=64, lambdas=(100, 200, 250, 400), num_diseased=100, num_controls=40,
         modes=("simplex", "gaussian", *guided), maps=("time_gated",), against="gaussian",
         arms={
             "simplex": {"mode": "uniform", "diffusion_phase": "simplex"},
@@ -69,7 +69,7 @@ def _mapped(c):
 
 
 def _smoke(c):
-    treatments.smoke(c, classifiers=6, diffusions=8, lambdas=(100, 200), stride=50)
+    treatments.smoke(c, classifiers=6, diffusions=8, lambdas=(100, 200), stride=50, num_controls=4)
 
 
 def _nih(c):

@@ -96,10 +96,18 @@ CHOICES = {
     "study.arms.fastdime.dilation": ((21 / 224, ...), "the same: 21 pixels of 224"),
     "study.arms.wolleb.scale": ((100.0, ...), "Wolleb et al. 2022: 100, by a classifier of noised films; ours sees "
                                 "the estimate"),
+    "study.arms.class_free.weight": ((3.0, ...), "Sanchez et al. 2022 (class-free Diff-SCM), their code: 3"),
+    "study.arms.class_free.quantile": ((0.99, 0.0, ...), "the same: what is beyond it is scaled down"),
+    "study.again.lambda": ((400, ...), "ours: films treated again by other seeds, and once treated; 0 leaves it out"),
+    "study.again.seeds": ((3, ...), "ours"),
+    "identity.temperature": ((0.1, 0.5, ...), "Chen et al. 2020: 0.1 to 0.5"),
+    "identity.width": ((64, 128, ...), "Chen et al. 2020: 128; ours: fewer films"),
+    "told.drop": ((0.35, ...), "the same: the class is left out of 35 % of films; Ho and Salimans 2022: 0.1 to 0.5"),
+    "told.t_max": ((0, 800, ...), "the same: T, and films go to 750; ours: as far as the other diffusion"),
     "study.arms.gated_pull.scale": ((100.0, ...), "ours: as the published pulls"),
     "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
     "data.carve.val": ((0.1, ...), "share of training patients held out"),
-    **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex"),
+    **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex", "told"),
 }  # fmt: skip
 
 
@@ -145,6 +153,10 @@ _RIVALS = {
         "mode": "fastdime", "scale": 100.0, "l1": 200.0, "keep": 0.5, "threshold": 0.15, "dilation": 21 / 224,
     },
     "wolleb": {"mode": "wolleb", "scale": 100.0, "stride": 20},
+    "class_free": {
+        "mode": "class_free", "diffusion_phase": "told", "weight": 3.0, "toward": "healthy", "quantile": 0.99,
+        "stride": 20,
+    },
     "gated_pull": {"mode": "gated_pull", "scale": 100.0, "hard": True},
     "gated_pull_wide": {"mode": "gated_pull", "scale": 100.0, "hard": True, "threshold": 0.15},
 }  # fmt: skip
@@ -153,10 +165,17 @@ _RIVALS = {
 def _rivals(c):
     """Every rival and the best of ours; each published depth is one of the lambdas."""
     ours = {name: _ARMS[name] for name in ("time_gated_strong", "time_gated_wide")}
+    c.told = c.diffusion.copy_and_resolve_references()
+    c.told.only = ""  # it must see what it is told of
+    with c.unlocked():
+        c.told.net.told = len(c.data.classes)
+    c.identity = treatments.identity()
+    c.phases = (*c.phases, "told", "identity")
     with c.unlocked():
         c.study.arms = ConfigDict(ours | _RIVALS)
     c.study.modes = (*c.study.modes, *c.study.arms)
-    c.study.update({"lambdas": (100, 200, 350, 400, 500, 600), "insertions": 8})
+    c.study.update({"lambdas": (100, 200, 350, 400, 500, 600), "insertions": 8, "lungs": True})
+    c.study.update({"identity_phase": "identity", "again": {"lambda": 400}})
     return c
 
 
@@ -202,8 +221,8 @@ def _rivals_smoke(c):
 def _kermany_rivals(c):
     treatments.kermany(c)
     c.diffusion.net.update({"base": 24, "mults": (1, 2, 3)})
-    c = _rivals(c)
     c.diffusion.optim.lr = 1.5e-3
+    c = _rivals(c)
     c.study.lambdas = (*c.study.lambdas, 750)
     treatments.pretrained_judge(c)
     return c

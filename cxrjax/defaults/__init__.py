@@ -5,7 +5,7 @@ Imports ml_collections alone, so that a mistake on the command line is told befo
 
 from cxrjax.defaults.curves import curve, point, points
 from cxrjax.defaults.keys import data, run
-from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, optim
+from cxrjax.defaults.phases import autoencoder, classify, diffusion, gan, grid, identify, optim
 from cxrjax.defaults.studies import DAMAGE, anomaly, comparison, damage, damage_choices, fdd, synthesis, treatment
 from cxrjax.defaults.transfers import LITE0, RESNET18, set_phases, smoke_transfer, transfer, transfer_choices
 from cxrjax.defaults.variants import CHESTXRAY14, KERMANY, dtypes, smoke
@@ -29,6 +29,7 @@ __all__ = [
     "fdd",
     "gan",
     "grid",
+    "identify",
     "optim",
     "point",
     "points",

@@ -93,4 +93,4 @@ def smoke(c: ConfigDict) -> None:
     c.gan.update({"steps": 8, "batch": 8, "eval_batch": 16, "save_every": 4, "log_every": 4, "eval_every": 0})
     c.use.update({"steps": 3, "batch": 8, "save_every": 3, "log_every": 3})
     c.fdd.update({"draws": 20, "layers": ("prob", "logit")})
-    c.study.update({"batch": 20, "seeds": 1, "num_made": 8, "arms": ("real", "real_and_made", "made")})
+    c.study.update({"batch": 20, "seeds": 1, "num_made": 8, "arms": ("real", "real_and_made", "made", "pretrained")})

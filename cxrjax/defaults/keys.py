@@ -80,7 +80,7 @@ def data(name: str, classes: tuple[str, ...], size: int, **changes: Any) -> Conf
         # Of sources of real films.
         "present_only": False,  # csv, nih, mimic_cxr, ...: listed films that are not there are left out, and counted
         "strict_lists": True,  # nih: the published lists must be unaltered
-        "images": "",  # nih: folder of the films, where it is none of the usual ones
+        "images": "",  # nih, medianomaly: folder of the films, where it is none of the usual ones
         "label_version": "",  # nih: edition of the labels, where a file does not tell
         "patients_csv": "",  # kaggle4: a CSV with columns path and patient
         "table": "",  # csv: a CSV, a film a row

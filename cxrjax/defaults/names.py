@@ -19,6 +19,7 @@ RUN = {
     "data.name": (
         "phantom",
         "kermany",
+        "medianomaly",
         "medmnist",
         "nih",
         "kaggle4",
@@ -34,7 +35,7 @@ RUN = {
 }
 _OPTIMIZER = {"name": ("adam", "adamw", "sgd", "nag"), "schedule": ("constant", "cosine", "plateau", "steps")}
 PHASE = {
-    "task": ("autoencoder", "classify", "ddpm", "gan", "grid", "latent_classify", "latent_ddpm"),
+    "task": ("autoencoder", "classify", "ddpm", "gan", "grid", "identify", "latent_classify", "latent_ddpm"),
     "select": ("last", "best"),
     "augment": ("flip", "crop", "rotate", "brightness"),
     **{f"{section}.{key}": words for section in ("optim", "optim_d") for key, words in _OPTIMIZER.items()},
@@ -54,6 +55,7 @@ _DIFFUSION = {
 TASK: dict[str, dict[str, tuple[str, ...]]] = {
     "autoencoder": {"net.name": ("autoencoder", "autoencoder_tiny")},
     "classify": _CLASSIFY,
+    "identify": {key: _CLASSIFY[key] for key in ("net.name", "normalize")},
     "latent_classify": _CLASSIFY,
     "ddpm": _DIFFUSION,
     "latent_ddpm": _DIFFUSION,

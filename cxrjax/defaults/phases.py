@@ -118,6 +118,7 @@ def diffusion(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int
         "ema": 0.9999,  # decay of the averaged weights that sample
         "noise": "gaussian",  # or simplex
         "time": "scalar",  # or "map": a time at every pixel
+        "drop": 0.35,  # share of films whose class is left out, of a network that is told it (net.told)
         "simplex": {
             "octaves": 6,
             "persistence": 0.8,  # amplitude of an octave relative to the one before
@@ -125,6 +126,22 @@ def diffusion(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int
             "norm": "none",  # not of unit variance, as in Wyatt et al. 2022; or "unit_std"
         },
     }
+    return section(values, changes)
+
+
+def identify(net: dict[str, Any], optimizer: ConfigDict, steps: int, batch: int, **changes: Any) -> ConfigDict:
+    """A phase that learns to tell patients apart by pairs of their films, see `tasks.identify.Options`."""
+    values = {
+        **_phase("identify", net, optimizer, steps, batch),
+        **_TAKEN,
+        "width": 64,  # of the embedding
+        "temperature": 0.1,  # of the contrastive loss
+        "normalize": "film",  # a key of `ops.inputs.NORMALIZATIONS`
+        "input_size": 0,  # pixels that films are enlarged to, or made smaller; 0: their own
+        # How a training film varies, as of a classifier.
+        "degrees": 0.0, "shift": 0.0, "zoom": 0.0, "exposure": 0.0, "contrast": 0.0, "gamma": 0.0, "blur": 0.0,
+        "cutout": 0.0, "noise": 0.0,
+    }  # fmt: skip
     return section(values, changes)
 
 

@@ -72,6 +72,7 @@ def treatment(**changes: Any) -> ConfigDict:
         "cam_phase": "classifier",  # whose map says where to treat
         "judge_phase": "judge",  # an independent classifier that scores treated films
         "diffusion_phase": "diffusion",
+        "identity_phase": "",  # that tells patients apart; "" re-identifies films by correlation of pixels
         "num_diseased": 64,  # films, one a patient
         "num_controls": 24,
         "outside": {"num_diseased": 32, "num_controls": 16},  # the same, of each set of `data.external`
@@ -83,6 +84,16 @@ def treatment(**changes: Any) -> ConfigDict:
         "arms": {},  # arms that are no plain mode: name -> `mode`, and keys of guidance and sampler that it changes
         "foreign": {},  # films treated by another's code: name -> folder, see `studies.treatment.foreign`
         "insertions": 0,  # steps from a film to the treated one by which COUT is taken; 0 leaves it out
+        "again": {  # films treated once more, see `studies.treatment.again`
+            "lambda": 0,  # one of `lambdas`; 0 leaves it out
+            "seeds": 3,
+            "films": 16,  # most of each kind
+        },
+        "lungs": False,  # the lung finder is asked of every treated film too
+        "attributes": {  # a classifier of findings, of which a treatment should change none but its own
+            "run": "",  # a finished run's workdir; "" leaves it out
+            "phase": "",  # its classifier; "" where it has only one
+        },
         "lambdas": (50, 100, 200, 400, 500, 600),  # times that films are diffused to
         "guidance": {
             "source": "gradcam",  # or cam, fcn_map, anomaly, latent_gradcam
@@ -151,7 +162,14 @@ def synthesis(**changes: Any) -> ConfigDict:
         "batch": 125,  # films at once
         "reference": "held_out",  # part that generated films are held against; or "train"
         "cap": 1000,  # most films of a class
-        "arms": ("real", "balanced", "augmented", "real_and_made", "made"),  # of the classifiers' training films
+        "arms": (
+            "real",
+            "balanced",
+            "augmented",
+            "real_and_made",
+            "made",
+            "pretrained",
+        ),  # of the classifiers' training films
         "seeds": 2,  # trainings of each arm
         "num_made": 300,  # generated films of a class that they train on
     }

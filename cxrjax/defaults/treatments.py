@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cxrjax.defaults import transfers, variants
 from cxrjax.defaults.keys import data, run
-from cxrjax.defaults.phases import classify, optim
+from cxrjax.defaults.phases import classify, identify, optim
 
 # How long a paper's classifier trains.
 FULL = {"steps": 20_000, "eval_every": 500, "save_every": 500, "select": "best", "metric": ("auroc", "max")}
@@ -41,6 +41,14 @@ def default(*, judge: bool = True) -> ConfigDict:
     return c
 
 
+def identity(steps: int = 300) -> ConfigDict:
+    """A small network that tells patients apart, whatever the exposure, the placing and the finding."""
+    return identify(
+        {"name": "resnet_tiny"}, adamw(3e-3, weight_decay=1e-4, warmup=20), steps, 48, degrees=5.0, shift=0.05,
+        zoom=0.05, exposure=0.1, contrast=0.2, gamma=0.2, noise=0.05,
+    )  # fmt: skip
+
+
 def going_on(c: ConfigDict, earlier: str, steps: int, **changes: Any) -> ConfigDict:
     """The phase `earlier` once more with `changes`, going on with its weights at half its learning rate."""
     phase = c[earlier].copy_and_resolve_references()
@@ -57,6 +65,10 @@ def smoke(
         kind: [name for name in c.phases if c[name].task in (kind, f"latent_{kind}")] for kind in ("classify", "ddpm")
     }
     variants.smoke(c, (96, 16, 32), by_kind["classify"], steps=classifiers, save_every=classifiers // 2)
+    for name in (name for name in c.phases if c[name].task == "identify"):
+        c[name].update({"steps": classifiers, "batch": 8, "save_every": classifiers, "log_every": 2})
+    if c.study.again["lambda"]:
+        c.study.again.update({"lambda": lambdas[0], "seeds": 2, "films": 2})
     half = diffusions // 2
     for name in by_kind["ddpm"]:
         c[name].update({"steps": diffusions, "batch": 8, "save_every": half, "log_every": 2, "eval_every": half})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cxrjax.errors import UserError, did_you_mean
+from cxrjax.errors import UserError, did_you_mean, lookup
 from cxrjax.infer import classifier
 from cxrjax.ops import guidance, sampling
 from cxrjax.tasks import ddpm
@@ -151,6 +151,8 @@ def check(config: Any) -> None:
             )
         if (mode.own or mode.by_hand) and phase.task != "ddpm":
             raise UserError(f"{where}: mode {arm.mode} treats films, and {arm.diffusion} is of latents")
+        if mode.told:
+            _check_told(phase, arm, where)
         top = ddpm.longest(phase)
         if not study.lambdas or min(study.lambdas) < 1 or max(study.lambdas) > top:
             raise UserError(
@@ -159,6 +161,13 @@ def check(config: Any) -> None:
             )
         _check_sampler(arm, where)
         _check_mask(config, arm, where)
+
+
+def _check_told(phase: Any, arm: Arm, where: str) -> None:
+    if not phase.net.get("told", 0):
+        raise UserError(f"{where}: mode {arm.mode} asks a diffusion that is told the class, and {arm.diffusion}.net "
+                        "has no `told`; set it to the number of data.classes, and only to ''")  # fmt: skip
+    lookup(dict.fromkeys(("healthy", "diseased")), dict(arm.options).get("toward", "healthy"), f"{where}: toward")
 
 
 def _check_sampler(arm: Arm, where: str) -> None:

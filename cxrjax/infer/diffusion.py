@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from cxrjax import models
+from cxrjax.infer.classifier import NORMAL
 from cxrjax.ops import diffusion, guidance, noise, sampling
 from cxrjax.tasks import autoencoder, ddpm, latent
 from cxrjax.train import mesh as meshes
@@ -24,6 +26,7 @@ class Diffusion(NamedTuple):
       net, schedule, prediction, time, noise: of the phase, see `tasks.ddpm`.
       variables: `unet`, the weights that sample; in latent space also `autoencoder` and `scale`.
       codec: the autoencoder; None where the diffusion is of films.
+      classes: that it may be told; () of one that is told none.
     """
 
     net: nn.Module
@@ -33,6 +36,7 @@ class Diffusion(NamedTuple):
     noise: noise.Draw
     variables: PyTree
     codec: models.Autoencoder | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def latents(self) -> tuple[models.Autoencoder, PyTree, Array]:
@@ -41,8 +45,8 @@ class Diffusion(NamedTuple):
         return self.codec, self.variables["autoencoder"], self.variables["scale"]
 
 
-def of(config: Any, state: State, mesh: Mesh) -> Diffusion:
-    """The diffusion of a finished phase of task `ddpm` or `latent_ddpm`."""
+def of(config: Any, state: State, mesh: Mesh, classes: tuple[str, ...] = ()) -> Diffusion:
+    """The diffusion of a finished phase of task `ddpm` or `latent_ddpm`; `classes` are those of its films."""
     variables: dict[str, Any] = {"unet": state.ema["unet"]}
     codec = None
     if config.task == "latent_ddpm":
@@ -50,7 +54,7 @@ def of(config: Any, state: State, mesh: Mesh) -> Diffusion:
         variables |= {"autoencoder": state.frozen["autoencoder"], "scale": state.stats["latent"]["scale"]}
     return Diffusion(
         ddpm.network(config), ddpm.schedule_of(config), config.prediction, config.time, ddpm.noise_of(config),
-        meshes.replicate(mesh, variables), codec,
+        meshes.replicate(mesh, variables), codec, classes if config.net.get("told", 0) else (),
     )  # fmt: skip
 
 
@@ -98,8 +102,14 @@ def treat(
     """
     variables = trained.variables
     sampler = sampler._replace(noise=trained.noise)
-    epsilon = ddpm.noise_predictor(trained.net, trained.schedule, trained.prediction, variables["unet"], trained.time)
+    told: Any = partial(
+        ddpm.noise_predictor, trained.net, trained.schedule, trained.prediction, variables["unet"], trained.time
+    )
+    epsilon = told()
     if trained.codec is None:
+        if NORMAL in trained.classes:
+            normal = trained.classes.index(NORMAL)
+            own["told"] = {"healthy": told(normal), "diseased": told(1 - normal)}
         return guidance.treat(
             epsilon, trained.schedule, image, mask, lam, keys, mode=mode, sampler=sampler, remask=remask, every=every,
             **own,

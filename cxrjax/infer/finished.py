@@ -26,7 +26,7 @@ TRAINED_BY = frozenset((
     "optim", "optim_d", "steps", "batch", "eval_batch", "log_every", "eval_every", "save_every", "only", "carry",
     "carry_opt", "augment", "balance", "weights", "weights_head", "weights_classes", "optim_from", "from_run", "given",
     "class_weight", "label_smoothing", "focal_gamma", "backbone_stats", "classifier", "perceptual", "adversarial", "kl",
-    "adversarial_from", "patients", "cached", *augment.Ranges._fields,
+    "adversarial_from", "drop", "patients", "cached", *augment.Ranges._fields,
 ))  # fmt: skip
 # The roles that a treatment study gives its classifiers, and the keys of `study` that name their phases.
 ROLES = {"independent": "judge_phase", "cam_network": "cam_phase"}
@@ -163,7 +163,7 @@ class Run(NamedTuple):
     def diffusion(self, name: str = "") -> diffusion.Diffusion:
         """A trained diffusion, of films or of latents; the name may be left out where there is only one."""
         phase = self.phase_of(*arms.DIFFUSIONS, name=name)
-        return diffusion.of(self.config[phase], self.state(phase), self.mesh)
+        return diffusion.of(self.config[phase], self.state(phase), self.mesh, classes_of(self.config, phase))
 
     def generator(self, name: str = "") -> generator.Generator:
         """The trained generator; the name may be left out where there is only one."""

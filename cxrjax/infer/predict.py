@@ -111,12 +111,24 @@ class Predictor(NamedTuple):
                     film = next(said)._replace(path=read.path)
                     yield film if read.shown is None else film._replace(shown=read.shown)
 
+    def called(self, films: np.ndarray, batch: int) -> np.ndarray:
+        """The classes that the operating point calls of films (n, h, w) in [0, 1], (n, k) bool."""
+        return self._called(self._mean([member.read(films) for member in self.members], batch)["probability"])
+
+    def _called(self, probability: np.ndarray) -> np.ndarray:
+        cut = self.operating.thresholds
+        return probability >= cut if cut else np.eye(len(self.classes), dtype=bool)[probability.argmax(axis=1)]
+
+    def _mean(self, image: list[np.ndarray], batch: int) -> Arrays:
+        """What the members say together, each of its own reading of the films."""
+        found = [self._own(member, member.logits(x, batch)) for member, x in zip(self.members, image, strict=True)]
+        return found[0] if len(found) == 1 else mean_of(found)
+
     def _said(self, pixels: np.ndarray, batch: int, columns: list[int], mapped: bool) -> Iterator[Prediction]:
         """Of films (n, size, size) uint8."""
         image = [member.read(pixels) for member in self.members]
-        found = [self._own(member, member.logits(x, batch)) for member, x in zip(self.members, image, strict=True)]
-        mean = found[0] if len(found) == 1 else mean_of(found)
-        options, (t, cut, aside, _) = self.members[0].options, self.operating
+        mean = self._mean(image, batch)
+        options, (t, _, aside, _) = self.members[0].options, self.operating
         probability, cooled = mean["probability"], None if t is None else classify.scores(options, mean["logits"] / t)
         wanted = [np.full(len(pixels), c) for c in columns]
         if mapped and not wanted:
@@ -124,7 +136,7 @@ class Predictor(NamedTuple):
             wanted = [np.where(ill if any(ill) else True, probability, -1).argmax(axis=1)]
         maps = [np.mean([m.maps(x, column, batch) for m, x in zip(self.members, image, strict=True)], axis=0)
                 for column in wanted]  # fmt: skip
-        called = probability >= cut if cut else np.eye(len(self.classes), dtype=bool)[probability.argmax(axis=1)]
+        called = self._called(probability)
         sick = operating.disease(probability, probability, self.classes)
         for i, film in enumerate(pixels):
             if not np.isfinite(probability[i]).all():

@@ -129,6 +129,42 @@ def score(
     }
 
 
+def detection(
+    scores: ArrayLike, sick: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0, draws: int = 1000
+) -> dict[str, Leaf]:
+    """How well one score a film tells diseased films from healthy ones, with intervals by resampling the patients.
+
+    Args:
+      scores: (n,), higher for diseased.
+      sick: (n,) bool.
+      groups: (n,) patient of each film; without it each film stands alone.
+      seed: of the resampling.
+      draws: resamples.
+
+    Returns:
+      Entries `film_auroc` and `film_average_precision`; None where there are films of one kind only.
+
+    Raises:
+      UserError: lengths differ, no film, or a score is not finite.
+    """
+    scores, sick = np.asarray(scores, np.float64), np.asarray(sick, np.float64)
+    names = _groups(groups, len(scores))
+
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        curve = weighted.curve(sick, scores, weights)
+        return {"film_auroc": weighted.auroc(curve), "film_average_precision": weighted.average_precision(curve)}
+
+    value = {name: float(found[0]) for name, found in figures(np.ones((len(scores), 1))).items()}
+    drawn = bootstrap.resampled(figures, names, draws, seed)
+    found = {
+        "film_auroc": bootstrap.area(value["film_auroc"], drawn["film_auroc"]),
+        "film_average_precision": bootstrap.percentiles(
+            value["film_average_precision"], drawn["film_average_precision"]
+        ),
+    }
+    return {name: entries.entry(*interval, n=len(scores), unit="1") for name, interval in found.items()}
+
+
 def difference(
     scores_a: ArrayLike,
     scores_b: ArrayLike,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 SEEN = 1 / 32  # of the gray scale: a smaller change is not counted as one
 
@@ -57,3 +58,54 @@ def cout(target: ArrayLike, source: ArrayLike) -> np.ndarray:
     """
     gap = np.asarray(target, np.float64) - np.asarray(source, np.float64)
     return ((gap[1:] + gap[:-1]) / 2).mean(axis=0)
+
+
+def spread(repeats: ArrayLike) -> np.ndarray:
+    """The standard deviation of each pixel over seeds, (n, h, w), of treated films (seeds, n, h, w), two seeds or more.
+
+    0 for what draws nothing. It rewards a model that leaves open what a film does not decide, and noise as well.
+    """
+    repeats = np.asarray(repeats, np.float64)
+    return np.where(np.ptp(repeats, axis=0) == 0, 0.0, repeats.std(axis=0, ddof=1))  # a mean of equals may round
+
+
+def seed_interval(repeats: ArrayLike, share: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of one more seed's film lies in this share of cases, if seeds are normal about their mean.
+
+    Args:
+      repeats: (seeds, n, h, w), two seeds or more.
+      share: in (0, 1).
+
+    Returns:
+      low and high, (n, h, w): Student's prediction interval, mean -+ t sd sqrt(1 + 1 / seeds).
+    """
+    repeats = np.asarray(repeats, np.float64)
+    s = len(repeats)
+    half = stats.t.ppf((1 + share) / 2, s - 1) * spread(repeats) * np.sqrt(1 + 1 / s)
+    center = np.clip(repeats.mean(axis=0), repeats.min(axis=0), repeats.max(axis=0))
+    return center - half, center + half
+
+
+def within(films: ArrayLike, low: np.ndarray, high: np.ndarray, mask: ArrayLike | None = None) -> np.ndarray:
+    """The share of pixels within a mask (n, h, w) where films lie in an interval, (n,); NaN where it is empty."""
+    films = np.asarray(films, np.float64)
+    inside = np.ones(films.shape, bool) if mask is None else np.asarray(mask) > 0.5
+    count = inside.sum(axis=(1, 2))
+    held = ((low <= films) & (films <= high) & inside).sum(axis=(1, 2))
+    return np.divide(held, count, out=np.full(len(films), np.nan), where=count > 0)
+
+
+def dice(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Dice of two regions (n, h, w) bool, (n,) in [0, 1]: twice what they share over their sizes; NaN where both are
+    empty."""
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    sizes = (a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))).astype(np.float64)
+    return np.divide(2 * (a & b).sum(axis=(1, 2)), sizes, out=np.full(len(a), np.nan), where=sizes > 0)
+
+
+def attributes_changed(before: ArrayLike, after: ArrayLike) -> np.ndarray:
+    """How many attributes (n, k) bool of a film are others once it is treated, (n,); their mean over films is MNAC.
+
+    Source: Rodriguez et al. 2021, "Beyond trivial counterfactual explanations with diverse valuable explanations".
+    """
+    return (np.asarray(before, bool) != np.asarray(after, bool)).sum(axis=1).astype(np.float64)

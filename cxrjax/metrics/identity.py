@@ -41,11 +41,49 @@ def ranks(treated: ArrayLike, films: ArrayLike) -> np.ndarray:
         raise UserError(f"ranks: films {a.shape} and {b.shape}; expected one shape (n, h, w) for both")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):  # nothing would rank before such a film
         raise UserError("ranks: a pixel is NaN or infinite; look for a diverged run or a bad film")
-    gallery = _standardized(b).T
-    like = np.concatenate(
-        [_standardized(a[i : i + _BLOCK]) @ gallery for i in range(0, max(1, len(a)), _BLOCK)]
-    )  # (n, n)
+    return ranks_in(correlation(a, b))
+
+
+def correlation(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Correlation of pixels of each film (n, h, w) with each of others (m, h, w), (n, m); 0 of a blank one."""
+    a, gallery = np.asarray(a), _standardized(np.asarray(b)).T
+    return np.concatenate([_standardized(a[i : i + _BLOCK]) @ gallery for i in range(0, max(1, len(a)), _BLOCK)])
+
+
+def similarity(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Cosine of each row of features (n, d) with each of others (m, d), (n, m); 0 of a row of zeros."""
+    units = []
+    for x in (np.asarray(a, np.float64), np.asarray(b, np.float64)):
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        units.append(np.divide(x, length, out=np.zeros_like(x), where=length > 0))
+    return units[0] @ units[1].T
+
+
+def ranks_in(like: np.ndarray) -> np.ndarray:
+    """The rank (n,) of each row's own column in a likeness (n, n), from 1; what is as near does not count before it."""
     return 1 + (like > np.diag(like)[:, None]).sum(axis=1)
+
+
+def verification(like: np.ndarray) -> float:
+    """AUROC of the diagonal of a likeness (n, n), pairs of one patient, against the rest, pairs of two; ties count
+    half."""
+    own = np.sort(np.diag(like))
+    others = like[~np.eye(len(like), dtype=bool)]
+    below = np.searchsorted(own, others, "left") + np.searchsorted(own, others, "right")  # own ones under each, twice
+    return float(1 - below.mean() / (2 * len(own)))
+
+
+def verification_draws(like: np.ndarray, draws: int = 500, seed: int = 0) -> np.ndarray:
+    """`verification` in resamples of the patients, (draws,); two draws of one patient make no pair of two."""
+    rng = np.random.default_rng(seed)
+    out = np.empty(draws)
+    for d in range(draws):
+        drawn = rng.integers(len(like), size=len(like))
+        own = np.sort(np.diag(like)[drawn])
+        others = like[np.ix_(drawn, drawn)][drawn[:, None] != drawn[None, :]]
+        below = np.searchsorted(own, others, "left") + np.searchsorted(own, others, "right")
+        out[d] = 1 - below.mean() / (2 * len(own)) if len(others) else np.nan
+    return out
 
 
 def _standardized(x: np.ndarray) -> np.ndarray:

@@ -84,6 +84,8 @@ class UNet(nn.Module):
         the blocks work at the finer side with the coarser width and cost a third of a small network.
       dtype: compute dtype; parameters, normalization, softmax, time embedding and output are float32.
       remat: recompute each residual block in the backward pass, for memory.
+      told: how many classes it may be told of, each an embedding that is added to the time's, and one for none; 0 is
+        the published form (Ho and Salimans 2022 for those that are told).
     """
 
     base: int = 128
@@ -97,9 +99,12 @@ class UNet(nn.Module):
     updown: str = "block"
     dtype: Any = jnp.float32
     remat: bool = False
+    told: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, t: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, x: Array, t: Array, train: bool = False, label: Array | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """Noise in `x` at timestep `t`.
 
         Args:
@@ -107,6 +112,7 @@ class UNet(nn.Module):
           t: (b,) 0-based timestep, integer or real; or (b, h, w), one a pixel, by the same parameters. A network that
             was trained on one form answers nonsense to the other, but for maps that are constant.
           train: dropout is on.
+          label: (b,) int32 class, 0 ... told - 1, or `told` where it is not said; None says it of no film.
 
         Returns:
           (b, h, w, c) float32, and the endpoint `middle` (b, h', w', c').
@@ -125,6 +131,10 @@ class UNet(nn.Module):
         sides = [x.shape[2] >> i for i in range(len(widths))]
         # One time a film, or a map of them, which each level sees at its own side.
         embs = [embed(t)] * len(widths) if t.ndim == 1 else [embed(timemap.pooled(t, side)) for side in sides]
+        if self.told:
+            label = jnp.full(x.shape[:1], self.told) if label is None else label
+            known = nn.Embed(self.told + 1, 4 * self.base, name="told")(label)  # (b, 4 base)
+            embs = [emb + (known if emb.ndim == 2 else known[:, None, None, :]) for emb in embs]
         last = len(widths) - 1
         blocks = self.updown == "block"
 

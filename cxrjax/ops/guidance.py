@@ -42,7 +42,9 @@ class Mode(NamedTuple):
       own: a walk of its own, `(rivals.Case) -> films in [-1, 1]`; its keyword arguments are keys that an arm may set.
       by_hand: films without a model, see `classical`; keyword arguments likewise.
       sees: asks the classifier of the arm's map for its loss or its perceptual distance.
+      told: asks a network that is told the class.
       rival: not ours.
+      back: what its options are on the way back from a treated film; None where it has no way back.
       cost: `(steps, lam, **options) -> network evaluations` of a walk of its own; `steps(lam)` of a plain one.
     """
 
@@ -56,7 +58,9 @@ class Mode(NamedTuple):
     own: Callable[..., jax.Array] | None = None
     by_hand: Callable[..., np.ndarray] | None = None
     sees: bool = False
+    told: bool = False
     rival: bool = False
+    back: Mapping[str, Any] | None = None
     cost: Callable[..., int] = lambda steps, lam, **_: steps(lam)
 
 
@@ -79,6 +83,8 @@ MODES: dict[str, Mode] = {
             steps(lam) + resamples * steps(round(restart * lam)))),
         _PUBLISHED("thor", own=rivals.thor),
         _PUBLISHED("fastdime", own=rivals.fastdime),
+        Mode("class_free", own=rivals.class_free, guided=False, told=True, rival=True, back={"toward": "diseased"},
+             cost=lambda steps, lam, **_: 3 * steps(lam)),
         _PUBLISHED("wolleb", own=rivals.wolleb, cost=lambda steps, lam, **_: 2 * steps(lam)),
     )
 }  # fmt: skip
@@ -155,6 +161,7 @@ def treat(
     every: int = 0,
     loss: Callable[[jax.Array], jax.Array] | None = None,
     distance: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    told: Mapping[str, Epsilon] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> jax.Array:
     """Diffuses films to distance `lam` under a mask and denoises them back.
@@ -171,6 +178,7 @@ def treat(
       every: 0 keeps the mask.
       loss: `film (b, h, w, 1) in [0, 1] -> (b,)`, for a mode that sees.
       distance: `(film, film) -> (b, h, w, 1)`, likewise.
+      told: the network told `healthy` and told `diseased`, for a mode that asks one that is.
       options: what an arm sets of `options_of`.
 
     Returns:
@@ -187,7 +195,7 @@ def treat(
         case = rivals.Case(
             epsilon, schedule, x0, mask, sampling.distances(schedule, lam, len(image)), keys, sampler,
             None if loss is None else lambda x: loss((x + 1.0) / 2.0),
-            None if distance is None else lambda a, b: distance((a + 1.0) / 2.0, (b + 1.0) / 2.0),
+            None if distance is None else lambda a, b: distance((a + 1.0) / 2.0, (b + 1.0) / 2.0), told,
         )  # fmt: skip
         x = row.own(case, **(options or {}))
         touched = (x != x0) & (case.lam > 0)[:, None, None, None]

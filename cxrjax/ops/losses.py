@@ -154,3 +154,27 @@ LOSSES = {
 }
 # Those of exclusive classes, whose probabilities are a softmax; the others' are sigmoids.
 EXCLUSIVE = ("softmax", "sparse", "focal")
+
+
+def nt_xent(first: jax.Array, second: jax.Array, valid: jax.Array, temperature: float) -> jax.Array:
+    """NT-Xent, the contrastive loss: each film's partner must be nearer to it than every other film of the batch.
+
+    Args:
+      first, second: (b, d) float32 of unit length, the embeddings of the two films of each pair.
+      valid: (b,) 1 for a pair, 0 for padding, which is nobody's neighbor.
+      temperature: that similarities are divided by.
+
+    Returns:
+      () float32.
+
+    Source: Chen et al. 2020, "A simple framework for contrastive learning", equation 1.
+    """
+    b = len(first)
+    films = jnp.concatenate([first, second])  # (2b, d)
+    there = jnp.concatenate([valid, valid]) > 0
+    like = films @ films.T / temperature
+    others = there[None, :] & ~jnp.eye(2 * b, dtype=bool)
+    log_share = jax.nn.log_softmax(jnp.where(others, like, -1e9), axis=1)
+    partner = (jnp.arange(2 * b) + b) % (2 * b)
+    each = -jnp.take_along_axis(log_share, partner[:, None], axis=1)[:, 0]
+    return weighted_mean(each, there.astype(each.dtype))

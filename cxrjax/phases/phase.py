@@ -13,6 +13,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from cxrjax import data
+from cxrjax.data import pairs
 from cxrjax.data.lungs import SMALLEST
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer import finished
@@ -23,6 +24,7 @@ from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
 from cxrjax.tasks import TASKS, classify
 from cxrjax.train import loop, processes
+from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, State, Task
 
 
@@ -93,6 +95,9 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> dict[str, Bo
                 _balanced(phase, films)
             if phase.config.task == "grid":
                 grid.check_films(films)
+            if phase.config.task == "identify":
+                pairs.check(pairs.of(films, phase.part), phase.config.batch, phase.part)
+                continue
             folds = phase.members[0].held_out is not None
             for member in phase.members if folds else phase.members[:1]:  # seeds share their films
                 data.batches(
@@ -160,15 +165,21 @@ def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
         shape = np.shape(fields[phase.part])[1:]
         example = dataclasses.replace(example, image=np.zeros((len(example.image), *shape), np.float32))
     root = members.root_of(config, member)
-    stream = context.batches(
-        phase.part, classes=phase.classes, batch_size=config.batch, seed=phase.seed_of(root), keep=member.keep,
-        augment=tuple(config.augment), field=fields[phase.part], balance=bool(config.get("balance", False)),
-    )  # fmt: skip
+    seed = phase.seed_of(root)
+    stream: loop.Stream
     evals: Callable[[], Iterator[Batch]] | None = None
-    if "val" in parts:
-        evals = partial(
-            context.eval_batches, "val", config.eval_batch, classes=phase.classes, keep=phase.val, field=fields["val"]
-        )
+    if config.task == "identify":
+        stream, evals = _pairs(context, phase, seed, parts)
+    else:
+        stream = context.batches(
+            phase.part, classes=phase.classes, batch_size=config.batch, seed=seed, keep=member.keep,
+            augment=tuple(config.augment), field=fields[phase.part], balance=bool(config.get("balance", False)),
+        )  # fmt: skip
+        if "val" in parts:
+            evals = partial(
+                context.eval_batches, "val", config.eval_batch, classes=phase.classes, keep=phase.val,
+                field=fields["val"],
+            )  # fmt: skip
     key = members.name_key(context.key, root)
     _announce(context, config, member, jax.eval_shape(task.init, key, example))
     times = loop.Phase(
@@ -178,6 +189,18 @@ def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
     return context.fit(
         task, times, stream=stream, evals=evals, example=example, key=key, carry=carry,
     )  # fmt: skip
+
+
+def _pairs(
+    context: Context, phase: Bound, seed: int, parts: list[str]
+) -> tuple[loop.Stream, Callable[[], Iterator[Batch]] | None]:
+    """Pairs of films of one patient to train on, and the validation part's where it has at least two such patients."""
+    stream = pairs.Pairs(pairs.of(context.films, phase.part), phase.config.batch, seed, context.shard)
+    held = pairs.of(context.films, "val") if "val" in parts else None
+    if held is None or len(held.groups) < 2:
+        return stream, None
+    whole = meshes.whole_batch(context.mesh, phase.config.eval_batch)
+    return stream, partial(pairs.once, held, whole, context.shard)
 
 
 def _announce(context: Context, config: Any, member: Member, abstract: State) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cxrjax.tasks import autoencoder, classify, ddpm, gan, latent
+from cxrjax.tasks import autoencoder, classify, ddpm, gan, identify, latent
 from cxrjax.types import Task
 
 TASKS: dict[str, Callable[[Any, Sequence[str]], Task]] = {
     "autoencoder": autoencoder.make,
     "classify": lambda config, classes: classify.make(config, len(classes)),
-    "ddpm": lambda config, classes: ddpm.make(config),
+    "ddpm": ddpm.make,
     "gan": gan.make,
+    "identify": lambda config, classes: identify.make(config),
     "latent_classify": latent.classifier,
     "latent_ddpm": lambda config, classes: latent.make(config, TASKS["ddpm"](config, classes)),
 }

@@ -6,7 +6,7 @@ A network is told one time a film, or, for the guidance mode `per_pixel_time`, a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, get_args
 
@@ -36,6 +36,7 @@ class Options(NamedTuple):
       noise: what is added to films.
       time: `scalar`, or `map`: the drawn time is multiplied by a random map of blobs, and the loss is taken where the
         product is above 0 (RAD: Kim et al. 2025).
+      drop: share of films whose class is not told, of a network that is told classes (Ho and Salimans 2022).
     """
 
     prediction: diffusion.Prediction = "epsilon"
@@ -43,11 +44,30 @@ class Options(NamedTuple):
     ema: float = 0.9999
     noise: noises.Draw = noises.gaussian
     time: str = "scalar"
+    drop: float = 0.35
+
+
+_DROP = 7  # folded into a step's key, so that what is told changes no other draw
+
+
+def told(classes: int, label: Array, drop: float = 0.0, key: Key | None = None) -> Array:
+    """The class (b,) int32 that a network is told of films of one-hot labels (b, k): `classes` where it is not said.
+
+    That is where a label is unknown, and where, of a share `drop` of films, it is left out by chance.
+    """
+    known = jnp.isfinite(label).all(axis=-1) & (label.sum(axis=-1) == 1)
+    if drop and key is not None:
+        known &= ~jax.random.bernoulli(key, drop, known.shape)
+    return jnp.where(known, jnp.nan_to_num(label).argmax(axis=-1), classes).astype(jnp.int32)
+
+
+def _classes(net: nn.Module) -> int:
+    return int(getattr(net, "told", 0))
 
 
 def _loss(
     net: nn.Module, schedule: diffusion.Schedule, options: Options, params: PyTree, x0: Array, t: Array, key: Key,
-    train: bool, index: Array | None = None,
+    train: bool, index: Array | None = None, label: Array | None = None,
 ) -> Array:  # fmt: skip
     """Mean squared error per film, (b,); with `index` (b,) a film's noise is its own, whatever batch it comes in."""
     noise_key, dropout_key, map_key = jax.random.split(key, 3)
@@ -63,7 +83,8 @@ def _loss(
         t = jnp.round(t[:, None, None] * maps).astype(jnp.int32)
         counts = jnp.broadcast_to((t > 0)[..., None], x0.shape).astype(x0.dtype)
     x = diffusion.q_sample(schedule, x0, t, noise)
-    output, _ = net.apply({"params": params}, x, t - 1, train=train, rngs={"dropout": dropout_key})
+    said = {} if label is None else {"label": label}
+    output, _ = net.apply({"params": params}, x, t - 1, train=train, rngs={"dropout": dropout_key}, **said)
     error = jnp.square(output - diffusion.target(schedule, x0, t, noise, options.prediction))
     return (counts * error).sum(axis=(1, 2, 3)) / jnp.maximum(counts.sum(axis=(1, 2, 3)), 1.0)
 
@@ -81,9 +102,13 @@ def step(
     time_key, noise_key = jax.random.split(key)
     x0 = 2.0 * batch.image - 1.0
     t = jax.random.randint(time_key, x0.shape[:1], 1, options.t_max + 1)
+    label = None
+    if classes := _classes(net):
+        label = told(classes, batch.label, options.drop, jax.random.fold_in(key, _DROP))
 
     def objective(params: PyTree) -> Array:
-        return losses.weighted_mean(_loss(net, schedule, options, params, x0, t, noise_key, True), batch.valid)
+        each = _loss(net, schedule, options, params, x0, t, noise_key, True, None, label)
+        return losses.weighted_mean(each, batch.valid)
 
     params = state.params["unet"]
     loss, grads = jax.value_and_grad(objective)(params)
@@ -102,16 +127,17 @@ def step(
 def predict(
     net: nn.Module, schedule: diffusion.Schedule, options: Options, state: State, batch: Batch, key: Key
 ) -> dict[str, Array]:
-    """Rows of the moving average's loss (b, 4) at four times spread over 1 ... t_max.
+    """Rows of the moving average's loss (b, 4) at four times spread over 1 ... t_max, every known class told.
 
     A film's noise follows from its index: it is the same at every evaluation, in any batch and on any devices.
     """
     x0 = 2.0 * batch.image - 1.0
+    label = told(classes, batch.label) if (classes := _classes(net)) else None
     at = jnp.asarray([max((2 * i + 1) * options.t_max // 8, 1) for i in range(4)], jnp.int32)
 
     def one(t: Array, k: Key) -> Array:
         at = jnp.full(x0.shape[:1], t)
-        return _loss(net, schedule, options, state.ema["unet"], x0, at, k, False, batch.index)
+        return _loss(net, schedule, options, state.ema["unet"], x0, at, k, False, batch.index, label)
 
     # In turn: four times the batch at once would not fit where the batch just does.
     losses = jax.lax.map(lambda tk: one(*tk), (at, jax.random.split(key, 4)))  # (4, b)
@@ -151,13 +177,19 @@ def network(config: Any) -> nn.Module:
 
 
 def noise_predictor(
-    net: nn.Module, schedule: diffusion.Schedule, prediction: diffusion.Prediction, params: PyTree, time: str = "scalar"
+    net: nn.Module,
+    schedule: diffusion.Schedule,
+    prediction: diffusion.Prediction,
+    params: PyTree,
+    time: str = "scalar",
+    label: int | None = None,
 ) -> Callable[[Array, Array], Array]:
     """`(x, index) -> epsilon` of a trained network, as `ops.guidance.treat` wants it.
 
     Args:
       net, schedule, prediction, params: of a finished phase.
       time: what the network was trained to be told.
+      label: the class that it is told, of a network that is; None tells none.
 
     Raises:
       UserError: when called with the other kind of time, whose answer would be wrong without a sign of it.
@@ -170,7 +202,8 @@ def noise_predictor(
                 f"this diffusion was trained with time = {time!r} and is asked with {asked!r}: per_pixel_time needs a "
                 "phase with time = 'map', every other mode one with 'scalar'"
             )
-        output, _ = net.apply({"params": params}, x, index, train=False)
+        said = {} if label is None else {"label": jnp.full(x.shape[:1], label)}
+        output, _ = net.apply({"params": params}, x, index, train=False, **said)
         return diffusion.to_epsilon(schedule, x, index + 1, output, prediction)
 
     return epsilon
@@ -212,8 +245,10 @@ def notes(config: Any, phase: str) -> list[str]:
     ]
 
 
-def make(config: Any) -> Task:
+def make(config: Any, classes: Sequence[str] = ()) -> Task:
     """Binds a phase's configuration: `net`, `optim`, `steps`, `schedule`, `num_timesteps`, and the keys of `Options`.
+
+    `classes` are those of the films' labels, which a network with `net.told` is told.
 
     Raises:
       UserError: names the key, its value and what was expected.
@@ -222,7 +257,17 @@ def make(config: Any) -> Task:
     if config.prediction not in get_args(diffusion.Prediction):
         raise UserError(f"prediction is {config.prediction!r}: expected epsilon or v")
     lookup(dict.fromkeys(TIMES), config.time, "time")
-    options = Options(config.prediction, longest(config), config.ema, noise_of(config), config.time)
+    if known := _classes(net):
+        if classes and known != len(classes):
+            raise UserError(f"net.told = {known}: expected {len(classes)}, one a class of {', '.join(classes)}, or 0")
+        if config.only:
+            raise UserError(f"net.told = {known} with only = {config.only!r}: a network that is told classes must see "
+                            "films of all; set only to ''")  # fmt: skip
+        if not 0 < config.drop < 1:
+            raise UserError(
+                f"drop = {config.drop}: expected a share between 0 and 1, or guidance has no second network"
+            )
+    options = Options(config.prediction, longest(config), config.ema, noise_of(config), config.time, config.drop)
     return Task(
         init=partial(init, net, tx),
         step=partial(step, net, tx, schedule, options),

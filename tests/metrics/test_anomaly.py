@@ -215,3 +215,19 @@ def test_bad_input_is_told():
         anomaly.score(scores, truth, ["p"] * 3, threshold=1.0)
     with pytest.raises(UserError, match="a film or more"):
         anomaly.difference(scores[:0], scores[:0], truth[:0])
+
+
+def test_detection_is_the_area_of_films_and_their_average_precision():
+    rng = np.random.default_rng(0)
+    sick = np.arange(60) % 3 == 0
+    scores = rng.normal(size=60) + sick
+    found = anomaly.detection(scores, sick)
+    assert found["film_auroc"]["value"] == pytest.approx(sk.roc_auc_score(sick, scores))
+    assert found["film_average_precision"]["value"] == pytest.approx(sk.average_precision_score(sick, scores))
+    for entry in found.values():
+        assert entry["low"] < entry["value"] < entry["high"]
+        assert entry["n"] == 60
+    # Films of ten patients say less than sixty films do.
+    few = anomaly.detection(scores, sick, np.arange(60) // 6)["film_auroc"]
+    assert few["value"] == found["film_auroc"]["value"]
+    assert few != found["film_auroc"]

@@ -39,3 +39,42 @@ def test_cout_is_the_difference_of_areas():
     np.testing.assert_allclose(counterfactual.cout(turned, 1 - turned), 0.9)  # 1 less half a step of two on both
     np.testing.assert_allclose(counterfactual.cout(0 * steps, 0 * steps + 1), -1)
     np.testing.assert_allclose(counterfactual.cout(steps**2, 0 * steps), (steps**2)[1:-1].sum() / 10 + 0.05)
+
+
+def test_spread_and_interval_over_seeds_are_students():
+    repeats = np.array([0.2, 0.4, 0.9])[:, None, None, None] * np.ones((3, 2, 4, 4))
+    sd = np.sqrt((0.3**2 + 0.1**2 + 0.4**2) / 2)  # about the mean 0.5
+    np.testing.assert_allclose(counterfactual.spread(repeats), sd)
+    low, high = counterfactual.seed_interval(repeats)
+    np.testing.assert_allclose(high - 0.5, 4.302653 * sd * np.sqrt(4 / 3), rtol=1e-6)  # t of 2 degrees at 0.975
+    np.testing.assert_allclose(low + high, 1)
+    same = np.full((3, 1, 2, 2), 0.25)
+    np.testing.assert_array_equal(counterfactual.seed_interval(same), same[:2])  # nothing drawn: a point
+
+
+def test_the_interval_holds_its_share_of_one_more_seed():
+    drawn = np.random.default_rng(0).normal(0.5, 0.1, (4, 1, 200, 200))
+    low, high = counterfactual.seed_interval(drawn[:3])
+    np.testing.assert_allclose(counterfactual.within(drawn[3], low, high), 0.95, atol=0.005)
+
+
+def test_within_counts_the_pixels_of_the_mask_that_an_interval_holds():
+    films = np.array([[[0.1, 0.5], [0.9, 0.3]], [[0.1, 0.5], [0.9, 0.3]]])
+    low, high = np.full_like(films, 0.3), np.full_like(films, 0.6)
+    np.testing.assert_array_equal(counterfactual.within(films, low, high), [0.5, 0.5])  # a bound is held
+    mask = np.zeros_like(films)
+    mask[0, 0] = 1
+    np.testing.assert_array_equal(counterfactual.within(films, low, high, mask), [0.5, np.nan])
+
+
+def test_dice_is_that_of_the_regions():
+    a, b = np.zeros((3, 4, 4), bool), np.zeros((3, 4, 4), bool)
+    a[0, :2], b[0, 1:3] = True, True  # 8 and 8, of which 4 are shared
+    a[1] = True
+    np.testing.assert_array_equal(counterfactual.dice(a, b), [0.5, 0, np.nan])
+
+
+def test_attributes_that_are_others_are_counted():
+    before = np.array([[True, False, False], [True, True, False]])
+    after = np.array([[False, False, True], [True, True, False]])
+    np.testing.assert_array_equal(counterfactual.attributes_changed(before, after), [2, 0])

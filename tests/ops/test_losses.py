@@ -108,3 +108,16 @@ def test_label_smoothing_keeps_the_sum_and_the_unknown():
     np.testing.assert_allclose(smoothed.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(smoothed.max(), 0.9 + 0.1 / 3, rtol=1e-6)
     assert np.isnan(losses.smooth(jnp.asarray([[jnp.nan, 1.0]]), 0.1, exclusive=False)[0, 0])
+
+
+def test_nt_xent_is_the_cross_entropy_of_the_partner_among_all_other_films():
+    rng = np.random.default_rng(0)
+    films = rng.normal(size=(6, 4))
+    films /= np.linalg.norm(films, axis=1, keepdims=True)
+    like = np.exp(films @ films.T / 0.5)
+    np.fill_diagonal(like, 0)
+    by_hand = [-np.log(like[i, (i + 3) % 6] / like[i].sum()) for i in range(6)]
+    found = losses.nt_xent(jnp.asarray(films[:3]), jnp.asarray(films[3:]), jnp.ones(3), 0.5)
+    assert float(found) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    padded = [jnp.concatenate([jnp.asarray(x), jnp.asarray(films[:1])]) for x in (films[:3], films[3:])]
+    assert float(losses.nt_xent(*padded, jnp.array([1.0, 1, 1, 0]), 0.5)) == pytest.approx(float(found), rel=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cxrjax.errors import UserError
 from cxrjax.ops import classical, diffusion, guidance, rivals, sampling
 
 SCHEDULE = diffusion.linear(1000)
@@ -208,3 +209,51 @@ def test_a_point_blurs_to_a_gaussian_and_a_slope_is_continued():
     flat = np.full(SHAPE, 0.25, np.float32)
     flat[region] = 0.9
     np.testing.assert_allclose(classical.inpainted(flat, region), 0.25, atol=1e-6)
+
+
+def towards(mean):
+    """`gaussian` of films about another mean: what a network that is told their class says."""
+
+    def epsilon(x, index):
+        t = jnp.asarray(index) + 1
+        a, s = diffusion.signal(SCHEDULE, t, x), diffusion.sigma(SCHEDULE, t, x)
+        return s * (x - a * mean) / (a**2 * SPREAD**2 + s**2)
+
+    return epsilon
+
+
+TOLD = {"healthy": towards(MEAN + 0.1), "diseased": towards(MEAN - 0.1)}
+
+
+def test_class_free_without_weight_is_the_inversion_undone():
+    fine = case(told=TOLD, sampler=sampling.Sampler(stride=2, clip=None))
+    kept, moved = fast(lambda: [rivals.class_free(fine, weight=weight) for weight in (0.0, 3.0)])()
+    np.testing.assert_allclose(kept, X0, atol=0.02)  # steps of 2
+    assert np.abs(moved - X0).min() > 0.05
+
+
+def test_class_free_goes_by_its_weight_toward_the_class_that_it_is_told():
+    """Noises of Gaussian films differ by their means: the way down is the flow of films about mean + weight x gap."""
+    fine = case(told=TOLD, sampler=sampling.Sampler(stride=2, clip=None))
+    asked = [("healthy", 3.0, 0.3), ("healthy", 1.0, 0.1), ("diseased", 3.0, -0.3)]
+    found = fast(lambda: [rivals.class_free(fine, weight=w, toward=c, quantile=0.0) for c, w, _ in asked])()
+    a, s = diffusion.signal(SCHEDULE, LAM, X0), diffusion.sigma(SCHEDULE, LAM, X0)
+    moves = 1 - a * SPREAD / jnp.sqrt(a**2 * SPREAD**2 + s**2)
+    for out, (_, _, gap) in zip(found, asked, strict=True):
+        np.testing.assert_allclose(out, X0 + gap * moves, atol=0.02)
+    with pytest.raises(UserError, match=r"'well'.*healthy"):
+        rivals.class_free(fine, toward="well")
+
+
+def test_an_estimate_beyond_its_range_is_cut_at_a_quantile_and_scaled_down():
+    t = jnp.array([300, 300])
+    estimate = np.linspace(-1.5, 2.5, 128).reshape(SHAPE).astype(np.float32)
+    estimate[1] /= 4  # a film within its range stays as it is
+    noise = np.asarray(jax.random.normal(KEYS[0], SHAPE))
+    x = diffusion.q_sample(SCHEDULE, estimate, t, noise)
+    out = rivals.scaled_down(SCHEDULE, x, t, jnp.asarray(noise), 0.9)
+    back = np.asarray(diffusion.to_x0(SCHEDULE, x, t, out, None))
+    most = np.quantile(np.abs(estimate[0]), 0.9)
+    np.testing.assert_allclose(back[0], np.clip(estimate[0], -most, most) / most, atol=1e-4)
+    np.testing.assert_array_equal(out[1], noise[1])
+    np.testing.assert_array_equal(rivals.scaled_down(SCHEDULE, x, t, jnp.asarray(noise), 0.0), noise)

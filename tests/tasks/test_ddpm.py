@@ -205,3 +205,48 @@ def test_octaves_below_two_pixels_are_warned_of():
         assert "d.simplex.octaves" in note
     phase.simplex.update({"wavelength": 16.0, "octaves": 4})
     assert ddpm.notes(phase, "d") == []
+
+
+def test_a_class_is_told_unless_it_is_unknown_or_dropped_in_its_share():
+    label = np.array([[1, 0], [0, 1], [np.nan, 1], [1, 1], [0, 0]], np.float32)
+    assert ddpm.told(2, label).tolist() == [0, 1, 2, 2, 2]
+    many = np.eye(2, dtype=np.float32)[np.arange(4000) % 2]
+    said = np.asarray(ddpm.told(2, many, 0.35, jax.random.key(0)))
+    assert np.mean(said == 2) == pytest.approx(0.35, abs=0.03)
+    np.testing.assert_array_equal(said[said < 2], (np.arange(4000) % 2)[said < 2])
+
+
+def test_a_network_that_is_told_answers_by_class_and_learns_the_classes_it_is_told_alone():
+    net = NET.clone(told=2)
+    shapes = jax.eval_shape(partial(ddpm.init, net, TX), jax.random.key(0), batch()).params["unet"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
+    x, t = batch(3).image, np.array([100, 100, 100])
+
+    def answers(label):
+        return net.apply({"params": params}, x, t, label=label)[0]
+
+    none, untold, first, second = jit(lambda: [answers(k if k is None else jnp.full(3, k)) for k in (None, 2, 0, 1)])()
+    np.testing.assert_array_equal(none, untold)
+    assert min(np.abs(first - none).max(), np.abs(first - second).max()) > 1e-3
+
+    def loss(params, label):
+        key = jax.random.key(0)
+        return ddpm._loss(net, SCHEDULE, ddpm.Options(), params, x, t, key, True, None, label).sum()
+
+    moved = jit(jax.grad(loss))(params, np.array([0, 2, 2]))["told"]["embedding"]
+    assert [bool(np.any(row)) for row in np.asarray(moved)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "words"),
+    [
+        ({"told": 3}, {"only": ""}, "net.told = 3: expected 2, one a class of Normal, Pneumonia"),
+        ({"told": 2}, {"only": "Normal"}, "net.told = 2 with only = 'Normal'"),
+        ({"told": 2}, {"only": "", "drop": 0.0}, "drop = 0.0: expected a share"),
+    ],
+)
+def test_a_network_that_could_not_be_told_is_refused(net, changes, words):
+    config = defaults.diffusion({"name": "unet_tiny", **net}, defaults.optim("adam", 1e-3), 2, 2, **changes)
+    with pytest.raises(UserError, match=words):
+        ddpm.make(config, ("Normal", "Pneumonia"))

@@ -13,6 +13,7 @@ from cxrjax.data.sources import (
     folder,
     kaggle4,
     kermany,
+    medianomaly,
     medmnist,
     merged,
     mimic_cxr,
@@ -44,6 +45,7 @@ def _told(source: Callable[[Any], Source]) -> Callable[[Any], Source]:
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "phantom": _told(phantom.source),
     "kermany": _told(kermany.source),
+    "medianomaly": _told(medianomaly.source),
     "medmnist": _told(medmnist.source),
     "nih": _told(nih.source),
     "kaggle4": _told(kaggle4.source),

@@ -122,8 +122,9 @@ def _use(results: Results) -> Table:
         rows.append((ARMS[arm], cells))
     note = (
         "Classifiers of one kind, equal optimizer steps, judged on held-out films of patients by the mean probability "
-        "of the seeds. On phantoms their class activation maps are held against the masks of the findings, which no "
-        "training saw: pointing game, and IoU where the map exceeds one half."
+        "of the seeds; what begins on generated films takes as many steps on films of patients after them. On phantoms "
+        "their class activation maps are held against the masks of the findings, which no training saw: pointing game, "
+        "and IoU where the map exceeds one half."
     )
     return table("What generated films are good for", note, columns, rows)
 

@@ -16,7 +16,7 @@ from cxrjax.infer import classifier, generator
 from cxrjax.infer.generator import Generator
 from cxrjax.metrics import bootstrap, entries, localization, scoring
 from cxrjax.ops.conditions import NORMAL
-from cxrjax.phases import Context
+from cxrjax.phases import Context, start
 from cxrjax.studies.arrays import exists, read_arrays, write_arrays
 from cxrjax.tasks import classify
 from cxrjax.train import loop
@@ -29,6 +29,7 @@ ARMS = {
     "augmented": "films of patients, flips and brightness",
     "real_and_made": "films of patients and generated ones, half each",
     "made": "generated films alone",
+    "pretrained": "generated films first, then those of patients for as many steps",
 }
 LEVEL = 0.5  # of a map in [0, 1], above which it is held against the mask
 MOST_MAPS = 200  # films with a finding whose maps are held against its mask
@@ -181,15 +182,8 @@ def _one(
     path = context.workdir / "synthesis" / "use" / f"{arm}_{seed}.npz"
     if exists(path):
         return read_arrays(path)
-    config = context.config.use
-    number = zlib.crc32(f"{context.config.seed}/use_{seed}".encode()) & 0x7FFFFFFF  # the same for every arm
-    state = context.fit(
-        task, loop.Phase(f"use/{arm}_{seed}", config.steps, config.log_every, 0, config.save_every),
-        stream=_stream(context, arm, films, condition, number), evals=None,
-        example=Batch.blank(context.mesh.size, context.config.data.size, len(context.classes)),
-        key=jax.random.fold_in(context.key, number),
-    )  # fmt: skip
-    split = context.films.held_out
+    config, split = context.config.use, context.films.held_out
+    state = _fitted(context, task, arm, seed, films, condition)
     rows = context.evaluate(jax.jit(task.predict), state, split, config.eval_batch)
     table = context.films.table(split)
     arrays = {
@@ -200,6 +194,22 @@ def _one(
         arrays |= _maps(context, state, split)
     write_arrays(path, **arrays)
     return arrays
+
+
+def _fitted(
+    context: Context, task: Any, arm: str, seed: int, films: tuple[np.ndarray, np.ndarray], condition: np.ndarray
+) -> State:
+    """One training of an arm; `pretrained` goes on from the weights that `made` ends with, its optimizer anew."""
+    config, carry = context.config.use, None
+    if arm == "pretrained":
+        carry = partial(start.bring, config, _fitted(context, task, "made", seed, films, condition))
+    number = zlib.crc32(f"{context.config.seed}/use_{seed}".encode()) & 0x7FFFFFFF  # the same for every arm
+    return context.fit(
+        task, loop.Phase(f"use/{arm}_{seed}", config.steps, config.log_every, 0, config.save_every),
+        stream=_stream(context, arm, films, condition, number), evals=None,
+        example=Batch.blank(context.mesh.size, context.config.data.size, len(context.classes)),
+        key=jax.random.fold_in(context.key, number), carry=carry,
+    )  # fmt: skip
 
 
 def _maps(context: Context, state: State, split: str) -> dict[str, np.ndarray]:

@@ -23,8 +23,9 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
     """Per-film likeness to the own film in and out of the mask, and to the twin, if any, in and out of the lesion.
 
     Args:
-      films: of `films.npz`, with the judge's features `pooled` of the untreated films.
-      run: `image` (n, h, w), and its `pooled` features.
+      films: of `films.npz`, with the judge's features `pooled` of the untreated films, and what else was asked of them,
+        see `judging.judged`, under `own_` and its name.
+      run: `image` (n, h, w), its `pooled` features, and what else was asked.
 
     Returns:
       By measure and region, (n,). The mask is the same for every arm, the soft map of the first CAM above 0.5, so that
@@ -41,8 +42,22 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
     paths = {name.removeprefix("path_"): path for name, path in run.items() if name.startswith("path_")}
     if paths:  # of two exclusive classes
         out["cout"] = {judge: counterfactual.cout(path, 1 - path) for judge, path in paths.items()}
+    if "own_lungs" in films and "lungs" in run:
+        before, after = (
+            np.unpackbits(bits, axis=-1, count=films["image"].shape[2]).astype(bool)
+            for bits in (films["own_lungs"], run["lungs"])
+        )
+        same = counterfactual.dice(before, after & run["lungs_found"][:, None, None])  # 0 where they are found no more
+        out["lungs"] = {"dice": np.where(films["own_lungs_found"], same, np.nan)}
+    if "own_findings" in films and "findings" in run:
+        out["attributes"] = {"changed": counterfactual.attributes_changed(films["own_findings"], run["findings"])}
     out["cosine"] = {"features": identity.cosine(films["pooled"], run["pooled"])}
-    out["reidentified"] = {"first": (identity.ranks(run["image"], films["image"]) == 1).astype(np.float64)}
+    if "own_identity" in films and "identity" in run:
+        out["cosine"]["identity"] = identity.cosine(films["own_identity"], run["identity"])
+        ranks = identity.ranks_in(identity.similarity(run["identity"], films["own_identity"]))
+    else:
+        ranks = identity.ranks(run["image"], films["image"])
+    out["reidentified"] = {"first": (ranks == 1).astype(np.float64)}
     return out | ({"twin_error": twin_error} if twin_error else {})
 
 
@@ -80,10 +95,12 @@ def seconds_of(run: dict[str, np.ndarray]) -> Results:
 
 # Gray levels are shares of the range from black to white; "1" is a pure number.
 UNITS = {
-    "mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level", "cosine": "1",
-    "reidentified": "fraction", "changed": "fraction", "cout": "1", "evaluations": "1", "seconds": "s",
+    "mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level", "cosine": "1", "lungs": "1",
+    "attributes": "1", "reidentified": "fraction", "changed": "fraction", "cout": "1", "evaluations": "1",
+    "seconds": "s",
 }  # fmt: skip
 PIXEL = "pixel_"  # before the name of an arm: the same by the diffusion of a pixel run
+ASKED = ("lungs", "lungs_found", "findings", "identity")  # of films and treated films alike, see `judging.judged`
 LEVELS = (0.5, 0.8)  # normal rates at which arms are compared
 
 
@@ -189,6 +206,7 @@ def results(
 
     untreated = read_arrays(folder / "untreated.npz")
     films["pooled"] = untreated["pooled"]
+    films |= {f"own_{name}": untreated[name] for name in ASKED if name in untreated}
     before = measures(films, untreated)
 
     def rates_of(run: dict[str, np.ndarray], which: np.ndarray) -> Results:

@@ -121,8 +121,42 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
                 rows,
             )
         )
-    found.append(by_arm(out, modes))
-    return found
+    return [*found, *_beside(out, modes, judge, str(levels[0])), by_arm(out, modes)]
+
+
+_BESIDE = {
+    ("cosine", "identity"): (
+        "likeness to the network that tells patients apart",
+        "the cosine of a treated film's embedding with its own film's: it rewards keeping what tells a patient from "
+        "others, and doing nothing",
+    ),
+    ("lungs", "dice"): (
+        "lungs found before and after, Dice",
+        "the lung finder's outlines before and after: it rewards an anatomy that stays, and takes opened lungs for "
+        "others",
+    ),
+    ("attributes", "changed"): (
+        "other findings changed (MNAC)",
+        "findings beside the disease that another run's classifier calls otherwise than before: it rewards leaving the "
+        "rest of the film alone",
+    ),
+}
+
+
+def _beside(out: Results, modes: tuple[str, ...], judge: str, level: str) -> list[Table]:
+    """What else of the patient changed, where a study asks for it."""
+    at = out["equal_rate"].get(judge, {}).get(level, {})
+    there = [key for key in _BESIDE if any(key[1] in entry.get(key[0], {}) for entry in at.values())]
+    if not there:
+        return []
+    columns = [head for key in there for head in (_BESIDE[key][0], "minus uniform, paired")]
+    rows = []
+    for mode in order(out, modes, judge, level):
+        entry = [at.get(mode, {}).get(measure, {}).get(where, {}) for measure, where in there]
+        rows.append((mode, [found.get(kind) for found in entry for kind in ("value", "difference")]))
+    said = "; ".join(f"{head}: {words}" for head, words in (_BESIDE[key] for key in there))
+    note = f"Interpolated to the rate, in the order of the ranking. {said[0].upper()}{said[1:]}."
+    return [table(f"What else changed at normal rate {level}", note, columns, rows)]
 
 
 def by_arm(out: Results, modes: tuple[str, ...], source: str = "") -> Table:

@@ -137,7 +137,7 @@ def choose(
     """
     out = []
     for name, value, count in (("diseased", 0, num_diseased), ("normal", 1, num_controls)):
-        pool = _one_each(label[:, normal] == value, patients, seed)  # a film of unknown label is neither
+        pool = one_each(label[:, normal] == value, patients, seed)  # a film of unknown label is neither
         if not len(pool):
             raise UserError(f"has no {name} film; the progress study needs both kinds")
         out.append(np.sort(pool[:count]))
@@ -157,13 +157,13 @@ def healthy(
       most: films that judges are tried on; the controls of `choose`, of the same seed, are among the first.
       seed: of the choice.
     """
-    pool = _one_each(normal, patients, seed)
+    pool = one_each(normal, patients, seed)
     free = pool[~studied[pool]]
     held = free[len(free) - min(count, len(free) // 2) :]
     return np.sort(held), np.sort(pool[~np.isin(pool, held)][:most])
 
 
-def _one_each(wanted: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray:
+def one_each(wanted: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray:
     """Indices of the wanted films in a seeded order, the first of each patient alone."""
     order = np.random.default_rng(seed).permutation(len(wanted))
     pool = order[wanted[order]]

@@ -9,24 +9,28 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from cxrjax import data
 from cxrjax.data import external
 from cxrjax.errors import UserError
-from cxrjax.infer import arms, classifier, diffusion, masks, treat
+from cxrjax.infer import arms, classifier, diffusion, finished, masks, predict, treat
 from cxrjax.infer.batches import in_batches
 from cxrjax.infer.finished import ROLES
 from cxrjax.metrics import entries, similarity
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.treatment import (
+    again,
     classifiers,
     foreign,
+    judging,
     measures,
     outside,
     pixels,
     ranking,
     realism,
+    reidentification,
     solvers,
     sources,
     sweep,
@@ -49,10 +53,36 @@ def check(config: Any) -> None:
     for key in ("cam_phase", "judge_phase"):
         classifier.check_normal(config[study[key]], tuple(config.data.classes))
     arms.check(config)
+    again.check(study)
     foreign.check(study)
     solvers.check(config)
+    if study.attributes.run:
+        _findings(config)
+    reidentification.check(config)
     if study.pixel_run:
         pixels.check(config)
+
+
+def _findings(config: Any, mesh: Mesh | None = None) -> predict.Predictor:
+    """The classifier of `study.attributes`. Raises UserError where there is none, or it knows the disease alone."""
+    run, classes = finished.load(config.study.attributes.run, mesh), tuple(config.data.classes)
+    predictor = run.predictor(config.study.attributes.phase)
+    if set(predictor.classes) <= set(classes):
+        known = ", ".join(predictor.classes)
+        raise UserError(f"study.attributes.run = {run.workdir}: its {predictor.name} knows {known}; expected findings "
+                        "beside the disease")  # fmt: skip
+    return predictor
+
+
+def _asked(context: Context) -> judging.Asked:
+    """What the study asks of treated films beside the judges' verdicts."""
+    study, findings = context.config.study, None
+    trained = reidentification.network(context)
+    identity = partial(trained.embed, batch=study.batch) if trained else None
+    if study.attributes.run:
+        predictor = _findings(context.config, context.mesh)
+        findings = judging.findings_of(predictor, context.classes, study.batch)
+    return judging.Asked(study.insertions, study.lungs, findings, identity)
 
 
 def check_films(config: Any, films: data.Prepared) -> list[str]:
@@ -79,8 +109,10 @@ def check_external(config: Any, sets: Mapping[str, data.Prepared]) -> list[str]:
     return notes
 
 
-def shared(context: Context, image: np.ndarray, parts: tuple[sweep.Part, ...]) -> sweep.Sweep:
-    """What every treatment of films (n, h, w, 1) of these sources shares."""
+def shared(
+    context: Context, image: np.ndarray, parts: tuple[sweep.Part, ...], asked: judging.Asked = judging.NOTHING
+) -> sweep.Sweep:
+    """What every treatment of films (n, h, w, 1) of these sources shares; `asked` of every one."""
     config, states, mesh = context.config, context.states, context.mesh
     study, classes = config.study, tuple(config.data.classes)
     seen = [name for name in config.phases if config[name].task in classifier.TASKS]
@@ -92,9 +124,9 @@ def shared(context: Context, image: np.ndarray, parts: tuple[sweep.Part, ...]) -
     # Each source's films count from 0, so that no set changes another's noise.
     keys = np.concatenate([treat.keys_of(config.seed, part.stop - part.start) for part in parts])
     return sweep.Sweep(
-        image, {name: diffusion.of(config[name], states[name], mesh) for name in trained}, looking,
+        image, {name: diffusion.of(config[name], states[name], mesh, classes) for name in trained}, looking,
         {role: looking[study[key]] for role, key in ROLES.items() if study[key] in looking},
-        parts, mesh, study.batch, keys, context.log.console,
+        parts, mesh, study.batch, keys, context.log.console, asked,
     )  # fmt: skip
 
 
@@ -126,18 +158,19 @@ def run(context: Context) -> Results:
     config, study = context.config, context.config.study
     every = [sources.of(config, name, films) for name, films in sources.every(context).items()]
     read = [source.read(source.keep) for source in every]
-    whole = shared(context, np.concatenate([films["image"] for films in read]), parts_of(context, every, "progress"))
+    image = np.concatenate([films["image"] for films in read])
+    whole = shared(context, image, parts_of(context, every, "progress"), _asked(context))
     names, roles, seen = tuple(study.modes), tuple(whole.scoring), tuple(whole.classifiers)
     out = classifiers.score_all(context, seen, 1 - context.classes.index("Normal"))
 
-    masks_of = sweep.run(whole, arms.of(study), tuple(study.lambdas), insertions=study.insertions)
+    masks_of = sweep.run(whole, arms.of(study), tuple(study.lambdas))
     # All but one mask can go: they are as many as there are sources, each as large as the films.
     masks_of = {study.solvers.mode: masks_of[study.solvers.mode]} if study.solvers.evaluations else {}
     score = sweep.scorer(whole)
     own = whole.parts[0]
     theirs = foreign.run(
         study, _keys(every[0]), config.data.size, own.folder,
-        lambda treated: sweep.judged(score, own.of(whole.image), treated, study.insertions),
+        lambda treated: judging.judged(score, whole.asked, own.of(whole.image), treated),
     )  # fmt: skip
     base = masks.base(study)
     cam = masks.make((base,), whole.classifiers, whole.image, whole.mesh, whole.batch)[base][..., 0]
@@ -169,6 +202,15 @@ def run(context: Context) -> Results:
     if study.pixel_run:
         out["tables"] += pixels.tables(out, names, "independent", measures.LEVELS)
     out |= _round_trip(whole, study, own.of(whole.image)[sick])
+    found, words = reidentification.run(context)
+    out |= {"reidentification": found} if found else {}
+    out["sentences"].append(words)
+    out["tables"] += reidentification.tables(found, study.identity_phase)
+    if lam := study.again["lambda"]:
+        rows = again.chosen(sick, study.again.films)
+        root = again.run(whole, arms.of(study), lam, study.again.seeds, rows)
+        out["again"] = again.results(own.folder, root, arms.of(study), lam, study.again.seeds, rows)
+        out["tables"] += again.tables(out["again"], lam, study.again.seeds)
     if study.solvers.evaluations:
         image, keys = (own.of(rows)[sick] for rows in (whole.image, whole.keys))
         diseased = whole._replace(image=image, keys=keys, parts=(own._replace(stop=len(image)),))

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cxrjax.infer import classifier, masks, treat
+from cxrjax.infer import masks, treat
 from cxrjax.infer.arms import Arm, Mask
-from cxrjax.infer.batches import in_batches, one_batch
+from cxrjax.infer.batches import one_batch
 from cxrjax.infer.classifier import Classifier
 from cxrjax.infer.diffusion import Diffusion
-from cxrjax.metrics import counterfactual
 from cxrjax.ops import guidance
 from cxrjax.studies.arrays import exists, read_arrays, there, write_arrays
+from cxrjax.studies.treatment import judging
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
-from cxrjax.types import Array, Arrays, PyTree
-
-_NORMAL = "normal_probability_"  # before the name of a judge
-_ON_THE_WAY = 32  # films whose insertions are in memory
 
 
 class Part(NamedTuple):
@@ -57,6 +51,7 @@ class Sweep(NamedTuple):
       batch: rows at once.
       keys: (n, ...) PRNG key data, one a film, shared by every arm.
       console: where progress is shown.
+      asked: of every result, beside the judges' verdicts.
     """
 
     image: np.ndarray
@@ -68,44 +63,12 @@ class Sweep(NamedTuple):
     batch: int
     keys: np.ndarray
     console: Any
+    asked: judging.Asked = judging.NOTHING
 
 
-def scorer(sweep: Sweep) -> Callable[[np.ndarray], Arrays]:
-    """`films (n, h, w, 1) -> normal_probability_<role> (n,)` of every judge, and `pooled` (n, d) of the first."""
-
-    judges = tuple((role, judge._replace(variables=None)) for role, judge in sweep.scoring.items())
-    variables = {role: judge.variables for role, judge in sweep.scoring.items()}
-    return lambda image: in_batches(sweep.mesh, sweep.batch, partial(_score, judges, variables), image)
-
-
-@partial(jax.jit, static_argnums=0)
-def _score(judges: tuple[tuple[str, Classifier], ...], variables: PyTree, image: Array) -> dict[str, Array]:
-    out = {}
-    for role, judge in judges:
-        found = classifier.outputs(judge._replace(variables=variables[role]), image)
-        out[f"{_NORMAL}{role}"] = found["prob"][:, judge.normal]
-        out.setdefault("pooled", found["pool"])
-    return out
-
-
-def judged(
-    score: Callable[[np.ndarray], Arrays], image: np.ndarray, treated: np.ndarray, insertions: int
-) -> dict[str, np.ndarray]:
-    """What judges say of treated films (n, h, w, 1), and, of so many `insertions`, on the way to them.
-
-    The latter is `path_<role>` (insertions + 1, n), the probability of Normal along `counterfactual.insertions`.
-    """
-    out = dict(score(treated))
-    if insertions:
-        names = [name for name in out if name.startswith(_NORMAL)]
-        blocks: list[Arrays] = []
-        for i in range(0, len(image), _ON_THE_WAY):
-            path = counterfactual.insertions(image[i : i + _ON_THE_WAY], treated[i : i + _ON_THE_WAY], insertions)
-            said = score(path.reshape(-1, *image.shape[1:]))
-            blocks.append({name: said[name].reshape(len(path), -1) for name in names})
-        for name in names:
-            out[f"path_{name.removeprefix(_NORMAL)}"] = np.concatenate([block[name] for block in blocks], axis=1)
-    return out
+def scorer(sweep: Sweep) -> judging.Score:
+    """`judging.scorer` of the judges of a sweep."""
+    return judging.scorer(sweep.scoring, sweep.mesh, sweep.batch)
 
 
 def _of(part: Part, name: str, rows: np.ndarray) -> np.ndarray:
@@ -196,23 +159,8 @@ def _rows_at_once(sweep: Sweep, jobs: int) -> int:
     return min(-(-rows // sweep.mesh.size) * sweep.mesh.size, most)
 
 
-def run(
-    sweep: Sweep, arms: tuple[Arm, ...], lambdas: tuple[int, ...], listed: str = "masks.npz", insertions: int = 0
-) -> dict[str, np.ndarray]:
-    """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled`, and the cost of a film.
-
-    Also `untreated.npz`, and under the name `listed` every arm's mask; all in the folder of each source.
-
-    Returns:
-      the masks (n, h, w) by arm, of all films.
-    """
-    score = scorer(sweep)
-
-    def finish(job: Job, treated: np.ndarray, seconds: float) -> None:
-        asked = guidance.evaluations(job.arm.mode, job.lam, job.arm.sampler, dict(job.arm.options))
-        cost = {"seconds": np.asarray(seconds), "evaluations": np.asarray(asked)}
-        about = judged(score, job.part.of(sweep.image), treated, insertions)
-        write_arrays(job.path, image=treated[..., 0], **cost, **about)
+def make_masks(sweep: Sweep, arms: tuple[Arm, ...]) -> dict[Mask, np.ndarray]:
+    """Every mask (n, h, w, 1) that arms treat by, of all films."""
 
     def residual(lam: int) -> np.ndarray:
         """|x - x'| of a uniform pass by the first arm's diffusion."""
@@ -226,9 +174,30 @@ def run(
         )  # fmt: skip
         return np.abs(np.concatenate([read_arrays(job.path)["image"] for job in jobs]) - sweep.image[..., 0])
 
-    untreated = {"image": sweep.image[..., 0], **judged(score, sweep.image, sweep.image, insertions)}
     wanted = tuple(dict.fromkeys(arm.mask for arm in arms))
-    mask_of = masks.make(wanted, sweep.classifiers, sweep.image, sweep.mesh, sweep.batch, residual)
+    return masks.make(wanted, sweep.classifiers, sweep.image, sweep.mesh, sweep.batch, residual)
+
+
+def run(
+    sweep: Sweep, arms: tuple[Arm, ...], lambdas: tuple[int, ...], listed: str = "masks.npz"
+) -> dict[str, np.ndarray]:
+    """Writes `<arm>_<lambda>.npz` with `image` (n, h, w), the judges' verdicts, `pooled`, and the cost of a film.
+
+    Also `untreated.npz`, and under the name `listed` every arm's mask; all in the folder of each source.
+
+    Returns:
+      the masks (n, h, w) by arm, of all films.
+    """
+    score = scorer(sweep)
+
+    def finish(job: Job, treated: np.ndarray, seconds: float) -> None:
+        asked = guidance.evaluations(job.arm.mode, job.lam, job.arm.sampler, dict(job.arm.options))
+        cost = {"seconds": np.asarray(seconds), "evaluations": np.asarray(asked)}
+        about = judging.judged(score, sweep.asked, job.part.of(sweep.image), treated)
+        write_arrays(job.path, image=treated[..., 0], **cost, **about)
+
+    untreated = {"image": sweep.image[..., 0], **judging.judged(score, sweep.asked, sweep.image, sweep.image)}
+    mask_of = make_masks(sweep, arms)
     for part in sweep.parts:
         own = {name: _of(part, name, rows) for name, rows in untreated.items()}
         write_arrays(part.folder / "untreated.npz", **own)
