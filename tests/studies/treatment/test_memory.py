@@ -16,7 +16,7 @@ import pytest
 
 from cxrjax import defaults, files, manifest, report
 from cxrjax.infer import arms
-from cxrjax.studies.treatment import measures, ranking, sweep
+from cxrjax.studies.treatment import judging, measures, ranking, sweep
 from cxrjax.train import log as logs
 from cxrjax.train import mesh as meshes
 
@@ -114,9 +114,10 @@ def test_a_sweep_of_many_arms_takes_the_memory_of_few(tmp_path, monkeypatch):
         with logs.Log(_made(tmp_path / str(count))) as log:
             whole = sweep.Sweep(
                 image, {}, {}, {}, (part,), mesh, 20, sweep.treat.keys_of(0, N), log.console,
+                judging.Asked(insertions=4),
             )  # fmt: skip
             chosen, steps = arms.of(config), tuple(100 * (i + 1) for i in range(lambdas))
-            found.append(peak(lambda w=whole, c=chosen, s=steps: sweep.run(w, c, s, insertions=4)))
+            found.append(peak(lambda w=whole, c=chosen, s=steps: sweep.run(w, c, s)))
         assert len(list(part.folder.glob("arm_*.npz"))) == count * lambdas
     assert found[1] - found[0] < 2 * ONE
 
