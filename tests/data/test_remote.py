@@ -74,16 +74,3 @@ def test_a_killed_worker_s_shard_goes_to_another_and_the_bytes_are_those_of_one_
     assert "1 left out" in said
     subprocess.run(command("one"), cwd=ROOT, env=env, check=True, capture_output=True)
     assert _contents(tmp_path / "ray") == _contents(tmp_path / "one")
-
-
-def test_an_error_of_the_films_is_told_once_and_an_address_where_nobody_is(command, tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-
-    def tell(*more: str) -> str:
-        done = subprocess.run(command("ray", *more), cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 2, done.stderr
-        return done.stderr.splitlines()[-1]
-
-    assert "error: --ray=127.0.0.1:1: no Ray cluster answers there" in tell("--ray=127.0.0.1:1")
-    assert f"1 of {FILMS} films cannot be read" in tell("--ray", "--shards=2", "--config.data.quarantine_limit=0.001")
-    assert len(list((tmp_path / "ray").glob("*.quarantine.csv"))) == 1
