@@ -32,13 +32,13 @@ _FOLDER = re.compile(r"(\d+)-of-(\d+)")
 
 
 class Shard(NamedTuple):
-    """One of `count` like parts of all films, by its index from 0."""
+    """One of `of` like parts of all films, by its number from 0."""
 
-    index: int
-    count: int
+    number: int
+    of: int
 
     def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
+        return f"{self.number}/{self.of}"
 
 
 class Done(NamedTuple):
@@ -57,7 +57,7 @@ def root(plan: Plan) -> Path:
 
 
 def _folder(plan: Plan, shard: Shard) -> Path:
-    return root(plan) / f"{shard.index}-of-{shard.count}"
+    return root(plan) / f"{shard.number}-of-{shard.of}"
 
 
 def files_of(plan: Plan, shard: Shard) -> dict[Path, range]:
@@ -66,7 +66,7 @@ def files_of(plan: Plan, shard: Shard) -> dict[Path, range]:
     # Phase features are computed in batches, which must begin where those of one process do.
     unit = 1 if plan.options.enh is None else stream.ENH_BATCH
     total, units = plan.source.total, -(-plan.source.total // unit)
-    first, last = (min(total, unit * (units * i // shard.count)) for i in (shard.index, shard.index + 1))
+    first, last = (min(total, unit * (units * i // shard.of)) for i in (shard.number, shard.number + 1))
     step = unit * max(1, BYTES // (unit * planes * plan.size**2))
     return {_folder(plan, shard) / f"{i:09d}.npz": range(i, min(i + step, last)) for i in range(first, last, step)}
 

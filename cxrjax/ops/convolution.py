@@ -87,7 +87,8 @@ def by_convolution(
 ) -> Array:
     """The gradient of a kernel of `shape` as a convolution: the channels of x are its batch, dy is its kernel."""
     wide_x, wide_y = ([_spread(a, by, axis) for axis in (0, 1)] for a, by in ((x, dilate), (dy, stride)))
-    pads = tuple((pad[i][0], shape[i] - 1 + wide_y[i] - wide_x[i] - pad[i][0]) for i in (0, 1))
+    above, beside = ((pad[i][0], shape[i] - 1 + wide_y[i] - wide_x[i] - pad[i][0]) for i in (0, 1))
+    pads = above, beside
     x, spread = x.transpose(3, 1, 2, 0), tuple(dilate)
     if any(y > x for x, y in zip(wide_x, wide_y, strict=True)):
         # A kernel larger than its map has no fast CPU kernel either, and XLA would fold the padding back.

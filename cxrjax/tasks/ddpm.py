@@ -83,7 +83,7 @@ def _loss(
         t = jnp.round(t[:, None, None] * maps).astype(jnp.int32)
         counts = jnp.broadcast_to((t > 0)[..., None], x0.shape).astype(x0.dtype)
     x = diffusion.q_sample(schedule, x0, t, noise)
-    said = {} if label is None else {"label": label}
+    said: dict[str, Any] = {} if label is None else {"label": label}
     output, _ = net.apply({"params": params}, x, t - 1, train=train, rngs={"dropout": dropout_key}, **said)
     error = jnp.square(output - diffusion.target(schedule, x0, t, noise, options.prediction))
     return (counts * error).sum(axis=(1, 2, 3)) / jnp.maximum(counts.sum(axis=(1, 2, 3)), 1.0)
@@ -202,7 +202,7 @@ def noise_predictor(
                 f"this diffusion was trained with time = {time!r} and is asked with {asked!r}: per_pixel_time needs a "
                 "phase with time = 'map', every other mode one with 'scalar'"
             )
-        said = {} if label is None else {"label": jnp.full(x.shape[:1], label)}
+        said: dict[str, Any] = {} if label is None else {"label": jnp.full(x.shape[:1], label)}
         output, _ = net.apply({"params": params}, x, index, train=False, **said)
         return diffusion.to_epsilon(schedule, x, index + 1, output, prediction)
 

@@ -235,7 +235,7 @@ def _read_masks(folder: Path, films: Films, rows: Sequence[int]) -> dict[str, Ma
         for arm, mask in each(path) if path.is_file() else ():
             check(path, {arm: mask}, {arm: _shape(films)})
             _finite(mask, arm, path)
-            digest = hashlib.sha256(np.ascontiguousarray(mask, np.float32)).digest()
+            digest = hashlib.sha256(np.ascontiguousarray(mask, np.float32).tobytes()).digest()
             masks[arm] = known.setdefault(digest, _kept(mask, rows))
     return masks
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cxrjax.errors import UserError
@@ -71,7 +72,7 @@ def chosen(sick: np.ndarray, most: int) -> np.ndarray:
 
 def other_keys(keys: np.ndarray, number: int) -> np.ndarray:
     """Key data (n, ...) of another draw for each film."""
-    folded = jax.vmap(lambda key: jax.random.fold_in(key, number))(jax.random.wrap_key_data(keys))
+    folded = jax.vmap(lambda key: jax.random.fold_in(key, number))(jax.random.wrap_key_data(jnp.asarray(keys)))
     return np.asarray(jax.random.key_data(folded))
 
 
@@ -92,7 +93,7 @@ def blocks(
         done = treated(arm.name)
         out.append(Block(f"twice_{arm.name}", done, other_keys(keys, seeds), (arm,)))
         if back := guidance.MODES[arm.mode].back:
-            options = tuple(sorted((dict(arm.options) | back).items()))
+            options = tuple(sorted((dict(arm.options) | dict(back)).items()))
             out.append(Block(f"back_{arm.name}", done, other_keys(keys, seeds), (arm._replace(options=options),)))
     return out
 
