@@ -135,6 +135,6 @@ def first(films: data.Prepared, part: str, keep: np.ndarray, wanted: int, seed: 
 
 
 def example_of(config: Any, phase: str, devices: int) -> Batch:
-    """Blank films as the phase reads them, one a device."""
-    channels = 3 if field_of(config, phase) == "enh" else 1
+    """Blank films, or pairs of them, as the phase reads them, one a device."""
+    channels = 2 if config[phase].task == "identify" else 3 if field_of(config, phase) == "enh" else 1
     return Batch.blank(devices, config.data.size, len(classes_of(config, phase)), channels)
