@@ -44,7 +44,7 @@ class Mode(NamedTuple):
       sees: asks the classifier of the arm's map for its loss or its perceptual distance.
       told: asks a network that is told the class.
       rival: not ours.
-      back: what its options are on the way back from a treated film; None where it has no way back.
+      back: options on the way back from a treated film, with their values; empty where it has no way back.
       cost: `(steps, lam, **options) -> network evaluations` of a walk of its own; `steps(lam)` of a plain one.
     """
 
@@ -60,7 +60,7 @@ class Mode(NamedTuple):
     sees: bool = False
     told: bool = False
     rival: bool = False
-    back: Mapping[str, Any] | None = None
+    back: tuple[tuple[str, Any], ...] = ()
     cost: Callable[..., int] = lambda steps, lam, **_: steps(lam)
 
 
@@ -83,7 +83,7 @@ MODES: dict[str, Mode] = {
             steps(lam) + resamples * steps(round(restart * lam)))),
         _PUBLISHED("thor", own=rivals.thor),
         _PUBLISHED("fastdime", own=rivals.fastdime),
-        Mode("class_free", own=rivals.class_free, guided=False, told=True, rival=True, back={"toward": "diseased"},
+        Mode("class_free", own=rivals.class_free, guided=False, told=True, rival=True, back=(("toward", "diseased"),),
              cost=lambda steps, lam, **_: 3 * steps(lam)),
         _PUBLISHED("wolleb", own=rivals.wolleb, cost=lambda steps, lam, **_: 2 * steps(lam)),
     )

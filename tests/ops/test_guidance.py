@@ -312,3 +312,9 @@ def test_samplers_keep_float32_where_64_bits_are_on(name):
         wide = raw(IMAGE, MASK, 300, KEYS, name=name, stride=jnp.asarray(100))
     assert wide.dtype == jnp.float32
     np.testing.assert_allclose(wide, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", guidance.MODES)
+def test_a_walk_is_a_key_of_a_table(mode):
+    """By which a sweep knows that what has been made without pasting need not be made again."""
+    assert guidance.walk_of(mode) in {guidance.walk_of(mode): mode}

@@ -71,7 +71,7 @@ def test_other_seeds_treat_the_film_and_a_second_treatment_the_treated_one():
 
 
 def test_a_mode_with_a_way_back_goes_it(monkeypatch):
-    monkeypatch.setitem(guidance.MODES, "uniform", guidance.MODES["uniform"]._replace(back={"toward": "diseased"}))
+    monkeypatch.setitem(guidance.MODES, "uniform", guidance.MODES["uniform"]._replace(back=(("toward", "diseased"),)))
     (arm,) = arms.of(defaults.treatment(modes=("uniform",)))
     arm = arm._replace(options=(("toward", "healthy"), ("weight", 3.0)))
     back = again.blocks(FILMS, treat.keys_of(0, 4), (arm,), lambda name: FILMS + 1, 2)[-1]
