@@ -11,8 +11,7 @@ stages train on as many films each; the other backbones have settings of their o
 several widths is followed.
 
 `:kermany_transfer` has no stages: EfficientNet-Lite0 from ImageNet weights beside two networks of its size from random
-ones, which see twice as many films, a linear probe and nearest neighbors. Try it on films from elsewhere, of children
-and of adults:
+ones, a linear probe and nearest neighbors. Try it on films from elsewhere, of children and of adults:
 --config.data.external.official.name=kermany --config.data.external.official.root=DIR
 --config.data.external.adults.name=covid3 --config.data.external.adults.root=DIR
 --config.data.external.adults.manifest=CSV
@@ -119,10 +118,9 @@ def _kermany_transfer_smoke(c):
 
 def _transferred(c):
     shared = {"tta": ("flip", "shift"), "balance": True}
-    # Pretrained weights need an epoch or two; what begins at random is given twice as many.
     defaults.set_phases(
         c,
-        defaults.transfer("lite0", defaults.LITE0, 600, 200, **shared),
+        defaults.transfer("lite0", defaults.LITE0, 600, 400, **shared),
         defaults.transfer("scratch", defaults.LITE0, 600, 400, weights="", **shared),
         defaults.transfer("resnet", defaults.RESNET18, 600, 400, weights="", **shared),
     )
