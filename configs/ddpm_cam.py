@@ -107,7 +107,7 @@ CHOICES = {
     "study.arms.gated_pull.scale": ((100.0, ...), "ours: as the published pulls"),
     "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
     "data.carve.val": ((0.1, ...), "share of training patients held out"),
-    **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex", "told"),
+    **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex"),
 }  # fmt: skip
 
 

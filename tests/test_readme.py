@@ -123,10 +123,10 @@ def test_the_first_script_runs_as_it_stands(tmp_path: Path) -> None:
 def test_the_second_script_names_every_task() -> None:
     assert len(STEPS.splitlines()) <= 15
     head, _, _ = STEPS.partition("    config = ")
-    pairs: list[tuple[str, str]] = []
-    exec(f"{head}    pairs.append((file, phase))", {"pairs": pairs})
-    configs = {file: runpy.run_path(str(ROOT / "configs" / f"{file}.py"))["get_config"]("smoke") for file, _ in pairs}
-    assert sorted(configs[file][phase].task for file, phase in pairs) == sorted(TASKS)
+    named: list[tuple[str, str, str]] = []
+    exec(f"{head}    named.append((file, variant, phase))", {"named": named})
+    makers = {file: runpy.run_path(str(ROOT / "configs" / f"{file}.py"))["get_config"] for file, *_ in named}
+    assert sorted(makers[file](variant)[phase].task for file, variant, phase in named) == sorted(TASKS)
 
 
 @pytest.mark.slow

@@ -172,7 +172,7 @@ def test_the_evaluations_told_are_those_made_and_lambda_zero_returns_the_film(mo
     def run(lam):
         return guidance.treat(
             spy, SCHEDULE, IMAGE, MASK, lam, KEYS, loss=against, distance=unlike, mode=mode, options=options,
-            sampler=SAMPLER,
+            sampler=SAMPLER, told={"healthy": spy, "diseased": spy},
         )  # fmt: skip
 
     jax.block_until_ready(run(jnp.int32(300)))

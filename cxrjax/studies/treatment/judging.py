@@ -63,7 +63,7 @@ def judged(score: Score, asked: Asked, image: np.ndarray, treated: np.ndarray) -
     """What is said of treated films (n, h, w, 1) of films (n, h, w, 1); arrays of a result's file.
 
     Beside the score: `path_<role>` (insertions + 1, n), the probability of Normal along `counterfactual.insertions`;
-    `lungs` (n, h, w / 8) uint8, bits of the lungs' pixels, and `lungs_found` (n,); `findings` (n, k) bool; `identity`
+    `lungs` (n, h, w / 8) uint8, bits of the lungs' pixels, and `lungs_found` (n,); `findings` (n, k) bool; `embedding`
     (n, d).
     """
     out = dict(score(treated))
@@ -82,7 +82,7 @@ def judged(score: Score, asked: Asked, image: np.ndarray, treated: np.ndarray) -
     if asked.findings:
         out["findings"] = asked.findings(treated)
     if asked.identity:
-        out["identity"] = asked.identity(treated)
+        out["embedding"] = asked.identity(treated)
     return out
 
 

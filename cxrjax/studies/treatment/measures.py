@@ -52,9 +52,9 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
     if "own_findings" in films and "findings" in run:
         out["attributes"] = {"changed": counterfactual.attributes_changed(films["own_findings"], run["findings"])}
     out["cosine"] = {"features": identity.cosine(films["pooled"], run["pooled"])}
-    if "own_identity" in films and "identity" in run:
-        out["cosine"]["identity"] = identity.cosine(films["own_identity"], run["identity"])
-        ranks = identity.ranks_in(identity.similarity(run["identity"], films["own_identity"]))
+    if "own_embedding" in films and "embedding" in run:
+        out["cosine"]["embedding"] = identity.cosine(films["own_embedding"], run["embedding"])
+        ranks = identity.ranks_in(identity.similarity(run["embedding"], films["own_embedding"]))
     else:
         ranks = identity.ranks(run["image"], films["image"])
     out["reidentified"] = {"first": (ranks == 1).astype(np.float64)}
@@ -100,7 +100,7 @@ UNITS = {
     "seconds": "s",
 }  # fmt: skip
 PIXEL = "pixel_"  # before the name of an arm: the same by the diffusion of a pixel run
-ASKED = ("lungs", "lungs_found", "findings", "identity")  # of films and treated films alike, see `judging.judged`
+ASKED = ("lungs", "lungs_found", "findings", "embedding")  # of films and treated films alike, see `judging.judged`
 LEVELS = (0.5, 0.8)  # normal rates at which arms are compared
 
 

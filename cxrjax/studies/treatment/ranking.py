@@ -125,7 +125,7 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
 
 
 _BESIDE = {
-    ("cosine", "identity"): (
+    ("cosine", "embedding"): (
         "likeness to the network that tells patients apart",
         "the cosine of a treated film's embedding with its own film's: it rewards keeping what tells a patient from "
         "others, and doing nothing",

@@ -36,10 +36,10 @@ def test_a_treated_film_is_sought_by_embeddings_where_there_are_some_and_by_pixe
     run = {"image": image[[1, 0, 2]], "pooled": films["pooled"]}
     by_pixels = measures.measures(films, run)
     assert by_pixels["reidentified"]["first"].tolist() == [0, 0, 1]
-    assert "identity" not in by_pixels["cosine"]
-    by_network = measures.measures(films | {"own_identity": np.eye(3)}, run | {"identity": np.eye(3)[[0, 1, 1]]})
+    assert "embedding" not in by_pixels["cosine"]
+    by_network = measures.measures(films | {"own_embedding": np.eye(3)}, run | {"embedding": np.eye(3)[[0, 1, 1]]})
     assert by_network["reidentified"]["first"].tolist() == [1, 1, 0]
-    np.testing.assert_allclose(by_network["cosine"]["identity"], [1, 1, 0])
+    np.testing.assert_allclose(by_network["cosine"]["embedding"], [1, 1, 0])
 
 
 def test_a_phase_that_tells_no_patients_apart_is_refused():
