@@ -7,13 +7,12 @@ ours also writes its JSON and its page. Torch decodes in as many worker processe
 from __future__ import annotations
 
 import csv
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Row, Timed, rates
+from timing import Row, Timed, rates, threads
 
 SIZE, BATCH = 224, 32
 CLASSES = ("Normal", "Pneumonia")
@@ -127,10 +126,9 @@ def _theirs(paths: list[Path], table: Path) -> Timed:
     import torch
     import torchvision
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads())
     net = torchvision.models.densenet121(weights=None, num_classes=len(CLASSES)).eval()
-    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=threads)
+    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=threads())
 
     def call() -> None:
         with table.open("w", newline="") as file, torch.inference_mode():

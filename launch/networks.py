@@ -6,12 +6,11 @@ checked. Torch runs eagerly, in its default layout and with channels last, its f
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from timing import Row, Timed, compiled, rates
+from timing import Row, Timed, compiled, rates, threads
 
 INSTALL = "pip install -e '.[parity]'"
 
@@ -130,7 +129,7 @@ def _theirs(network: Network, train: bool, parameters: int) -> dict[str, Timed]:
 
     from cxrjax.errors import UserError
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(threads())
     out = {}
     for words, layout in (("", torch.contiguous_format), (", channels last", torch.channels_last)):
         torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -30,6 +31,11 @@ class Timed(NamedTuple):
     call: Callable[[], Any]
     items: float
     compile_seconds: float | None = None
+
+
+def threads() -> int:
+    """The cores that this process may use, as XLA counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rates(variants: dict[str, Timed], repeats: int, unit: str) -> list[Row]:

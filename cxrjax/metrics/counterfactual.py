@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from cxrjax.metrics import similarity
+
 SEEN = 1 / 32  # of the gray scale: a smaller change is not counted as one
 
 
@@ -18,10 +20,7 @@ def changed(films: ArrayLike, treated: ArrayLike, mask: ArrayLike | None = None,
     A film that returns has 0; what treats little has little, whether or not it healed.
     """
     moved = np.abs(np.asarray(treated, np.float64) - np.asarray(films, np.float64)) > least
-    inside = np.ones(moved.shape, bool) if mask is None else np.asarray(mask) > 0.5
-    count = inside.sum(axis=(1, 2))
-    share = (moved & inside).sum(axis=(1, 2))
-    return np.divide(share, count, out=np.full(len(moved), np.nan), where=count > 0)
+    return similarity.mean_in(moved.astype(np.float64), mask)
 
 
 def transferred(convinced: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -89,10 +88,7 @@ def seed_interval(repeats: ArrayLike, share: float = 0.95) -> tuple[np.ndarray, 
 def within(films: ArrayLike, low: np.ndarray, high: np.ndarray, mask: ArrayLike | None = None) -> np.ndarray:
     """The share of pixels within a mask (n, h, w) where films lie in an interval, (n,); NaN where it is empty."""
     films = np.asarray(films, np.float64)
-    inside = np.ones(films.shape, bool) if mask is None else np.asarray(mask) > 0.5
-    count = inside.sum(axis=(1, 2))
-    held = ((low <= films) & (films <= high) & inside).sum(axis=(1, 2))
-    return np.divide(held, count, out=np.full(len(films), np.nan), where=count > 0)
+    return similarity.mean_in(((low <= films) & (films <= high)).astype(np.float64), mask)
 
 
 def dice(a: ArrayLike, b: ArrayLike) -> np.ndarray:

@@ -52,11 +52,7 @@ def correlation(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 def similarity(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Cosine of each row of features (n, d) with each of others (m, d), (n, m); 0 of a row of zeros."""
-    units = []
-    for x in (np.asarray(a, np.float64), np.asarray(b, np.float64)):
-        length = np.linalg.norm(x, axis=1, keepdims=True)
-        units.append(np.divide(x, length, out=np.zeros_like(x), where=length > 0))
-    return units[0] @ units[1].T
+    return _unit(np.asarray(a, np.float64)) @ _unit(np.asarray(b, np.float64)).T
 
 
 def ranks_in(like: np.ndarray) -> np.ndarray:
@@ -67,10 +63,7 @@ def ranks_in(like: np.ndarray) -> np.ndarray:
 def verification(like: np.ndarray) -> float:
     """AUROC of the diagonal of a likeness (n, n), pairs of one patient, against the rest, pairs of two; ties count
     half."""
-    own = np.sort(np.diag(like))
-    others = like[~np.eye(len(like), dtype=bool)]
-    below = np.searchsorted(own, others, "left") + np.searchsorted(own, others, "right")  # own ones under each, twice
-    return float(1 - below.mean() / (2 * len(own)))
+    return _above(np.diag(like), like[~np.eye(len(like), dtype=bool)])
 
 
 def verification_draws(like: np.ndarray, draws: int = 500, seed: int = 0) -> np.ndarray:
@@ -79,16 +72,26 @@ def verification_draws(like: np.ndarray, draws: int = 500, seed: int = 0) -> np.
     out = np.empty(draws)
     for d in range(draws):
         drawn = rng.integers(len(like), size=len(like))
-        own = np.sort(np.diag(like)[drawn])
         others = like[np.ix_(drawn, drawn)][drawn[:, None] != drawn[None, :]]
-        below = np.searchsorted(own, others, "left") + np.searchsorted(own, others, "right")
-        out[d] = 1 - below.mean() / (2 * len(own)) if len(others) else np.nan
+        out[d] = _above(np.diag(like)[drawn], others) if len(others) else np.nan
     return out
+
+
+def _above(own: np.ndarray, others: np.ndarray) -> float:
+    """The share of pairs of one of `own` and one of `others` in which the former is higher; ties count half."""
+    own = np.sort(own)
+    below = np.searchsorted(own, others, "left") + np.searchsorted(own, others, "right")  # own ones under each, twice
+    return float(1 - below.mean() / (2 * len(own)))
 
 
 def _standardized(x: np.ndarray) -> np.ndarray:
     """Rows (n, h w) of mean 0 and length 1, in float64; a blank film is zeros."""
     flat = x.reshape(len(x), -1).astype(np.float64)
     flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
+    return _unit(flat)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, d) at length 1; one of zeros stays."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)

@@ -23,7 +23,7 @@ ORTHOGONAL = nn.initializers.orthogonal()
 
 
 def near_one(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """BatchNorm scales about 1 (StackGAN-v2's code)."""
+    """BatchNorm scales N(1, 0.02), of DCGAN and StackGAN-v2's code."""
     return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
 
 

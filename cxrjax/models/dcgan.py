@@ -9,19 +9,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cxrjax.models.cgan import FIRST, steps_between, tile
+from cxrjax.models.cgan import FIRST, batch_norm, steps_between, tile
 from cxrjax.nn.conv import ZEROS
-from cxrjax.nn.norm import BatchNorm
 from cxrjax.ops.convolution import convolve, transposed
 
 Array = jax.Array
 DCGAN_NORMAL = nn.initializers.normal(0.02)
-
-
-def batch_norm(train: bool, dtype: Any, name: str) -> BatchNorm:
-    """BatchNorm with DCGAN's scales, N(1, 0.02)."""
-    scale: Any = lambda key, shape, dtype=jnp.float32: 1.0 + DCGAN_NORMAL(key, shape, dtype)  # noqa: E731
-    return BatchNorm(not train, dtype=dtype, scale_init=scale, name=name)
 
 
 class Halving(nn.Module):

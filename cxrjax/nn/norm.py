@@ -48,7 +48,7 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 for one, new in zip(running, (mean, variance), strict=True):
                     one.value = self.momentum * one.value + (1 - self.momentum) * new
-        return _normalized(self, x, mean[None], variance[None])
+        return _normalized(self, x, mean[None], variance[None], self.scale_init)
 
 
 class GroupNorm(nn.Module):
@@ -58,13 +58,11 @@ class GroupNorm(nn.Module):
       num_groups: must divide the channels.
       epsilon: added to the variance.
       dtype: of the output; parameters and arithmetic are float32 at least.
-      scale_init: of `scale`.
     """
 
     num_groups: int
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
-    scale_init: Initializer = nn.initializers.ones_init()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -73,7 +71,7 @@ class GroupNorm(nn.Module):
         total, square = (sum_.reshape(b, self.num_groups, -1).sum(axis=-1) for sum_ in _sums(x))  # (b, groups)
         moments = _moments(total, square, x.size // (b * self.num_groups))
         mean, variance = (jnp.repeat(one, c // self.num_groups, axis=-1) for one in moments)  # (b, c)
-        return _normalized(self, x, mean, variance)
+        return _normalized(self, x, mean, variance, nn.initializers.ones_init())
 
 
 def _sums(x: Array) -> tuple[Array, Array]:
@@ -87,9 +85,9 @@ def _moments(total: Array, square: Array, count: int) -> tuple[Array, Array]:
     return mean, jnp.maximum(square / count - jnp.square(mean), 0.0)
 
 
-def _normalized(layer: BatchNorm | GroupNorm, x: Array, mean: Array, variance: Array) -> Array:
+def _normalized(layer: BatchNorm | GroupNorm, x: Array, mean: Array, variance: Array, scale_init: Initializer) -> Array:
     """A map by the moments of its films, (b or 1, c), and by the layer's parameters `scale` and `bias`."""
-    scale = layer.param("scale", layer.scale_init, x.shape[-1:], jnp.float32)
+    scale = layer.param("scale", scale_init, x.shape[-1:], jnp.float32)
     bias = layer.param("bias", nn.initializers.zeros_init(), x.shape[-1:], jnp.float32)
     factor = jax.lax.rsqrt(variance + layer.epsilon) * scale[None]
     term = bias[None] - mean * factor
