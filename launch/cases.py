@@ -195,7 +195,7 @@ def kernel_gradient(side: int, width: int, features: int, batch: int) -> Callabl
             ("by film", convolution.by_film),
             ("as a convolution", convolution.by_convolution),
         ):
-            call, took = compiled(lambda x, dy, form=form: form(x, dy, shape, stride, pad, (1, 1)), x, dy)
+            call, took = compiled(lambda x, dy, form=form: form(x, dy, shape, stride, pad), x, dy)
             work = 2 * math.prod(shape) * batch * side**2 / 1e9
             variants[f"{name}, {batch} maps of {side} px, {width} to {features}"] = Timed(call, work, took)
         return rates(variants, repeats, "GFLOP/s")

@@ -33,6 +33,7 @@ def main(argv: list[str], own: bool = False) -> int:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e {shlex.quote(str(clone))}")
 
     import cli
+    import cores
     import guard
     import memory
 
@@ -58,6 +59,8 @@ def main(argv: list[str], own: bool = False) -> int:
             if several and (code := guard.stand_behind()) is not None:
                 return code
             stop.listen()
+            if not several:
+                cores.split(request.config[name].batch for name in request.config.phases)
         # Which of several processes is the first is known later; a finished run is only read.
         free = several or lock.finished(request.workdir)
         with contextlib.nullcontext() if free else lock.hold(request.workdir):
