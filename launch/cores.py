@@ -25,7 +25,7 @@ def share(batches: Iterable[int], cores: int) -> int:
 def split(batches: Iterable[int]) -> None:
     """Has jax make as many devices of the CPU as `share` says, unless the environment says how many.
 
-    As one device, the CPU splits each operation over its cores, the small ones not at all, and waits for all after each.
+    As one device, the CPU splits operation after operation over its cores, and small ones not at all.
     Where jax finds an accelerator, nothing changes. To be called before jax is imported.
     """
     flags = os.environ.get("XLA_FLAGS", "")

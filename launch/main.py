@@ -60,7 +60,8 @@ def main(argv: list[str], own: bool = False) -> int:
                 return code
             stop.listen()
             if not several:
-                cores.split(request.config[name].batch for name in request.config.phases)
+                phases = [request.config[name] for name in request.config.get("phases", ())]
+                cores.split(phase.get("batch", 1) for phase in phases)
         # Which of several processes is the first is known later; a finished run is only read.
         free = several or lock.finished(request.workdir)
         with contextlib.nullcontext() if free else lock.hold(request.workdir):
