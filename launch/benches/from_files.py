@@ -1,4 +1,4 @@
-"""The cases of `bench.py` that answer films from files: from PNG or DICOM on disk to a table of predictions.
+"""The cases that answer films from files: from PNG or DICOM on disk to a table of predictions.
 
 Both sides have DenseNet-121 at 224 px with random weights, as many threads, the same files, and write the same table;
 ours also writes its JSON and its page. Torch decodes in as many worker processes as there are cores.
@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Row, Timed, rates, threads
+from benches.timing import Case, Row, Timed, rates, threads
 
 SIZE, BATCH = 224, 32
 CLASSES = ("Normal", "Pneumonia")
 
 
-def case(kind: str, count: int) -> Callable[..., list[Row]]:
-    """A function of the number of rounds, and of whether torch is beside (`peer`), for `cases.CASES`."""
+def case(kind: str, count: int) -> Case:
+    """The case of files of a kind."""
 
     def measure(repeats: int, *, peer: bool = False, count: int = count, side: int = 1024) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
-            paths = _write(Path(folder), kind, count, side)
+            paths = write(Path(folder), kind, count, side)
             ours = _ours(paths, Path(folder) / "ours")
             theirs = {f"torch, {count} {kind}": _theirs(paths, Path(folder) / "theirs.csv")} if peer else {}
             return rates({**theirs, f"cxrjax, {count} {kind} of {side} px": ours}, repeats, "films/s")
 
-    measure.__doc__ = f"{count} {kind} of 1024 px on disk to predictions.csv by DenseNet-121; --peer puts torch beside."
-    return measure
+    words = f"{count} {kind} of 1024 px on disk to predictions.csv by DenseNet-121; --peer puts torch beside."
+    return Case(measure, words, {"count": 3, "side": 64}, "torch", ("peer",))
 
 
-def _write(folder: Path, kind: str, count: int, side: int) -> list[Path]:
+def write(folder: Path, kind: str, count: int, side: int) -> list[Path]:
     """Files of drawn films with grain, which compress like films; eight of them, again and again."""
     import numpy as np
     from PIL import Image
@@ -99,10 +98,9 @@ def _ours(paths: list[Path], folder: Path) -> Timed:
     return Timed(call, len(paths))
 
 
-def _read(path: Path) -> Any:
-    """A film as a torch script has it: (3, 224, 224) float32."""
+def gray(path: Path) -> Any:
+    """A film as a torch script opens it: a PIL image of 8 bits."""
     import numpy as np
-    import torch
     from PIL import Image
 
     if path.suffix == ".dcm":
@@ -112,10 +110,17 @@ def _read(path: Path) -> Any:
         ds = pydicom.dcmread(path)
         film = np.asarray(apply_voi_lut(ds.pixel_array, ds), np.float32)
         low, high = film.min(), film.max()
-        image = Image.fromarray(((film - low) / (high - low) * 255).astype(np.uint8))
-    else:
-        image = Image.open(path).convert("L")
-    film = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 255
+        return Image.fromarray(((film - low) / (high - low) * 255).astype(np.uint8))
+    return Image.open(path).convert("L")
+
+
+def _read(path: Path) -> Any:
+    """A film as a torch script has it: (3, 224, 224) float32."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    film = np.asarray(gray(path).resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 255
     mean, std = (
         np.array(values, np.float32)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
@@ -155,5 +160,4 @@ class _Films:
         return _read(self.paths[i])
 
 
-# name -> a function of the number of rounds.
 CASES = {"predict_png": case("PNG", 256), "predict_dicom": case("DICOM", 64)}
