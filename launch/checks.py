@@ -60,6 +60,15 @@ class Parser(argparse.ArgumentParser):
         return found
 
 
+def command(argv: Sequence[str]) -> str:
+    """A command line `argv`, the program's file first, as one would type it: tuples in double quotes."""
+    return " ".join(["python", *map(_typed, argv)])
+
+
+def _typed(word: str) -> str:
+    return f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word)
+
+
 def new_folder(given: str) -> Path:
     """`--out` as a folder that is new or empty. Raises `UsageError` where it is not."""
     path = Path(os.path.expanduser(given))

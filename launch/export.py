@@ -1,6 +1,6 @@
 """Export a classifier: `python launch/export.py --workdir=RUN --to=stablehlo|safetensors|onnx --out=DIR`.
 
-RUN is the workdir of a finished run; `--name` says which classifier, where it has several. Writes `model.FORM`, read
+RUN is the workdir of a finished run; `--classifier` says which, where it has several. Writes `model.FORM`, read
 back and compared with the run's own network, and `README.md`, a model card that says how to use it.
 Exit codes: 0 done; 2 a mistake that the message says how to mend.
 """
@@ -26,7 +26,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_workdir("a finished run of a classifier")
     parser.add_argument("--to", required=True, choices=FORMS)
     parser.add_out()
-    parser.add_argument("--name", default="", help="which classifier, where the run has several")
+    parser.add_argument("--classifier", default="", help="which, where the run has several")
     return parser.parse_args(args)
 
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 
     try:
         run = load(flags.workdir)
-        phase, name = run.trained(flags.name)
+        phase, name = run.trained(flags.classifier)
         network, net = run.classifier(name), run.config[phase].net.name
         path, gap = export.write(network, net, flags.to, flags.out)
         words = export.words(network, net, flags.to)

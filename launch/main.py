@@ -32,6 +32,7 @@ def main(argv: list[str], own: bool = False) -> int:
         clone = Path(__file__).resolve().parent.parent
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e {shlex.quote(str(clone))}")
 
+    import checks
     import cli
     import cores
     import guard
@@ -68,7 +69,8 @@ def main(argv: list[str], own: bool = False) -> int:
             # Importing jax takes seconds; nothing above this line needs it.
             from cxrjax import run
 
-            return run.run(request.config, choices=request.choices, workdir=request.workdir, command=shlex.join(argv))
+            typed = checks.command(argv)
+            return run.run(request.config, choices=request.choices, workdir=request.workdir, command=typed)
     except UserError as error:
         return 2 if error.told else fail(error)
 

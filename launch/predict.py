@@ -8,11 +8,10 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend; 3 some films 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 
 import memory
-from checks import Parser, UsageError
+from checks import Parser, UsageError, command
 from main import fail
 
 FAILED = 3
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> int:
         paths = films.find(flags.input)
         predictor = load(flags.workdir).predictor(flags.classifier)
         said = console.watched(predictor.films(paths, maps), len(paths), "films")
-        page, failed = predictions.write(flags.out, predictor, said, flags.workdir, shlex.join(argv), as_dicom)
+        page, failed = predictions.write(flags.out, predictor, said, flags.workdir, command(argv), as_dicom)
     except UserError as error:
         return fail(error)
     print(f"{len(paths) - failed} of {len(paths)} films answered, not for diagnosis; page: {page}")

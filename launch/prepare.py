@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
 import cli
-from checks import Parser, UsageError
+from checks import Parser, UsageError, command
 from main import fail
 
 
@@ -83,7 +82,7 @@ def _shard(text: str) -> tuple[int, int]:
 def _prepare(data, flags: argparse.Namespace, request: cli.Request, argv: list[str]) -> int:
     from cxrjax.data import remote, shards
 
-    films, command = data.with_classes(request.config).data, shlex.join(["python", argv[0], *flags.rest])
+    films, again = data.with_classes(request.config).data, command([argv[0], *flags.rest])
     if flags.shard:
         shard = shards.Shard(*flags.shard)
         done = data.prepare_shard(films, shard)
@@ -91,11 +90,11 @@ def _prepare(data, flags: argparse.Namespace, request: cli.Request, argv: list[s
         print(f"shard {shard}: {said}")
         return 0
     if flags.ray is not None:
-        found = remote.prepare(films, flags.ray, flags.shards, command)
+        found = remote.prepare(films, flags.ray, flags.shards, again)
     else:
         if not flags.merge:
             data.prepare_shard(films, shards.Shard(0, 1))
-        found = data.merge(films, command)
+        found = data.merge(films, again)
     counts = ", ".join(f"{count} {part}" for part, count in found.splits.items())
     print(*(f"warning: {warning}" for warning in found.warnings), sep="\n")
     print(f"{found.directory}: {counts}; {found.quarantined} left out; fingerprint {found.fingerprint[:12]}")
@@ -107,7 +106,7 @@ def _check(data, flags: argparse.Namespace, request: cli.Request, argv: list[str
     from cxrjax.report import films as report
 
     found = survey.survey(request.config.data)
-    page = report.write(Path(flags.out or f"runs/check-{request.name}"), found, shlex.join(argv))
+    page = report.write(Path(flags.out or f"runs/check-{request.name}"), found, command(argv))
     print(*report.lines(found), f"page: {page}", sep="\n")
     return 2 if found.faults else 0
 

@@ -8,11 +8,10 @@ Exit codes: 0 done; 2 a mistake that the message says how to mend; 3 some films 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 
 import memory
-from checks import Parser, UsageError
+from checks import Parser, UsageError, command
 from main import fail
 
 FAILED = 3
@@ -63,7 +62,7 @@ def main(argv: list[str]) -> int:
         lambdas = flags.lambdas or sorted(run.config.study.lambdas)
         treated = console.watched(treatment.films(paths, lambdas, flags.seed), len(paths), "films")
         page, failed = own.write(
-            flags.out, flags.mode, lambdas, treated, flags.workdir, shlex.join(argv), flags.animation, as_dicom
+            flags.out, flags.mode, lambdas, treated, flags.workdir, command(argv), flags.animation, as_dicom
         )
     except UserError as error:
         return fail(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,9 +58,17 @@ def _unpacked(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return b"\n".join([raw, *(archive.read(name) for name in archive.namelist())])
     if path.suffix == ".png":
-        return raw + repr(Image.open(path).info).encode()
+        return raw + _words(raw)
+    if path.suffix == ".html":
+        pictures = re.findall(rb"data:image/png;base64,([\w+/=]+)", raw)
+        return b"\n".join([raw, *(_words(base64.b64decode(picture)) for picture in pictures)])
     if "array_record" in path.name:
         from array_record.python.array_record_module import ArrayRecordReader
 
         return b"\n".join([raw, *ArrayRecordReader(str(path)).read_all()])
     return raw
+
+
+def _words(png: bytes) -> bytes:
+    """What a PNG's text chunks say."""
+    return repr(Image.open(io.BytesIO(png)).info).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -152,30 +153,56 @@ def _of_safetensors(classifier: Classifier, net: str, written: bytes) -> Callabl
 
 
 _USES = {
-    "stablehlo": """model = jax.export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
+    "stablehlo": """from jax import export
+model = export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
 probability = model.call(films)""",
-    "onnx": """model = onnxruntime.InferenceSession("model.onnx")
+    "onnx": """import onnxruntime
+model = onnxruntime.InferenceSession("model.onnx")
 (probability,) = model.run(None, {"film": films})""",
-    "safetensors": """# model: torchvision's network of this family, with one output a class
-model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
-logits = model.eval()((films[:, None].expand(-1, 3, -1, -1) - mean) / std)""",
+    "safetensors": """import torch
+from safetensors.torch import load_file
+{torch}
+model.load_state_dict(load_file("model.safetensors"))
+mean, std = (torch.tensor(value).reshape(-1, 1, 1) for value in ({mean}, {std}))
+logits = model.eval()((films[:, None].expand(-1, 3, -1, -1) - mean) / std)
+probability = {last}""",
 }
+
+
+# Of torchvision, by the same names.
+_TORCHVISION = (
+    "densenet121", "inception_v3", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16",
+)  # fmt: skip
+
+
+def _torch(classifier: Classifier, net: str) -> str:
+    """The lines that make torch's network, as far as it has a name there."""
+    k, options = len(classifier.classes), classifier.options
+    if net in _TORCHVISION:
+        return f"from torchvision import models\nmodel = models.{net}(num_classes={k})"
+    if re.fullmatch(r"efficientnet_lite\d", net):
+        side = options.crop or options.input_size or classifier.size  # by which the package pads
+        made = f'"{net.replace("_", "-")}", num_classes={k}, image_size={side}'
+        return f"from efficientnet_lite_pytorch import EfficientNet\nmodel = EfficientNet.from_name({made})"
+    return "# model: torchvision's network of this family, with the blocks and widths of this one and an output a class"
 
 
 def words(classifier: Classifier, net: str, to: str) -> str:
     """How to use what was written, in Markdown: what goes in and what comes out."""
     options, size, k = classifier.options, classifier.size, len(classifier.classes)
     last = "softmax, so that they sum to 1" if options.exclusive else "sigmoid, each by itself"
+    mean, std = inputs.NORMALIZATIONS[options.normalize]
+    in_torch = "logits.softmax(1)" if options.exclusive else "logits.sigmoid()"
+    use = _USES[to].format(torch=_torch(classifier, net), mean=mean, std=std, last=in_torch)
     lines = [
         f"`films`: (n, {size}, {size}) float32 in [0, 1], gray, bone bright (MONOCHROME2), the whole film squeezed "
         "to a square; 8-bit values divided by 255.",
         f"`probability`: (n, {k}), by {last}; not calibrated. The classes in their order: "
         f"{', '.join(classifier.classes)}.",
-        f"```python\n{_USES[to]}\n```",
+        f"```python\n{use}\n```",
     ]
     if to != "safetensors":
         return "\n\n".join([*lines, "Normalization is inside; give it none."])
-    mean, std = inputs.NORMALIZATIONS[options.normalize]
     lines.append(
         f"These are weights alone, of `{net}`, which see three like channels. Normalization ({options.normalize}) and "
         f"the {last.partition(',')[0]} are yours to do: mean = {mean}, std = {std}."

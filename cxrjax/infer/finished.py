@@ -132,7 +132,7 @@ class Run(NamedTuple):
         """A trained classifier.
 
         Args:
-          name: one of `classifiers`; may be left out where there is only one.
+          name: one of `classifiers`; may be left out where there is one `last_classifier`.
 
         Raises:
           UserError: no such classifier, or several and no name.
@@ -146,11 +146,23 @@ class Run(NamedTuple):
 
     def trained(self, name: str = "") -> tuple[str, str]:
         """The phase of a classifier, and its training there: the phase's own, or a fold or seed; as `classifier`."""
-        if not name:
-            name = self.phase_of(*classifier.TASKS)
-        name = self.roles.get(name, name)
+        name = self.roles.get(name, name) or self.last_classifier()
         lookup(dict.fromkeys(self.classifiers), name, f"a classifier of {self.workdir}")
         return self._phase_with(name), name
+
+    def last_classifier(self) -> str:
+        """The phase of the only classifier that no other goes on from, as a fine-tuning does from its head.
+
+        Raises:
+          UserError: there is none, or there are several.
+        """
+        phases = [phase for phase in self.config.phases if self.config[phase].task in classifier.TASKS]
+        carried = {self.config[phase].get("carry", "") for phase in phases}
+        last = [phase for phase in phases if phase not in carried]
+        if len(last) != 1:
+            which = f" ({', '.join(last)}): name one (of a command: --classifier)" if last else ""
+            raise UserError(f"{self.workdir} has {len(last)} classifiers{which}")
+        return last[0]
 
     def members(self, phase: str) -> list[str]:
         """The names of a phase's trainings, see `member_names`."""

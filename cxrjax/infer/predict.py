@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cxrjax import files
-from cxrjax.errors import UserError, lookup
+from cxrjax.errors import lookup
 from cxrjax.infer import films as door
 from cxrjax.infer.classifier import TASKS, Classifier
 from cxrjax.metrics import operating, thresholds, triage
@@ -159,19 +159,14 @@ def of(run: Run, name: str = "") -> Predictor:
 
     Args:
       run: a finished one.
-      name: one of `run.classifiers`, or a phase, whose seeds or folds are averaged; may be left out where one phase
-        alone is not carried on by another, as the last of a head and a fine-tuning.
+      name: one of `run.classifiers`, or a phase, whose seeds or folds are averaged; may be left out where there is one
+        `run.last_classifier`.
 
     Raises:
       UserError: no such classifier, or several and no name.
     """
     phases = [phase for phase in run.config.phases if run.config[phase].task in TASKS]
-    if not name:
-        carried = {run.config[phase].get("carry", "") for phase in phases}
-        last = [phase for phase in phases if phase not in carried]
-        if len(last) != 1:
-            raise UserError(f"{run.workdir} has {len(last)} classifiers ({', '.join(last)}): name one")
-        name = last[0]
+    name = name or run.last_classifier()
     lookup(dict.fromkeys((*phases, *run.classifiers)), name, f"a classifier of {run.workdir}")
     name = run.roles.get(name, name)
     names = run.members(name) if name in phases else [name]

@@ -85,6 +85,12 @@ def _words(value: Any) -> str:
     return f"({', '.join(map(str, value))})" if isinstance(value, list) else str(value)
 
 
+def _sentence(warning: str) -> str:
+    """A warning, of which some are lines of a log, as a sentence."""
+    ended = warning if warning.endswith((".", "!", "?")) else f"{warning}."
+    return ended[:1].upper() + ended[1:]
+
+
 def _of_training(run: Run) -> dict[str, str]:
     manifest = run.manifest
     begun = {
@@ -98,7 +104,7 @@ def _of_training(run: Run) -> dict[str, str]:
     return {
         "kind": "Deep learning on chest films." if _phases(run) else "",
         "model": _each(run, "net"),
-        "software": f"{versions}; {commit}; {', '.join(manifest.get('devices') or ())}." if versions else "",
+        "software": f"{versions}; {commit}; {run.devices}." if versions else "",
         "initialization": " ".join(f"{name}: {value}." for name, value in begun.items()),
         "training": _each(
             run, "loss", "steps", "batch", "optim.name", "optim.lr", "optim.schedule", "optim.weight_decay",
@@ -110,7 +116,7 @@ def _of_training(run: Run) -> dict[str, str]:
         "reproduce": f"{manifest.get('command')}, at {commit}; all keys in manifest.json."
         if manifest.get("command") else "",
         "licenses": f"Weights began under: {'; '.join(dict.fromkeys(licenses))}." if licenses else "",
-        "limitations": " ".join(map(str, manifest.get("warnings") or ())),
+        "limitations": " ".join(_sentence(str(warning)) for warning in manifest.get("warnings") or ()),
     }  # fmt: skip
 
 

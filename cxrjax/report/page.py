@@ -98,8 +98,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     its seconds went."""
     manifest = run.manifest
     rows = [(key, plain(manifest[key])) for key in ("command", "started", "finished", "commit") if manifest.get(key)]
-    if manifest.get("devices"):
-        rows.append(("devices", ", ".join(manifest["devices"])))
+    if run.devices:
+        rows.append(("devices", run.devices))
     if manifest.get("versions"):
         rows.append(("versions", ", ".join(f"{name} {plain(v)}" for name, v in manifest["versions"].items())))
     for name in ("data", "weights"):

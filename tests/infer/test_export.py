@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +38,24 @@ def network() -> classifier.Classifier:
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_it_is_written_and_says_the_same(network: classifier.Classifier, to: str, tmp_path: Path) -> None:
+def test_it_is_written_and_says_the_same(
+    network: classifier.Classifier, to: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if to == "onnx":
         pytest.importorskip("jax2onnx")
     path, gap = export.write(network, NET, to, tmp_path)
     assert path.stat().st_size > 1000
     assert gap <= export.FORMS[to].tolerance
+    (code,) = re.findall(r"```python\n(.*?)```", export.words(network, NET, to), re.DOTALL)
+    films = np.random.default_rng(1).random((2, SIZE, SIZE), np.float32)
+    names: dict[str, Any] = {"films": films}
+    monkeypatch.chdir(tmp_path)
+    if to == "safetensors":  # the network is torch's
+        compile(code, "README.md", "exec")
+    else:  # as the card says
+        exec(code, names)
+        expected = np.stack(list(network.predict(films).values()), axis=1)
+        np.testing.assert_allclose(names["probability"], expected, atol=export.FORMS[to].tolerance)
 
 
 def test_a_file_that_says_something_else_is_not_left(
@@ -78,5 +92,8 @@ def test_a_separable_convolution_is_each_platforms_own_in_one_program() -> None:
 
 def test_words_tell_what_torch_has_to_do_itself(network: classifier.Classifier) -> None:
     assert "mean = (0.485, 0.456, 0.406)" in export.words(network, NET, "safetensors")
+    assert "models.densenet121(num_classes=3)" in export.words(network, "densenet121", "safetensors")
+    lite = export.words(network, "efficientnet_lite0", "safetensors")
+    assert f'EfficientNet.from_name("efficientnet-lite0", num_classes=3, image_size={SIZE})' in lite
     assert "by sigmoid, each by itself" in export.words(network, NET, "onnx")
     assert "Normalization is inside" in export.words(network, NET, "onnx")

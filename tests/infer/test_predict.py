@@ -86,14 +86,16 @@ def test_the_operating_point_is_that_of_the_validation_films(tiny_run: Run, mixe
 
 
 def test_which_classifier_is_asked_is_told_where_it_is_not_plain(tiny_run: Run) -> None:
-    with pytest.raises(UserError, match=r"has 2 classifiers \(classifier, judge\): name one"):
-        tiny_run.predictor()
+    for ask in (tiny_run.predictor, tiny_run.classifier):
+        with pytest.raises(UserError, match=r"has 2 classifiers \(classifier, judge\): name one .*--classifier"):
+            ask()
     with pytest.raises(UserError, match="did you mean 'judge'"):
         tiny_run.predictor("judg")
     assert tiny_run.predictor("independent").name == "judge"
     carried = tiny_run.config.copy_and_resolve_references()
     carried.judge.carry = "classifier"  # as a fine-tuning goes on from its head
     assert tiny_run._replace(config=carried).predictor().name == "judge"
+    assert tiny_run._replace(config=carried).trained() == ("judge", "judge")
 
 
 def test_an_answer_that_is_not_finite_is_a_fault_and_findings_are_called_each_alone(tiny_run: Run) -> None:

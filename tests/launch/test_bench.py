@@ -233,6 +233,13 @@ def test_a_case_that_compiles_runs_dry(bench: ModuleType, name: str) -> None:
     assert dry(bench, name) == NAMES.get(name, ["cxrjax,"])
 
 
+@pytest.mark.parametrize("case", ["predict_png", "predict_dicom"])
+def test_films_are_answered_from_files(bench: ModuleType, case: str) -> None:
+    (row,) = bench.CASES[case](1, count=3, side=64, net="resnet_tiny")  # films that are not answered raise
+    assert row.variant.startswith("cxrjax, 3 ")
+    assert row.figure > 0
+
+
 @pytest.mark.slow
 def test_a_card_is_measured_in_one_call_here_in_a_dry_run(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

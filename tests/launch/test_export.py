@@ -58,7 +58,7 @@ def test_a_card_stands_beside_the_file(
     monkeypatch.setattr(export, "write", lambda network, net, to, folder: (folder.mkdir(), (folder / to, 1e-7))[1])
     monkeypatch.setattr(export, "words", lambda network, net, to: f"Use {network} of {net} as {to}.")
     out = tmp_path / "new"
-    flags = [f"--workdir={tmp_path}", "--to=onnx", f"--out={out}", "--name=net_1"]
+    flags = [f"--workdir={tmp_path}", "--to=onnx", f"--out={out}", "--classifier=net_1"]
     assert front.main(["export.py", *flags]) == 0
     assert "probabilities within 1e-07" in capsys.readouterr().out
     assert "Use network net_1 of densenet121 as onnx." in (out / "README.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -295,3 +296,10 @@ def test_the_clones_configs_keep_the_contract(cli: ModuleType, path: Path) -> No
         cli.checks.choices(path, module, config)
         cli.checks.check_phases(config)
     assert set(module.CHOICES) <= keys
+
+
+def test_a_command_is_recorded_as_one_would_type_it(cli: ModuleType) -> None:
+    argv = ["launch/main.py", "--config.data.classes=('Normal', 'Mass')", "--input=a b/*.png", "--workdir=$HOME's"]
+    typed = cli.checks.command(argv)
+    assert typed.startswith("python launch/main.py \"--config.data.classes=('Normal', 'Mass')\" ")
+    assert shlex.split(typed) == ["python", *argv]

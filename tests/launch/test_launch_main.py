@@ -106,7 +106,7 @@ def test_run_is_called_with_what_was_checked(
     assert config.fit.steps == 3
     assert choices == {"fit.mode": (("soft", "hard"), "Section 3")}
     assert workdir == here / "my out"
-    assert command == "launch/main.py --config=small.py:fast --config.fit.steps=3 '--workdir=my out'"
+    assert command == "python launch/main.py --config=small.py:fast --config.fit.steps=3 '--workdir=my out'"
 
 
 def test_user_error_is_one_line_and_exit_2(

@@ -47,7 +47,8 @@ def page(tmp_path: Path) -> dict[str, str]:
                    "study": {"name": "comparison", "systems": [["net", "a network"]]}},
         "data": {"name": "kermany", "fingerprint": "f00d", "label_version": "v2", "quarantined": 3,
                  "splits": {"train": 4000, "test": 200}},
-        "weights": {"net": "from scratch"},
+        "weights": {"net": "from scratch"}, "devices": ["cpu:cpu", "cpu:cpu"], "versions": {"jax": "0.10.2"},
+        "warnings": ["3 films were left out", "one class is rare", "Smoke test."],
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "results.json").write_text(json.dumps({"systems": {"net": {"auroc": entry, "triage_share": entry}}}))
@@ -65,6 +66,8 @@ def test_what_a_run_knows_stands_beside_the_item_and_the_rest_is_the_authors(pag
     assert len(page) == 44 + 52
     assert page["CLAIM 2024 7"] == "kermany, labels v2, fingerprint f00d."
     assert page["CLAIM 2024 19"] == "Films: train 4,000, test 200. 5 folds."
+    assert page["CLAIM 2024 23"] == "jax 0.10.2; commit unknown; 2 x cpu:cpu."
+    assert page["CLAIM 2024 40"] == "3 films were left out. One class is rare. Smoke test."
     assert page["CLAIM 2024 24"] == "net: from scratch."
     assert "optim.name adamw, optim.lr 0.001" in page["CLAIM 2024 25"]
     assert "triage share 0.900 [0.850, 0.940]" in page["CLAIM 2024 38"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -63,6 +64,12 @@ class Run:
         """The run's name: the manifest's or the config's, else NAME[-VARIANT] of its command, else the folder's."""
         named = self.manifest.get("name") or self.config.get("name") or _asked(str(self.manifest.get("command") or ""))
         return str(named or self.workdir.resolve().name)
+
+    @property
+    def devices(self) -> str:
+        """The devices by kind, "" where the manifest has none."""
+        count = Counter(map(str, self.manifest.get("devices") or ()))
+        return ", ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in count.items())
 
     @cached_property
     def _by_path(self) -> dict[tuple[str, ...], Entry]:
