@@ -1,5 +1,6 @@
 """The loop: resume is exact, devices agree, a signal saves, a bad loss changes nothing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -187,6 +188,13 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counter():
     assert np.isfinite(float(running["loss"].compute()))
 
 
+def test_an_epoch_moves_nothing_between_host_and_devices_unasked(tmp_path):
+    """Steps, log and saves; every task's step is in `tasks/test_compiled.py`."""
+    with contextlib.ExitStack() as guarded:
+        stream = Stream(on=(1, lambda: guarded.enter_context(jax.transfer_guard("disallow"))))
+        assert int(fit(tmp_path, stream, steps=5, evals=None).step) == 5
+
+
 @pytest.mark.parametrize("part", ["params", "stats", "opt", "ema"])
 def test_what_one_network_of_several_lost_is_not_kept_though_every_scalar_is_finite(part):
     """A generator's gradient is in no loss of its step; nor is a patch critic's in the autoencoder's."""
@@ -261,9 +269,8 @@ def test_one_and_eight_devices_give_the_same_gradients():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(a).max()))
 
 
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
 def test_a_batch_that_does_not_split_is_told():
-    if jax.device_count() < 8:
-        pytest.skip("needs 8 (fake) devices")
     with pytest.raises(UserError, match="does not split"):
         meshes.put(meshes.make(8), jax.tree.map(lambda x: x[:6], EXAMPLE))
 
