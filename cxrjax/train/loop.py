@@ -219,9 +219,12 @@ def fit(
 
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
                 nonlocal lost
-                scalars = {k: float(v.compute()) for k, v in averages.items()}
+                found, count = jax.device_get(
+                    ({k: v.compute() for k, v in averages.items()}, averages["skipped"].count)
+                )
+                scalars = {k: float(v) for k, v in found.items()}
                 log.goodput.mark("trained")
-                lost = lost + int(averages["skipped"].count) if scalars["skipped"] == 1.0 else 0
+                lost = lost + int(count) if scalars["skipped"] == 1.0 else 0
                 # At the end two steps suffice: no later window tells. One may be its batch's fault.
                 if lost >= (min(patience, 2) if at == phase.steps else patience):
                     raise Diverged(
@@ -272,7 +275,7 @@ def fit(
                         if late:
                             bar.update(task_id, note=report(*late), completed=late[0])
                             late = None
-                        averages = {k: [float(v.total), int(v.count)] for k, v in running.items()}
+                        averages = {k: [float(v.total), int(v.count)] for k, v in jax.device_get(running).items()}
                         window = {"running": averages, "lost": lost}
                         log.goodput.mark("trained")
                         checkpoints.save(

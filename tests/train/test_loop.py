@@ -1,5 +1,6 @@
 """The loop: resume is exact, devices agree, a signal saves, a bad loss changes nothing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -186,6 +187,13 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counter():
     after, running = step(after, running, EXAMPLE, jax.random.key(0))
     assert float(running["skipped"].compute()) == 0.5
     assert np.isfinite(float(running["loss"].compute()))
+
+
+def test_an_epoch_moves_nothing_between_host_and_devices_unasked(tmp_path):
+    """Steps, log and saves; every task's step is in `tasks/test_compiled.py`."""
+    with contextlib.ExitStack() as guarded:
+        stream = Stream(on=(1, lambda: guarded.enter_context(jax.transfer_guard("disallow"))))
+        assert int(fit(tmp_path, stream, steps=5, evals=None).step) == 5
 
 
 @pytest.mark.parametrize("part", ["params", "stats", "opt", "ema"])
