@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import checks
+import cores
 import memory
 from benches import table
 from benches.cases import CASES
@@ -134,6 +135,7 @@ def main(argv: list[str]) -> int:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e .")
 
     memory.keep()  # as the other commands do
+    cores.split(())
     import jax
 
     if request.card and not request.tiny and jax.default_backend() == "cpu":

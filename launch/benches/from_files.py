@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benches.timing import Case, Row, Timed, rates, threads
+import cores
+
+from benches.timing import Case, Row, Timed, rates
 
 SIZE, BATCH = 224, 32
 CLASSES = ("Normal", "Pneumonia")
@@ -44,8 +46,8 @@ def write(folder: Path, kind: str, count: int, side: int) -> list[Path]:
     for i in range(count):
         path = folder / f"{i:04d}.{'png' if kind == 'PNG' else 'dcm'}"
         if i < 8:
-            film = 255 * render(i, 256).film
-            film = np.asarray(Image.fromarray(film.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
+            film = render(i, 256).image.astype(np.float32)
+            film = np.asarray(Image.fromarray(film).resize((side, side), Image.Resampling.BICUBIC))
             film = np.clip(film + rng.normal(0, 4, film.shape), 0, 255).astype(np.uint8)
             _png(path, film) if kind == "PNG" else _dicom(path, film)
         else:
@@ -91,7 +93,7 @@ def _ours(paths: list[Path], folder: Path, name: str) -> Timed:
     net, mesh = models.build(name, num_classes=len(CLASSES)), meshes.make()
     variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     options = classify.Options(channels=3, normalize="imagenet")
-    network = Classifier(net, options, meshes.replicate(mesh, variables), CLASSES, SIZE, mesh)
+    network = Classifier(net, options, meshes.replicate(mesh, {"net": variables}), CLASSES, SIZE, mesh)
     predictor = Predictor(name, (network,), Operating(None, (), None, "nothing was chosen"))
 
     def call() -> None:
@@ -135,9 +137,9 @@ def _theirs(paths: list[Path], table: Path) -> Timed:
     import torch
     import torchvision
 
-    torch.set_num_threads(threads())
+    torch.set_num_threads(cores.number())
     net = torchvision.models.densenet121(weights=None, num_classes=len(CLASSES)).eval()
-    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=threads())
+    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=cores.number())
 
     def call() -> None:
         with table.open("w", newline="") as file, torch.inference_mode():

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cores
+
 from benches import from_files
-from benches.timing import Case, Row, Timed, rates, threads
+from benches.timing import Case, Row, Timed, rates
 
 SIZE, PADDED, BATCH = 224, 256, 32
 
@@ -46,7 +48,13 @@ def records(repeats: int, *, peer: bool = False, count: int = 1024, side: int = 
         prepared = _prepared(paths, Path(folder) / "cache")
         size = min(BATCH, count)
         films = pipeline.batches(
-            prepared, "train", classes=("Mass",), batch_size=size, seed=0, augment=("flip", "crop"), threads=threads()
+            prepared,
+            "train",
+            classes=("Mass",),
+            batch_size=size,
+            seed=0,
+            augment=("flip", "crop"),
+            threads=cores.number(),
         )
 
         def epoch() -> None:
@@ -82,7 +90,9 @@ def _prepared(paths: list[Path], cache: Path) -> Any:
 def _loader(films: Any, count: int) -> Timed:
     import torch
 
-    loader = torch.utils.data.DataLoader(films, BATCH, shuffle=True, num_workers=threads(), persistent_workers=True)
+    loader = torch.utils.data.DataLoader(
+        films, BATCH, shuffle=True, num_workers=cores.number(), persistent_workers=True
+    )
 
     def epoch() -> None:
         for _ in loader:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import cores
+
 from benches.timing import Case, Row, Timed, compiled, rates, stepped
 
 
@@ -105,11 +107,14 @@ def _ours(network: Network, train: bool, dtype: str) -> tuple[Timed, int]:
     import jax.numpy as jnp
 
     from cxrjax import models
+    from cxrjax.train import mesh as meshes
 
     net = models.build(network.name, **network.options, dtype=dtype)
-    films = jax.device_put(_films(network))
+    mesh = meshes.make(cores.share([network.batch], jax.device_count()) if jax.default_backend() == "cpu" else 1)
+    films = meshes.put(mesh, _films(network))  # as main.py splits them
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    variables = dict(jax.jit(net.init)(rngs, *(a[:1] for a in films)))
+    variables = dict(jax.jit(net.init)(rngs, *(a[:1] for a in _films(network))))
+    variables, rngs = meshes.replicate(mesh, (variables, rngs))
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     shared: dict[str, Any] = {"items": network.batch, "dtype": dtype}
     if not train:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -60,11 +59,6 @@ class Case(NamedTuple):
     peer: str = ""
     options: tuple[str, ...] = ()
     card: bool = False
-
-
-def threads() -> int:
-    """The cores that this process may use, as XLA counts them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rates(variants: dict[str, Timed], repeats: int, unit: str) -> list[Row]:

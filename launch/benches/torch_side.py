@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cores
 import torch
 
-from benches.timing import Timed, threads
+from benches.timing import Timed
 
 INSTALL = "pip install -e '.[parity]'"
 NAME = f"torch {torch.__version__.partition('+')[0]}"
@@ -22,7 +23,7 @@ def device() -> torch.device:
 
     if jax.default_backend() == "gpu" and torch.cuda.is_available():
         return torch.device("cuda")
-    torch.set_num_threads(threads())
+    torch.set_num_threads(cores.number())
     return torch.device("cpu")
 
 

@@ -235,7 +235,7 @@ def test_a_case_that_compiles_runs_dry(bench: ModuleType, name: str) -> None:
 
 @pytest.mark.parametrize("case", ["predict_png", "predict_dicom"])
 def test_films_are_answered_from_files(bench: ModuleType, case: str) -> None:
-    (row,) = bench.CASES[case](1, count=3, side=64, net="resnet_tiny")  # films that are not answered raise
+    (row,) = bench.CASES[case].run(1, count=3, side=64, net="resnet_tiny")  # films that are not answered raise
     assert row.variant.startswith("cxrjax, 3 ")
     assert row.figure > 0
 
