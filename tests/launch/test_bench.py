@@ -106,13 +106,6 @@ def test_the_cases_measure_both_sides(bench: ModuleType) -> None:
     assert rows[1].compile_seconds > 0
 
 
-@pytest.mark.parametrize("case", ["predict_png", "predict_dicom"])
-def test_films_are_answered_from_files(bench: ModuleType, case: str) -> None:
-    (row,) = bench.CASES[case](1, count=3, side=64, net="resnet_tiny")  # films that are not answered raise
-    assert row.variant.startswith("cxrjax, 3 ")
-    assert row.figure > 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["predict_png", "predict_dicom"])
 def test_films_are_answered_from_files_beside_torch(bench: ModuleType, case: str) -> None:
