@@ -115,9 +115,9 @@ def _transferred(c):
     defaults.set_phases(
         c,
         # As configs/pneumonia_study.py, whose validation films two of these classes share, found better.
-        defaults.transfer("lite0", defaults.LITE0, 600, 500, backbone_stats="kept", **shared),
-        defaults.transfer("scratch", defaults.LITE0, 600, 500, weights="", **shared),
-        defaults.transfer("resnet", defaults.RESNET18, 600, 500, weights="", **shared),
+        defaults.transfer("lite0", defaults.LITE0, 600, 350, backbone_stats="kept", **shared),
+        defaults.transfer("scratch", defaults.LITE0, 600, 350, weights="", **shared),
+        defaults.transfer("resnet", defaults.RESNET18, 600, 350, weights="", **shared),
     )
     c.study = defaults.comparison(
         {"lite0": "EfficientNet-Lite0", "scratch": "the same from random weights",

@@ -1,4 +1,4 @@
-"""JSON, .npz and .npy files: written whole or not at all, and read with a message that names what is damaged."""
+"""Text, JSON, .npz and .npy files: written whole or not at all, and read with a message that names what is damaged."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def write_json(path: Path, value: Any) -> None:
       UserError: the disk is full, or lost.
     """
     text = json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n"
+    _write(path, lambda file: file.write(text.encode()))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file.
+
+    Raises:
+      UserError: the disk is full, or lost.
+    """
     _write(path, lambda file: file.write(text.encode()))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from cxrjax import console, data, files, manifest, phases, report, stop
+from cxrjax import console, data, files, manifest, phases, stop
 from cxrjax.data import external
 from cxrjax.errors import UserError, lookup
 from cxrjax.infer.finished import member_names
@@ -146,6 +146,8 @@ def _run(
     results = study.run(context)
     log.goodput.mark("rest")
     if processes.primary():
+        from cxrjax import report  # matplotlib and jinja2, of a run that has come to its page
+
         results = {**results, "seconds": log.goodput.seconds()}
         log.goodput.keep()
         files.write_json(workdir / "results.json", results)

@@ -1,10 +1,11 @@
-"""Measured speed: `python launch/bench.py [--only=NAME,...] [--list] [--repeats=N] [--peer=torch]`.
+"""Measured speed: `python launch/bench.py [--only=NAME,...] [--list] [--repeats=N] [--peer=torch] [--write]`.
 
 A case measures its variants in turn, round after round, so that whatever else the machine does falls on all of them,
 and a figure is the median over rounds. Warm-up and compilation are left out, and compilation is told apart. Ratios are
 to the case's first variant, within one run. `--peer=torch` puts torch beside the cases that have a peer there, and
-leaves out the others.
-Exit codes: 0 done; 2 a mistake that the message says how to mend.
+leaves out those that stand beside nothing. `--card` is for one GPU: every case, torch beside where it is installed, in
+bfloat16, within nine minutes. `--write` puts the rows into the table of launch/README.md.
+Exit codes: 0 done; 2 a mistake that the message says how to mend, or a case that failed: the others are shown.
 """
 
 from __future__ import annotations
@@ -15,43 +16,61 @@ import importlib.util
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 import checks
-import from_files
+import cores
 import memory
-import networks
-from cases import CASES
+from benches import table
+from benches.cases import CASES
+from benches.timing import Case, Row, ceiling, rates
 from checks import Parser, UsageError
 from main import fail
-from timing import Row
+
+README = Path(__file__).resolve().parent / "README.md"
+INSTALL = "pip install -e '.[parity]'"
+PEERS = ("torch", "torchvision", "efficientnet_lite_pytorch")
+CARD_SECONDS = 9 * 60
 
 
 def parse(args: list[str]) -> argparse.Namespace:
-    """The command line: `only` (names of cases, all where none is given), `list`, `repeats` and `peer`.
+    """The command line; `only` becomes the names of the cases.
 
     Raises:
       UsageError: an unknown flag or case, a bad number, or a peer that is not installed.
     """
     parser = Parser("bench", __doc__)
-    parser.add_argument("--only", metavar="NAME,...", help=f"some of the cases: {', '.join(CASES)}")
+    parser.add_argument("--only", metavar="NAME,...", help="some of the cases; --list names them")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that the median is taken over (5)")
-    parser.add_argument("--peer", choices=("torch",), help="beside it, the cases that it can do")
+    parser.add_argument("--repeats", type=int, help="rounds that the median is taken over (5; with --card 3)")
+    parser.add_argument("--peer", choices=("torch",), help="beside it, the cases that have a peer")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of networks (float32; with --card bfloat16)")
+    parser.add_argument("--card", action="store_true", help="every case on one GPU within nine minutes")
+    parser.add_argument("--seconds", type=float, help="begin no case after so many (with --card 540 less one case)")
+    parser.add_argument("--tiny", action="store_true", help="a dry run: sizes of seconds, whose figures mean nothing")
+    parser.add_argument("--write", action="store_true", help="put the rows into launch/README.md")
     request = parser.parse_args(args)
-    known = {**networks.CASES, **from_files.CASES} if request.peer else CASES
+    request.named = request.only is not None
+    known = {name: case for name, case in CASES.items() if case.peer or not request.peer}
     request.only = list(known) if request.only is None else list(filter(None, request.only.split(",")))
     for name in request.only:
         if name not in known:
             raise UsageError(f"no case {name!r}; {checks.did_you_mean(name, known)}")
-    if request.peer:
-        for package in ("torch", "torchvision", "efficientnet_lite_pytorch"):
-            if importlib.util.find_spec(package) is None:
-                raise UsageError(f"--peer={request.peer} needs {package}; run: {networks.INSTALL}")
+    missing = [package for package in PEERS if importlib.util.find_spec(package) is None]
+    if request.peer and missing:
+        raise UsageError(f"--peer={request.peer} needs {missing[0]}; run: {INSTALL}")
     if not request.only:
         raise UsageError(f"--only names no case; there are: {', '.join(CASES)}")
+    if request.tiny and request.write:
+        raise UsageError("--tiny figures mean nothing: leave out --write")
+    request.repeats = (3 if request.card else 5) if request.repeats is None else request.repeats
     if request.repeats < 1:
         raise UsageError(f"--repeats={request.repeats}; expected at least 1")
+    if request.card:
+        request.peer = request.peer or ("" if missing else "torch")
+        request.seconds = request.seconds or CARD_SECONDS
+    request.dtype = request.dtype or ("bfloat16" if request.card else "float32")
     return request
 
 
@@ -71,25 +90,35 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores{load}; jax {jax.__version__} on {jax.device_count()} x {backend}; {today}"
 
 
-def show(found: dict[str, list[Row]], where: str) -> None:
-    """Prints the one table; `found` holds each case's rows, the one that ratios refer to first."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def options(case: Case, request: argparse.Namespace) -> dict[str, object]:
+    """What a case is told."""
+    wanted = {"peer": request.peer == "torch", "dtype": request.dtype}
+    return {**(case.tiny if request.tiny else {}), **{key: wanted[key] for key in case.options}}
 
-    console = Console()
-    table = Table(caption=where, box=box.SIMPLE_HEAD)
-    table.add_column("case", no_wrap=True)
-    table.add_column("variant", overflow="fold")
-    for name in ("figure", "unit", "ratio", "compile"):
-        table.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
-    for name, rows in found.items():
-        for i, row in enumerate(rows):
-            took = "" if row.compile_seconds is None else f"{row.compile_seconds:.1f} s"
-            ratio = f"{row.figure / rows[0].figure:.2f}"
-            cells = (name if i == 0 else "", row.variant, f"{row.figure:,.4g}", row.unit, ratio, took)
-            table.add_row(*cells, end_section=i == len(rows) - 1)
-    console.print(table, highlight=False)
+
+def measure(request: argparse.Namespace) -> tuple[dict[str, list[Row]], list[str]]:
+    """The rows of each case, and what is to be told of those that failed or for which there was no time."""
+    import jax
+
+    small = jax.default_backend() == "cpu" and not request.tiny
+    found: dict[str, list[Row]] = {}
+    told: list[str] = []
+    begun, longest = time.monotonic(), 0.0
+    for name in request.only:
+        case = CASES[name]
+        if case.card and small and not request.named:
+            told.append(f"{name} is for a GPU; --only={name} measures it here all the same")
+            continue
+        start = time.monotonic()
+        if request.seconds and start - begun + longest > request.seconds:
+            told.append(f"{name}: no time was left; --only={name} measures it")
+            continue
+        try:
+            found[name] = case.run(request.repeats, **options(case, request))
+        except Exception as error:  # what was measured before it is not lost
+            told.append(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        longest = max(longest, time.monotonic() - start)
+    return found, told
 
 
 def main(argv: list[str]) -> int:
@@ -100,21 +129,28 @@ def main(argv: list[str]) -> int:
         return fail(error)
     if request.list:
         for name, case in CASES.items():
-            print(f"{name:<19} {(case.__doc__ or '').splitlines()[0]}")
+            print(f"{name:<22} {case.says}")
         return 0
     if importlib.util.find_spec("cxrjax") is None:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e .")
 
     memory.keep()  # as the other commands do
-    from cxrjax.errors import UserError
+    cores.split(())
+    import jax
 
-    try:
-        options = {"peer": True} if request.peer else {}
-        found = {name: CASES[name](request.repeats, **options) for name in request.only}
-    except UserError as error:
-        return fail(error)
-    show(found, machine())
-    return 0
+    if request.card and not request.tiny and jax.default_backend() == "cpu":
+        return fail("--card needs a GPU that jax sees; run: pip install -e '.[cuda13]', or try --card --tiny")
+    found, told = measure(request)
+    if found:
+        dtypes = {row.dtype for rows in found.values() for row in rows if row.work}
+        ceilings = {d: 1e9 * rates({d: ceiling(d, 64 * request.tiny)}, 3, "")[0].figure for d in sorted(dtypes)}
+        where = machine()
+        table.show(found, ceilings, where)
+        if request.write:
+            table.write(README, found, ceilings, where, list(CASES))
+    for words in told:
+        print(words, file=sys.stderr)
+    return 2 if not found or any(" failed: " in words for words in told) else 0
 
 
 if __name__ == "__main__":

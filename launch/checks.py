@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_workdir(self, what: str) -> None:
         """`--workdir`, with the home folder in place of a ~."""
-        self.add_argument("--workdir", required=True, type=os.path.expanduser, help=what)
+        self.add_argument("--workdir", required=True, type=lambda text: local(text, "--workdir"), help=what)
 
     def add_out(self) -> None:
         """`--out`, a `Path` that is new or empty."""
@@ -69,9 +69,16 @@ def _typed(word: str) -> str:
     return f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word)
 
 
+def local(text: str, flag: str) -> str:
+    """A path with the home folder in place of a ~. Raises `UsageError` where it is a URL."""
+    if "://" in text:
+        raise UsageError(f"{flag}={text} is a URL; expected a local or mounted folder")
+    return os.path.expanduser(text)
+
+
 def new_folder(given: str) -> Path:
     """`--out` as a folder that is new or empty. Raises `UsageError` where it is not."""
-    path = Path(os.path.expanduser(given))
+    path = Path(local(given, "--out"))
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"--out={given} is there and not an empty folder; name another")
     return path
@@ -206,6 +213,14 @@ def check_phases(config: config_dict.ConfigDict) -> None:
             raise UsageError(f"config.phases names {phase!r}, which has no section; {did_you_mean(phase, sections)}")
 
 
+def check_local(config: config_dict.ConfigDict) -> None:
+    """No key names a bucket, but for `compile_cache`, which jax itself reads and writes."""
+    for key, value in flatten(config).items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and key != "compile_cache":
+                local(text, f"--config.{key}")
+
+
 def check_root(config: config_dict.ConfigDict, needing: Sequence[str] = ()) -> None:
     """The folders, tables and files of films exist, where they are named; `needing` lists the data sets that must."""
     values = flatten(config)
@@ -247,9 +262,7 @@ def workdir(text: str) -> Path:
 
     One that holds a run may be finished and on storage that is only read: of that its lock tells.
     """
-    if "://" in text:
-        raise UsageError(f"--workdir={text} is a URL; expected a local or mounted folder")
-    path = Path(os.path.abspath(os.path.expanduser(text)))
+    path = Path(os.path.abspath(local(text, "--workdir")))
     if (path / "manifest.json").is_file():
         return path
     parent = path

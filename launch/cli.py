@@ -64,6 +64,7 @@ def parse(args: list[str]) -> Request | str:
         checks.override(config, key, value)
     choices = checks.choices(path, module, config)
     checks.check_phases(config)
+    checks.check_local(config)
     checks.check_root(config)
 
     name = path.stem if variant == "default" else f"{path.stem}-{variant}"

@@ -34,6 +34,7 @@ def main(argv: list[str], own: bool = False) -> int:
 
     import checks
     import cli
+    import cores
     import guard
     import memory
 
@@ -59,6 +60,9 @@ def main(argv: list[str], own: bool = False) -> int:
             if several and (code := guard.stand_behind()) is not None:
                 return code
             stop.listen()
+            if not several:
+                phases = [request.config[name] for name in request.config.get("phases", ())]
+                cores.split(phase.get("batch", 1) for phase in phases)
         # Which of several processes is the first is known later; a finished run is only read.
         free = several or lock.finished(request.workdir)
         with contextlib.nullcontext() if free else lock.hold(request.workdir):

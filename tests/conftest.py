@@ -29,7 +29,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Module
     """Imports a file of launch/ by its name, anew; after the test its modules are as they were."""
     folder = Path(__file__).resolve().parents[1] / "launch"
     monkeypatch.syspath_prepend(str(folder))
-    names = [path.stem for path in folder.glob("*.py")]
+    paths = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
     kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     yield importlib.import_module
     for name in names:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrjax import data, defaults, manifest, run
+from cxrjax import data, defaults, manifest, report, run
 from cxrjax.errors import UserError
 from cxrjax.phases import start
 from cxrjax.types import State
@@ -129,6 +129,12 @@ def test_the_same_command_on_a_finished_run_does_nothing(finished, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
 
 
+def test_the_libraries_of_the_page_wait_for_the_page():
+    code = "import sys, cxrjax.run; sys.exit(' '.join({'matplotlib', 'jinja2', 'sklearn'} & set(sys.modules)) or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_damaged_results_of_a_finished_run_are_named_and_made_again(finished, capsys, monkeypatch):
     config, choices, workdir = finished
     before = numbers(workdir)
@@ -140,7 +146,7 @@ def test_damaged_results_of_a_finished_run_are_named_and_made_again(finished, ca
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "report.html"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.report, "write", full)
+        patch.setattr(report, "write", full)
         with pytest.raises(
             UserError, match=rf"{workdir / 'report.html'}: the disk is full, .*the same command goes on"
         ):

@@ -42,7 +42,13 @@ def last_rows(height: int) -> int:
     return height % 8 or 8
 
 
-def ends_early(data: bytes, last: np.ndarray) -> bool:
+def shrink(image: Image.Image, side: int) -> None:
+    """Has a JPEG that is not loaded yet decoded as gray, at the smallest of 1, 1/2, 1/4, 1/8 of its size that holds a
+    square of `side` pixels."""
+    image.draft("L", (side, side))
+
+
+def ends_early(data: bytes, last: np.ndarray, side: int = 0) -> bool:
     """Whether the data of a JPEG end before its last row.
 
     What is missing is decoded as one gray, and so is a gray border. Where the last rows are of it, data are put behind
@@ -50,7 +56,8 @@ def ends_early(data: bytes, last: np.ndarray) -> bool:
 
     Args:
       data: the whole stream.
-      last: (`last_rows`, w) or (`last_rows`, w, c) uint8, decoded of it.
+      last: (rows, w) or (rows, w, c) uint8, decoded of it: its `last_rows`.
+      side: what it is decoded by, see `shrink`; 0 for its own size.
     """
     end = data.rfind(_EOI)
     if (last != _GRAY).any() or end < 0:
@@ -58,5 +65,7 @@ def ends_early(data: bytes, last: np.ndarray) -> bool:
     films = []
     for stream in (data, data[:end] + _MORE + data[end:]):
         with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
+            if side:
+                shrink(image, side)
             films.append(np.asarray(image))
     return bool((films[0] != films[1]).any())

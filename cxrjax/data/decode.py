@@ -23,7 +23,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 # Compressed bytes that a PNG may hold beside those of its pixels: a bomb holds thousands of times as much.
 SURPLUS = 1 << 16
-LARGE = 1 << 24  # pixels above which films of PNG, JPEG, TIFF and BMP are decoded one at a time
+# Pixels above which films of PNG, JPEG, TIFF and BMP are decoded one at a time, and JPEG at a smaller scale.
+LARGE = 1 << 24
 _one_large = threading.Lock()
 _LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red: ITU-R BT.601
 
@@ -59,7 +60,8 @@ def film(path: str | Path, size: int | None, depth: int = 0) -> Film:
       16-bit of one or more channels: the same, divided by the largest value of `depth` bits, never wrapped.
       DICOM: see `data.dicom`.
     EXIF orientation is applied, and a TIFF whose white is zero is inverted. The film is resized to a square with
-    Pillow's bilinear filter (which averages when it shrinks); the aspect ratio is not kept.
+    Pillow's bilinear filter (which averages when it shrinks); the aspect ratio is not kept. A JPEG of more than `LARGE`
+    pixels is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size that is twice as large as the result.
 
     Args:
       path: a PNG, JPEG, TIFF, BMP or DICOM file.
@@ -80,9 +82,11 @@ def film(path: str | Path, size: int | None, depth: int = 0) -> Film:
         return Film(_whole(shown.gray, size), shown.gray.shape, shown.bits, how)
     with _opened(path) as image, _turn(image):
         if not _is_deep(image):
-            _load(path, image)
+            width, height = image.size
+            _load(path, image, size)
             gray = _to_gray(path, ImageOps.exif_transpose(image))
-            return Film(np.asarray(_resized(gray, size), np.uint8), gray.size[::-1], 8)
+            own = (width, height) if _turned(image) else (height, width)
+            return Film(np.asarray(_resized(gray, size), np.uint8), own, 8)
         values, white = _deep(path, image)
         depth = depth or _bits(values)
         if _bits(values) > depth:
@@ -101,8 +105,12 @@ def shape(path: str | Path) -> tuple[int, int]:
         return dicom.shape(path)
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return (width, height) if turned else (height, width)
+        return (width, height) if _turned(image) else (height, width)
+
+
+def _turned(image: Image.Image) -> bool:
+    """Whether the file asks for its sides to be exchanged."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
 def own_depth(path: str | Path) -> int:
@@ -173,16 +181,21 @@ def from_array(name: str, array: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _load(path: str | Path, image: Image.Image) -> None:
-    """Decodes the pixels, where the file holds as many as its header says."""
+def _load(path: str | Path, image: Image.Image, size: int | None = None) -> None:
+    """Decodes the pixels, where the file holds as many as its header says; of a large JPEG no more than a result of
+    `size` asks for."""
     if image.format == "JPEG":
-        data = Path(path).read_bytes()
+        data, promised, height = Path(path).read_bytes(), _by(image), image.height
         if len(data) < codestream.least_bytes(*image.size):
-            raise CorruptFilm(path, f"its {len(data):,} bytes are too few for the {_by(image)} of its header")
+            raise CorruptFilm(path, f"its {len(data):,} bytes are too few for the {promised} of its header")
+        side = 2 * size if size and image.width * height > LARGE else 0
+        if side:
+            codestream.shrink(image, side)
         image.load()
-        last = image.crop((0, image.height - codestream.last_rows(image.height), image.width, image.height))
-        if image.mode in ("L", "RGB") and codestream.ends_early(data, np.asarray(last)):
-            raise CorruptFilm(path, f"its data end before the last of the {_by(image)} of its header")
+        rows = -(-codestream.last_rows(height) * image.height // height)
+        last = image.crop((0, image.height - rows, image.width, image.height))
+        if image.mode in ("L", "RGB") and codestream.ends_early(data, np.asarray(last), side):
+            raise CorruptFilm(path, f"its data end before the last of the {promised} of its header")
     elif isinstance(image, PngImagePlugin.PngImageFile):
         compressed, read = _idat(Path(path)), image.load_read
         taken = 0

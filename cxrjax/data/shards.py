@@ -88,7 +88,7 @@ def write(plan: Plan, shard: Shard) -> Done:
 
 def _write(plan: Plan, shard: Shard) -> Done:
     folder, parts = _folder(plan, shard), files_of(plan, shard)
-    there = {path: _facts(path) for path in parts if path.exists()}
+    there = {path: facts for path in parts if (facts := _facts(path)) is not None}
     todo = {path: span for path, span in parts.items() if path not in there}
     with console.progress(Console(stderr=True), transient=True) as bar:
         found: Iterator[Record]
@@ -232,9 +232,13 @@ def _loads(text: np.ndarray) -> list[dict[str, Any]]:
     return json.loads(text.tobytes())
 
 
-def _facts(path: Path) -> list[dict[str, Any]]:
-    with np.load(path) as file:
-        return _loads(file["facts"])
+def _facts(path: Path) -> list[dict[str, Any]] | None:
+    """Of a file of a shard all but the pixels; None where it is not there, or damaged: then it is made again."""
+    try:
+        with np.load(path) as file:
+            return _loads(file["facts"])
+    except files.TORN:
+        return None
 
 
 def _items(arrays: dict[str, np.ndarray]) -> list[stream.Item]:

@@ -123,7 +123,8 @@ def anoddpm(phase: ConfigDict, t_max: int) -> None:
     """The network of 256 px and its training (Wyatt et al. 2022).
 
     The attention sides are those that the published runs used in fact: their files name 16 and 8 alone, but the
-    reference never hands that entry to its network.
+    reference never hands that entry to its network. Its two heads are 128 and 256 channels wide, which fused kernels
+    take from Hopper on.
     """
     phase.update({
         "net": {"name": "unet", "base": 128, "mults": (1, 1, 2, 2, 4, 4), "attention": (32, 16, 8), "heads": 2,

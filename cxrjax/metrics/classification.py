@@ -2,6 +2,7 @@
 
 Labels are 1 present, 0 absent, NaN unknown; a film with an unknown label takes no part. A figure that the films at
 hand do not define, such as the AUROC of a class without positives, is NaN and is left out of a mean.
+Scikit-learn, which takes long to import, is imported where it is asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
-from sklearn import metrics as sk
 
 from cxrjax.errors import UserError
 
@@ -35,6 +35,8 @@ class Difference(NamedTuple):
 
 def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     """Share of films whose class is right: labels and predicted (n,) class numbers; NaN without films."""
+    from sklearn import metrics as sk
+
     labels, predicted = _numbers(labels), _numbers(predicted)
     return float(sk.accuracy_score(labels, predicted)) if labels.size else float("nan")
 
@@ -69,6 +71,8 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
       UserError: shapes differ, a label is none of the three, or a score is not finite.
     """
+    from sklearn import metrics as sk
+
     truth, scores = _known(labels, scores)
     return float(sk.roc_auc_score(truth, scores)) if _two_classes(truth) else float("nan")
 
@@ -87,6 +91,8 @@ def macro(values: ArrayLike) -> float:
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the precision-recall steps: labels (n,) 1, 0 or NaN, scores (n,); NaN with only one class known."""
+    from sklearn import metrics as sk
+
     truth, scores = _known(labels, scores)
     return float(sk.average_precision_score(truth, scores)) if _two_classes(truth) else float("nan")
 
@@ -112,6 +118,8 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity
       (sensitivity, threshold); a film is called positive at `score >= threshold`, which is infinite where nothing may
       be called positive. Both NaN where only one class is known.
     """
+    from sklearn import metrics as sk
+
     truth, scores = _known(labels, scores)
     if not _two_classes(truth):
         return float("nan"), float("nan")

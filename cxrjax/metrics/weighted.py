@@ -1,7 +1,8 @@
 """Figures of films that count more than once, for many weightings at a time: what a bootstrap repeats.
 
 Weights are (n, d): the films' counts in each of d resamples. Figures are (d,), NaN where a resample lacks a class.
-Films are sorted once for all resamples, so that a thousand cost a few passes over (n, d).
+Films are sorted once for all resamples, so that a thousand cost one pass over (n, d): every figure here is settled at
+the scores of positives, so that the negatives between two of them are summed at once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from cxrjax.errors import UserError
 from cxrjax.metrics.classification import _known
 
 
 class Curve(NamedTuple):
-    """Weight called positive as the threshold falls through the u distinct scores, from none to all.
+    """Weight called positive as the threshold falls in u steps, from none to all.
 
     Attributes:
       true: (u + 1, d) weight of the positives at or above each threshold.
@@ -29,6 +31,9 @@ class Curve(NamedTuple):
 
 def curve(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray) -> Curve:
     """The counts from which every figure of a ranking follows.
+
+    A step is a distinct score that a positive has, or all scores between two such: within the latter only the weight of
+    negatives grows, which is a straight piece of the ROC curve and none of the precision-recall curve's.
 
     Args:
       labels: (n,) 1, 0 or NaN; an unknown takes no part.
@@ -43,12 +48,18 @@ def curve(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray) -> Curve:
     rows = np.flatnonzero(~np.isnan(np.asarray(labels, dtype=np.float64)))
     truth, values = _known(labels, scores)
     order = np.argsort(-values, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))[: len(order)]  # a tie's last film
-    picked = weights[rows[order]]  # (n, d)
-    every = np.cumsum(picked, axis=0)[ends]
-    true = np.cumsum(picked * truth[order][:, None], axis=0)[ends]
-    none = np.zeros((1, weights.shape[1]))
-    return Curve(np.concatenate([none, true]), np.concatenate([none, every - true]))
+    rows, sick, values = rows[order], truth[order] == 1, values[order]
+    level = np.cumsum(np.append(False, np.diff(values) != 0)[: len(values)])  # a tie is one
+    holds = np.bincount(level, weights=sick) > 0
+    step = np.cumsum(holds | np.append(True, holds[:-1])[: len(holds)])[level] - 1
+    steps = int(step[-1]) + 1 if len(step) else 0
+
+    def risen(chosen: np.ndarray) -> np.ndarray:
+        ends = np.searchsorted(step[chosen], np.arange(steps + 1))
+        sums = sparse.csr_array((np.ones(chosen.sum()), rows[chosen], ends), shape=(steps, len(weights)))
+        return np.concatenate([np.zeros((1, weights.shape[1])), np.cumsum(sums @ weights, axis=0)])
+
+    return Curve(risen(sick), risen(~sick))
 
 
 def auroc(found: Curve) -> np.ndarray:

@@ -10,26 +10,9 @@ import jax.numpy as jnp
 
 from cxrjax.nn.conv import TORCH_UNIFORM, ZEROS
 from cxrjax.nn.norm import group_norm
+from cxrjax.ops.attention import attend
 
 Array = jax.Array
-
-
-def attend(q: Array, k: Array, v: Array) -> Array:
-    """Dense attention, softmax in float32.
-
-    `q` and `k` are each scaled by d^-1/4, which keeps half-precision products in range where scaling the product by
-    d^-1/2 would not (Dhariwal and Nichol 2021).
-
-    Args:
-      q, k, v: (b, n, heads, d).
-
-    Returns:
-      (b, n, heads, d), in the dtype of `v`.
-    """
-    scale = q.shape[-1] ** -0.25
-    logits = jnp.einsum("bqhd,bkhd->bhqk", q * scale, k * scale)  # (b, heads, n, n)
-    weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(v.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
 
 
 class AttentionBlock(nn.Module):

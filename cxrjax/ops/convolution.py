@@ -72,9 +72,11 @@ def _backward(
     flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)  # (kh, kw, o, c)
     dx = _conv(dy, flipped, dilate, (of_x[0], of_x[1]), stride)
     large = dy.shape[1] * dy.shape[2] >= LARGE
-    # Films that are split over devices would all be gathered for a loop over them.
-    form = by_film if large and tuple(dilate) == (1, 1) and jax.device_count() == 1 else by_convolution
-    return dx, form(x, dy, kernel.shape, stride, pad, dilate).astype(kernel.dtype)
+    if large and tuple(dilate) == (1, 1) and len(dy) % jax.device_count() == 0:
+        dkernel = by_film(x, dy, kernel.shape, stride, pad, blocks=jax.device_count())
+    else:
+        dkernel = by_convolution(x, dy, kernel.shape, stride, pad, dilate)
+    return dx, dkernel.astype(kernel.dtype)
 
 
 def _spread(x: Array, by: Sequence[int], axis: int) -> int:
@@ -83,7 +85,7 @@ def _spread(x: Array, by: Sequence[int], axis: int) -> int:
 
 
 def by_convolution(
-    x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pad: Pairs, dilate: Sequence[int]
+    x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pad: Pairs, dilate: Sequence[int] = (1, 1)
 ) -> Array:
     """The gradient of a kernel of `shape` as a convolution: the channels of x are its batch, dy is its kernel."""
     wide_x, wide_y = ([_spread(a, by, axis) for axis in (0, 1)] for a, by in ((x, dilate), (dy, stride)))
@@ -98,31 +100,34 @@ def by_convolution(
     return rows.transpose(1, 2, 0, 3)  # (c, kh, kw, o) -> (kh, kw, c, o)
 
 
-def by_film(
-    x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pad: Pairs, dilate: Sequence[int] = (1, 1)
-) -> Array:
+def by_film(x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pad: Pairs, *, blocks: int = 1) -> Array:
     """The gradient of a kernel of `shape` as kh matrix products a film, of dy with a film's columns side by side.
 
     One film's maps stay in the cache, where those of a batch go to memory and back for each position of the kernel.
-    The wider of the two factors stands on the right, where the product reads it as it lies.
+    The wider of the two factors stands on the right, where the product reads it as it lies. Of undilated maps alone.
+
+    The loop takes one film of each of `blocks` equal parts of the batch at a time: where the batch is split over as
+    many devices, each goes through its own films, and a loop over the batch would gather them all.
     """
-    del dilate  # of undilated maps alone
     (kh, kw, c, o), (down, right) = shape, stride
     high, broad = dy.shape[1:3]
     exact = jnp.promote_types(dy.dtype, jnp.float32)
     product = partial(jnp.matmul, preferred_element_type=exact)
     turned = kw * c < o
 
-    def one(total: Array, film: tuple[Array, Array]) -> tuple[Array, None]:
-        x, dy = film
+    def of_one(x: Array, dy: Array) -> Array:
         x = jnp.pad(x, (*pad, (0, 0)))
         beside = jnp.concatenate([x[:, j : j + (broad - 1) * right + 1 : right] for j in range(kw)], axis=-1)
         rows = [beside[i : i + (high - 1) * down + 1 : down].reshape(-1, kw * c) for i in range(kh)]
         dy = dy.reshape(-1, o)
-        return total + jnp.stack([product(row.T, dy) if turned else product(dy.T, row) for row in rows]), None
+        return jnp.stack([product(row.T, dy) if turned else product(dy.T, row) for row in rows])
+
+    def add(total: Array, films: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + jax.vmap(of_one)(*films), None
 
     sides = (kh, kw * c, o) if turned else (kh, o, kw * c)
-    total, _ = jax.lax.scan(one, jnp.zeros(sides, exact), (x, dy))
+    films = tuple(a.reshape(blocks, -1, *a.shape[1:]).swapaxes(0, 1) for a in (x, dy))  # (b / blocks, blocks, h, w, .)
+    total = jax.lax.scan(add, jnp.zeros((blocks, *sides), exact), films)[0].sum(axis=0)
     return (total if turned else total.transpose(0, 2, 1)).reshape(kh, kw, c, o)
 
 

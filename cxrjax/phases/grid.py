@@ -18,6 +18,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from cxrjax import files
 from cxrjax.data import Prepared
 from cxrjax.errors import UserError, lookup
 from cxrjax.phases.bind import Bound
@@ -138,14 +139,26 @@ def check_films(films: Prepared) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a `rows.jsonl`; none where there is no such file. A line that a kill cut off is dropped from it."""
+    """The rows of a `rows.jsonl`; none where there is no such file. A line that a kill cut off is dropped from it.
+
+    Raises:
+      Damaged: another line cannot be read.
+    """
     if not path.exists():
         return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        files.write_text(path, whole.decode(errors="replace"))
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            rows.append({**json.loads(line)})
+        except (ValueError, TypeError) as error:
+            raise files.Damaged(
+                f"{path}: line {number} is damaged ({error}); remove it, and the same command trains its cell again"
+            ) from error
+    return rows
 
 
 class Grid:

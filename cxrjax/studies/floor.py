@@ -9,11 +9,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from cxrjax import data
@@ -76,6 +71,8 @@ def learned(
     Raises:
       UserError: no training film, or exclusive classes of which one alone is there.
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     keep, exclusive = check(train_label, settings if validation is None else (), patients, exclusive)
     train, label = np.asarray(train, dtype=np.float32)[keep], np.asarray(train_label, dtype=np.float64)[keep]
     groups = None if patients is None else np.asarray(patients)[keep]
@@ -155,6 +152,8 @@ def _folds(
     label: np.ndarray, groups: np.ndarray | None, exclusive: bool, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rest, held-out) indices, alike in their classes."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     kind, count = _kinds(label, groups, exclusive)
     splitter: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
     yield from splitter(count, shuffle=True, random_state=seed).split(label, kind, groups)
@@ -176,6 +175,9 @@ def _validated(fit: Fit, train: np.ndarray, label: np.ndarray, folds: Any, penal
 
 
 def _softmax(train: np.ndarray, label: np.ndarray, films: np.ndarray, penalties: Sequence[float]) -> list[np.ndarray]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     target = label.argmax(axis=1)
     if len(np.unique(target)) < 2:  # of a fold of a rare class
         return [np.tile(np.eye(label.shape[1])[target[0]], (len(films), 1)) for _ in penalties]
@@ -206,6 +208,9 @@ def _sigmoid(train: np.ndarray, label: np.ndarray, films: np.ndarray, penalties:
 
 def _nearest(train: np.ndarray, label: np.ndarray, films: np.ndarray, counts: Sequence[float]) -> list[np.ndarray]:
     """The share of the nearest films of known label that have the class, by the cosine of standardized rows."""
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(train)
     most = min(int(max(counts)), len(train))
     model = NearestNeighbors(n_neighbors=most, metric="cosine").fit(scaler.transform(train))

@@ -71,9 +71,7 @@ class Log:
                 continue
             if entry["phase"] != phase or entry["step"] <= step:
                 keep.append(line)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(line + "\n" for line in keep))
-        partial.replace(self._path)
+        files.write_text(self._path, "".join(line + "\n" for line in keep))
 
     def evaluations(self, phase: str, split: str = "val") -> list[dict[str, Any]]:
         """The evaluations of `phase` in the file, in order: `{"step", metric: float or None}`."""

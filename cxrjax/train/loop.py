@@ -219,9 +219,12 @@ def fit(
 
             def report(at: int, averages: Running, indices: np.ndarray) -> str:
                 nonlocal lost
-                scalars = {k: float(v.compute()) for k, v in averages.items()}
+                found, count = jax.device_get(
+                    ({k: v.compute() for k, v in averages.items()}, averages["skipped"].count)
+                )
+                scalars = {k: float(v) for k, v in found.items()}
                 log.goodput.mark("trained")
-                lost = lost + int(averages["skipped"].count) if scalars["skipped"] == 1.0 else 0
+                lost = lost + int(count) if scalars["skipped"] == 1.0 else 0
                 # At the end two steps suffice: no later window tells. One may be its batch's fault.
                 if lost >= (min(patience, 2) if at == phase.steps else patience):
                     raise Diverged(
@@ -245,12 +248,12 @@ def fit(
                         local = next(stream)
                         log.goodput.mark("read" if state.step.is_ready() else "trained")
                         state, running = jitted.run(state, running, meshes.put(mesh, local), root)
-                    if done == first + 1:
+                    if done == first + 1:  # compiled: the rate counts from here
                         worth_saving.enter_context(stop.saving())
-                    if late:  # read only now, while the step just sent is running
-                        bar.update(task_id, note=report(*late))
+                        bar.update(task_id, completed=done)
+                    if late:  # read only now, while the step just sent is running; of others none knows if it is done
+                        bar.update(task_id, note=report(*late), completed=late[0])
                         late = None
-                    bar.update(task_id, completed=done)
                     last, halt = done == phase.steps, vote(stop.asked())
                     summary: dict[str, float] = {}
                     if done > first and (done % phase.log_every == 0 or last):
@@ -270,9 +273,9 @@ def fit(
                         log.goodput.mark("evaluated")
                     if last or halt or done % phase.save_every == 0 or (best and summary):
                         if late:
-                            bar.update(task_id, note=report(*late))
+                            bar.update(task_id, note=report(*late), completed=late[0])
                             late = None
-                        averages = {k: [float(v.total), int(v.count)] for k, v in running.items()}
+                        averages = {k: [float(v.total), int(v.count)] for k, v in jax.device_get(running).items()}
                         window = {"running": averages, "lost": lost}
                         log.goodput.mark("trained")
                         checkpoints.save(

@@ -179,6 +179,40 @@ def test_a_jpeg_whose_data_end_early_is_refused_and_a_gray_border_is_not(tmp_pat
     assert (decode(tmp_path / "c.jpg", None) == 128).all()
 
 
+GROWN = """
+import resource, sys
+from cxrjax.data import decode
+decode.decode(sys.argv[1], 32)  # what is imported
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+film = decode.film(sys.argv[2], 256)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, *film.shape, film.pixels.shape)
+"""
+
+
+def test_a_large_jpeg_is_decoded_at_the_scale_of_what_is_asked_for(tmp_path):
+    """The film of the side that Pillow's filter makes of all pixels, to 3 grays; a turned one keeps its own shape."""
+    coarse = Image.fromarray(np.random.default_rng(0).integers(60, 200, (40, 50), np.uint8))
+    large = coarse.resize((5000, 4000), Image.Resampling.BICUBIC)
+    expected = np.asarray(large.resize((256, 256), Image.Resampling.BILINEAR)).astype(int)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    large.convert("RGB").save(tmp_path / "large.jpg", quality=90, exif=turned)
+    Image.new("L", (32, 32)).save(tmp_path / "small.jpg")
+    read = subprocess.run(
+        [sys.executable, "-c", GROWN, str(tmp_path / "small.jpg"), str(tmp_path / "large.jpg")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    megabytes, rest = read.stdout.split(maxsplit=1)
+    assert rest.strip() == "5000 4000 (256, 256)"
+    assert int(megabytes) < 40  # 80 and more of all pixels
+    got = decode(tmp_path / "large.jpg", 256).astype(int)
+    assert np.abs(got - np.rot90(expected, -1)).max() <= 3
+    whole = (tmp_path / "large.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    with pytest.raises(CorruptFilm, match="data end before the last of the 5000x4000 pixels"):
+        decode(tmp_path / "cut.jpg", 256)
+
+
 def test_dicom_pixels_that_end_early_are_refused(tmp_path):
     whole = jpeg(64)
     dicom(tmp_path / "a.dcm", 64, 64, whole, pydicom.uid.JPEGBaseline8Bit)

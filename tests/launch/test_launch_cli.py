@@ -134,7 +134,12 @@ MISTAKES = {
     "workdir eats a flag": ([SMALL, "--workdir", "--dry_run"], ["--workdir needs a value"]),
     "workdir below a file": ([SMALL, "--workdir=configs/small.py/out"], ["small.py is not a folder"]),
     "workdir is a file": ([SMALL, "--workdir=configs/small.py"], ["small.py is not a folder"]),
-    "workdir is a URL": ([SMALL, "--workdir=gs://bucket/out"], ["is a URL"]),
+    "workdir is a URL": (
+        [SMALL, "--workdir=gs://bucket/out"],
+        ["--workdir=gs://bucket/out is a URL; expected a local"],
+    ),
+    "films at a URL": ([SMALL, "--config.data.root=s3://b/films"], ["--config.data.root=s3://b/films is a URL"]),
+    "films at a URL there": ([SMALL, "--config.data.external.kids.root=gs://b"], ["kids.root=gs://b is a URL"]),
 }
 
 

@@ -43,6 +43,8 @@ def table(tmp_path: Path) -> list[str]:
     [
         ([], "--config is missing"),
         ([CONFIG, "--out=x"], "add --check"),
+        ([CONFIG, "--check", "--out=gs://b/x"], "--out=gs://b/x is a URL; expected a local or mounted folder"),
+        ([CONFIG, "--config.data.cache=gs://b/x"], "--config.data.cache=gs://b/x is a URL"),
         ([CONFIG, "--chekc"], "unknown flag --chekc"),
         ([CONFIG, "--shard=4/4"], "--shard=4/4: expected i/n with i from 0 to n - 1, so the last of 4 is --shard=3/4"),
         ([CONFIG, "--shard=second"], "--shard=second: expected i/n"),

@@ -48,6 +48,14 @@ def test_a_weight_is_a_film_written_out_as_often(seed):
         assert weighted.mean(scores, weights)[d] == pytest.approx(scores[rows].mean(), abs=1e-12)
 
 
+def test_a_curve_has_a_step_a_score_of_a_positive_and_one_for_the_negatives_between():
+    labels, scores = np.array([0, 0, 1, 1, 0, 1, 0, 0.0, np.nan]), np.array([9, 8, 7, 6, 6, 5, 4, 3, 6.5])
+    curve = weighted.curve(labels, scores, np.arange(18.0).reshape(9, 2))
+    np.testing.assert_array_equal(curve.true[:, 0], [0, 0, 4, 10, 20, 20])
+    np.testing.assert_array_equal(curve.false[:, 0], [0, 2, 2, 10, 10, 36])
+    np.testing.assert_array_equal(curve.true[:, 1], [0, 0, 5, 12, 23, 23])
+
+
 def test_a_lost_class_has_no_figure():
     labels, scores = np.array([1.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.2])
     curve = weighted.curve(labels, scores, np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))

@@ -1,6 +1,7 @@
-"""Blockwise attention is dense attention, in a fraction of its memory."""
+"""Blockwise attention is dense attention, in a fraction of its memory; so is the fused kernel, where it is taken."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -69,3 +70,59 @@ def test_memory_of_blockwise_at_64_by_64_positions_is_a_fraction_of_that_of_dens
     assert dense >= pairs
     assert blockwise < dense / 4
     assert blockwise < pairs / 4  # no such map at all
+
+
+def heads(n=70, h=3, d=8):
+    return jax.random.normal(jax.random.key(0), (3, 2, n, h, d))
+
+
+def test_attend_is_a_weighted_mean():
+    q, k, v = heads(n=5)
+    mean = np.broadcast_to(v.mean(1, keepdims=True), v.shape)
+    np.testing.assert_allclose(attention.attend(0 * q, k, v), mean, atol=1e-5)
+    scores = np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(8)
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("bhqk,bkhd->bqhd", weights, v)
+    np.testing.assert_allclose(attention.attend(q, k, v), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pairs", [2**20, 70 * 32], ids=["one block", "three blocks"])
+def test_the_fused_form_is_ours_in_value_and_gradients(monkeypatch, pairs):
+    monkeypatch.setattr(attention, "PAIRS", pairs)
+    monkeypatch.setattr(attention, "BLOCK", 16)
+    forms = (attention.attend, partial(attention.fused, implementation="xla"))
+    ours, theirs = (jit(lambda *qkv, f=f: (f(*qkv), gradients(f)(*qkv)))(*heads()) for f in forms)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_fused_kernel_is_taken_where_it_runs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(attention, "fuses", lambda query: query.dtype == jnp.bfloat16)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *qkv, **options: asked.append(options) or qkv[2])
+    attention.attend(*heads(n=5))
+    assert asked == []
+    attention.attend(*heads(n=5).astype(jnp.bfloat16))
+    assert asked == [{"implementation": "cudnn"}]
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "dtype", "width", "expected"),
+    [
+        ("gpu", "9.0", "bfloat16", 256, True),
+        ("gpu", "9.0", "bfloat16", 264, False),
+        ("gpu", "8.0", "float16", 128, True),
+        ("gpu", "8.0", "bfloat16", 256, False),
+        ("gpu", "12.0", "bfloat16", 64, True),
+        ("gpu", "9.0", "float32", 64, False),
+        ("gpu", "9.0", "bfloat16", 60, False),
+        ("gpu", "7.5", "float16", 64, False),
+        ("gpu", "gfx942", "bfloat16", 64, False),
+        ("cpu", "", "bfloat16", 64, False),
+        ("tpu", "", "bfloat16", 64, False),
+    ],
+)
+def test_the_fused_kernels_conditions(monkeypatch, backend, capability, dtype, width, expected):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    assert attention.fuses(jax.ShapeDtypeStruct((1, 64, 2, width), jnp.dtype(dtype))) is expected

@@ -1,15 +1,18 @@
 """The hand-written gradients of a convolution against XLA's own, and the two shortcuts against what they replace."""
 
+import re
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cxrjax.nn.conv import double
 from cxrjax.ops import convolution
 from cxrjax.ops.convolution import convolve, convolve_with_code, double_and_convolve
+from cxrjax.train import mesh as meshes
 
 # Compiled without LLVM's optimizer: programs of milliseconds, of which there are many.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -75,18 +78,27 @@ def test_every_form_of_a_kernels_gradient_is_that_of_xla(width, kernel, stride, 
         y, back = jax.vjp(lambda w: reference(x, w, stride, pad, (1, 1)), w)
         dy = normal(y.shape, 2).astype(dtype)
         expected = back(jnp.asarray(dy))[0]
-        for form in (convolution.by_film, convolution.by_convolution):
-            found = jit(lambda x, dy, form=form: form(x, dy, w.shape, stride, pad, (1, 1)))(x, dy)
+        by_blocks = partial(convolution.by_film, blocks=2)
+        for form in (convolution.by_film, by_blocks, convolution.by_convolution):
+            found = jit(lambda x, dy, form=form: form(x, dy, w.shape, stride, pad))(x, dy)
             np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("side", "devices", "loops"), [(32, 1, True), (31, 1, False), (32, 8, False)])
-def test_large_maps_of_one_device_take_the_form_by_film(monkeypatch, side, devices, loops):
-    """Over several devices the loop would have to gather every film."""
-    monkeypatch.setattr(jax, "device_count", lambda: devices)
-    x, w = jax.ShapeDtypeStruct((2, side, side, 3), np.float32), jax.ShapeDtypeStruct((3, 3, 3, 4), np.float32)
+@pytest.mark.parametrize(("side", "batch", "loops"), [(32, 16, True), (31, 16, False), (32, 12, False)])
+def test_large_maps_take_the_form_by_film_where_the_devices_share_the_batch(side, batch, loops):
+    x, w = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((batch, side, side, 3), (3, 3, 3, 4)))
     gradient = jax.grad(lambda w, x: convolution.on_cpu(x, w, (1, 1), ((1, 1), (1, 1)), (1, 1)).sum())
+    assert jax.device_count() == 8
     assert ("scan" in str(jax.make_jaxpr(gradient)(w, x))) == loops
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 (fake) devices")
+def test_films_that_are_split_over_devices_stay_where_they_are():
+    mesh = meshes.make()
+    x, dy = (meshes.put(mesh, normal((16, 9, 9, n), n).astype(np.float32)) for n in (3, 4))
+    form = partial(convolution.by_film, shape=(3, 3, 3, 4), stride=(1, 1), pad=((1, 1), (1, 1)), blocks=8)
+    program = jax.jit(form, out_shardings=NamedSharding(mesh, PartitionSpec())).lower(x, dy).compile().as_text()
+    assert re.findall(r" (all-\w+|collective-\w+)\(", program) == ["all-reduce"]
 
 
 HALVING = ((2, 2), ((1, 1), (1, 1)), (1, 1))

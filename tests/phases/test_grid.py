@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import math
@@ -241,6 +242,26 @@ def test_a_grid_that_cannot_begin_is_refused(change, word):
 def test_a_good_grid_is_not_refused():
     grid.check(config(), "grid")
     grid.check(config(metric=("auroc", "max"), halving={"eta": 2, "rungs": (2, 4)}), "grid")
+
+
+def test_rows_that_a_kill_cut_off_are_dropped_and_others_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    assert grid.read_rows(path) == []
+    path.write_text('{"a": 1}\n{"a": 2}\n{"a": 3')
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            grid.read_rows(path)
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n{"a": 3'
+    assert grid.read_rows(path) == [{"a": 1}, {"a": 2}]
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
+    path.write_bytes(b'{"a": 1}\n{"a\xff: 2}\n')
+    with pytest.raises(UserError, match=rf"{path}: line 2 is damaged .*; remove it"):
+        grid.read_rows(path)
 
 
 def test_the_best_row_is_of_the_last_rung_and_none_that_diverged():

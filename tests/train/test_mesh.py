@@ -73,3 +73,14 @@ def test_a_batch_lies_in_one_order_whatever_the_axes():
 def test_an_axis_that_does_not_divide_the_devices_is_told(devices, fsdp):
     with pytest.raises(UserError, match=rf"mesh\.fsdp = {fsdp}: expected a divisor of the {devices} devices"):
         meshes.make(devices, fsdp)
+
+
+@needs_eight
+def test_a_batch_that_does_not_split_is_told():
+    with pytest.raises(UserError, match="does not split"):
+        meshes.put(meshes.make(8), {"image": np.zeros((6, 4, 4, 1), np.float32)})
+
+
+def test_too_many_devices_are_refused():
+    with pytest.raises(UserError, match=r"mesh\.devices"):
+        meshes.make(jax.device_count() + 1)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from cxrjax import data
 from cxrjax.data.prepared import ALL
@@ -60,6 +59,8 @@ def write_neighbors(context: Context, real: Reference, image: np.ndarray) -> Res
 
     A reference film that was trained on is held against the others.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     part = trained_on(context.config)[-1]
     train, _ = floor.films_of(context, part)
     as_rows = [floor.small(films[..., None] / np.float32(255)) for films in (image, real.image)]

@@ -1,4 +1,4 @@
-"""The cases of `bench.py` that answer films from files: from PNG or DICOM on disk to a table of predictions.
+"""The cases that answer films from files: from PNG or DICOM on disk to a table of predictions.
 
 Both sides have DenseNet-121 at 224 px with random weights, as many threads, the same files, and write the same table;
 ours also writes its JSON and its page. Torch decodes in as many worker processes as there are cores.
@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Row, Timed, rates, threads
+import cores
+
+from benches.timing import Case, Row, Timed, rates
 
 SIZE, BATCH = 224, 32
 CLASSES = ("Normal", "Pneumonia")
 
 
-def case(kind: str, count: int) -> Callable[..., list[Row]]:
-    """A function of the number of rounds, and of whether torch is beside (`peer`), for `cases.CASES`."""
+def case(kind: str, count: int) -> Case:
+    """The case of files of a kind."""
 
-    def measure(repeats: int, *, peer: bool = False, count: int = count, side: int = 1024) -> list[Row]:
+    def measure(
+        repeats: int, *, peer: bool = False, count: int = count, side: int = 1024, net: str = "densenet121"
+    ) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
-            paths = _write(Path(folder), kind, count, side)
-            ours = _ours(paths, Path(folder) / "ours")
+            paths = write(Path(folder), kind, count, side)
+            ours = _ours(paths, Path(folder) / "ours", net)
             theirs = {f"torch, {count} {kind}": _theirs(paths, Path(folder) / "theirs.csv")} if peer else {}
             return rates({**theirs, f"cxrjax, {count} {kind} of {side} px": ours}, repeats, "films/s")
 
-    measure.__doc__ = f"{count} {kind} of 1024 px on disk to predictions.csv by DenseNet-121; --peer puts torch beside."
-    return measure
+    words = f"{count} {kind} of 1024 px on disk to predictions.csv by DenseNet-121; --peer puts torch beside."
+    return Case(measure, words, {"count": 3, "side": 64}, "torch", ("peer",))
 
 
-def _write(folder: Path, kind: str, count: int, side: int) -> list[Path]:
+def write(folder: Path, kind: str, count: int, side: int) -> list[Path]:
     """Files of drawn films with grain, which compress like films; eight of them, again and again."""
     import numpy as np
     from PIL import Image
@@ -43,8 +46,8 @@ def _write(folder: Path, kind: str, count: int, side: int) -> list[Path]:
     for i in range(count):
         path = folder / f"{i:04d}.{'png' if kind == 'PNG' else 'dcm'}"
         if i < 8:
-            film = 255 * render(i, 256).film
-            film = np.asarray(Image.fromarray(film.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
+            film = render(i, 256).image.astype(np.float32)
+            film = np.asarray(Image.fromarray(film).resize((side, side), Image.Resampling.BICUBIC))
             film = np.clip(film + rng.normal(0, 4, film.shape), 0, 255).astype(np.uint8)
             _png(path, film) if kind == "PNG" else _dicom(path, film)
         else:
@@ -76,7 +79,7 @@ def _dicom(path: Path, film: Any) -> None:
     ds.save_as(path, enforce_file_format=True)
 
 
-def _ours(paths: list[Path], folder: Path) -> Timed:
+def _ours(paths: list[Path], folder: Path, name: str) -> Timed:
     import jax
     import jax.numpy as jnp
 
@@ -87,22 +90,23 @@ def _ours(paths: list[Path], folder: Path) -> Timed:
     from cxrjax.tasks import classify
     from cxrjax.train import mesh as meshes
 
-    net, mesh = models.build("densenet121", num_classes=len(CLASSES)), meshes.make()
+    net, mesh = models.build(name, num_classes=len(CLASSES)), meshes.make()
     variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     options = classify.Options(channels=3, normalize="imagenet")
-    network = Classifier(net, options, meshes.replicate(mesh, variables), CLASSES, SIZE, mesh)
-    predictor = Predictor("densenet121", (network,), Operating(None, (), None, "nothing was chosen"))
+    network = Classifier(net, options, meshes.replicate(mesh, {"net": variables}), CLASSES, SIZE, mesh)
+    predictor = Predictor(name, (network,), Operating(None, (), None, "nothing was chosen"))
 
     def call() -> None:
-        predictions.write(folder, predictor, predictor.films(paths, None, BATCH), "bench", "bench.py")
+        _, failed = predictions.write(folder, predictor, predictor.films(paths, None, BATCH), "bench", "bench.py")
+        if failed:
+            raise RuntimeError(f"{failed} of {len(paths)} films were not answered, so that nothing was measured")
 
     return Timed(call, len(paths))
 
 
-def _read(path: Path) -> Any:
-    """A film as a torch script has it: (3, 224, 224) float32."""
+def gray(path: Path) -> Any:
+    """A film as a torch script opens it: a PIL image of 8 bits."""
     import numpy as np
-    import torch
     from PIL import Image
 
     if path.suffix == ".dcm":
@@ -112,10 +116,17 @@ def _read(path: Path) -> Any:
         ds = pydicom.dcmread(path)
         film = np.asarray(apply_voi_lut(ds.pixel_array, ds), np.float32)
         low, high = film.min(), film.max()
-        image = Image.fromarray(((film - low) / (high - low) * 255).astype(np.uint8))
-    else:
-        image = Image.open(path).convert("L")
-    film = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 255
+        return Image.fromarray(((film - low) / (high - low) * 255).astype(np.uint8))
+    return Image.open(path).convert("L")
+
+
+def _read(path: Path) -> Any:
+    """A film as a torch script has it: (3, 224, 224) float32."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    film = np.asarray(gray(path).resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32) / 255
     mean, std = (
         np.array(values, np.float32)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
@@ -126,9 +137,9 @@ def _theirs(paths: list[Path], table: Path) -> Timed:
     import torch
     import torchvision
 
-    torch.set_num_threads(threads())
+    torch.set_num_threads(cores.number())
     net = torchvision.models.densenet121(weights=None, num_classes=len(CLASSES)).eval()
-    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=threads())
+    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=cores.number())
 
     def call() -> None:
         with table.open("w", newline="") as file, torch.inference_mode():
@@ -155,5 +166,4 @@ class _Films:
         return _read(self.paths[i])
 
 
-# name -> a function of the number of rounds.
 CASES = {"predict_png": case("PNG", 256), "predict_dicom": case("DICOM", 64)}

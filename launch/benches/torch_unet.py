@@ -43,11 +43,27 @@ class Attention(nn.Module):
         return x + self.proj(y).reshape(b, c, h, w)
 
 
-class UNet(nn.Module):
-    """As `cxrjax.models.unet.UNet` of one channel with `updown="block"` and attention in the middle alone."""
+class Attended(nn.Module):
+    """A block and the attention that follows it."""
 
-    def __init__(self, base: int, mults: tuple[int, ...], num_res_blocks: int, groups: int, heads: int) -> None:
+    def __init__(self, block: Block, attention: nn.Module) -> None:
         super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.attention(self.block(x, emb))
+
+
+class UNet(nn.Module):
+    """As `cxrjax.models.unet.UNet` of one channel with `updown="block"`."""
+
+    def __init__(
+        self, base: int, mults: tuple[int, ...], num_res_blocks: int, groups: int, heads: int,
+        attention: tuple[int, ...] = (), side: int = 0,
+    ) -> None:  # fmt: skip
+        """`attention` names the sides of maps after whose blocks it follows, of films of `side` pixels."""
+        super().__init__()
+
         widths, emb = [base * m for m in mults], 4 * base
         self.base, self.last = base, len(widths) - 1
         self.embed = nn.Sequential(nn.Linear(base, emb), nn.SiLU(), nn.Linear(emb, emb))
@@ -57,21 +73,25 @@ class UNet(nn.Module):
         now, skips = base, [base]
         for i, width in enumerate(widths):
             for resample in [""] * num_res_blocks + ["down"] * (i < self.last):
-                self.down.append(Block(now, width, emb, groups, resample))
+                block = Block(now, width, emb, groups, resample)
+                sees = not resample and side >> i in attention
+                self.down.append(Attended(block, Attention(width, heads, groups) if sees else nn.Identity()))
                 now = width
                 skips.append(now)
         self.middle = nn.ModuleList([Block(now, now, emb, groups), Block(now, now, emb, groups)])
         self.attention = Attention(now, heads, groups)
         for i, width in reversed(list(enumerate(widths))):
             for _ in range(num_res_blocks + 1):
-                self.up.append(Block(now + skips.pop(), width, emb, groups))
+                block = Block(now + skips.pop(), width, emb, groups)
+                see = Attention(width, heads, groups) if side >> i in attention else nn.Identity()
+                self.up.append(Attended(block, see))
                 now = width
             if i > 0:
-                self.up.append(Block(now, now, emb, groups, "up"))
+                self.up.append(Attended(Block(now, now, emb, groups, "up"), nn.Identity()))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         half = self.base // 2
-        angles = t[:, None] * torch.exp(-math.log(1e4) / half * torch.arange(half))
+        angles = t[:, None] * torch.exp(-math.log(1e4) / half * torch.arange(half, device=t.device))
         emb = self.embed(torch.cat([angles.sin(), angles.cos()], -1))
         x = self.stem(x)
         skips = [x]
@@ -80,5 +100,5 @@ class UNet(nn.Module):
             skips.append(x)
         x = self.middle[1](self.attention(self.middle[0](x, emb)), emb)
         for block in self.up:
-            x = block(x if block.resample else torch.cat([x, skips.pop()], 1), emb)
+            x = block(x if block.block.resample else torch.cat([x, skips.pop()], 1), emb)
         return self.out(functional.silu(self.norm(x)))
