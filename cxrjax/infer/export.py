@@ -152,13 +152,14 @@ def _of_safetensors(classifier: Classifier, net: str, written: bytes) -> Callabl
     return lambda films: np.stack(list(again.predict(films).values()), axis=1)
 
 
+# Filled in by `str.format`.
 _USES = {
     "stablehlo": """from jax import export
 model = export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
 probability = model.call(films)""",
     "onnx": """import onnxruntime
 model = onnxruntime.InferenceSession("model.onnx")
-(probability,) = model.run(None, {"film": films})""",
+(probability,) = model.run(None, {{"film": films}})""",
     "safetensors": """import torch
 from safetensors.torch import load_file
 {torch}

@@ -21,16 +21,20 @@ def card(run: Run, phase: str, name: str, use: str) -> str:
       name: its training in the phase: the phase's own, or a fold or seed.
       use: what goes in and out, in Markdown.
     """
-    figures = [(pretty(entry.path[-1]), entry) for entry in run.entries if entry.path[:-1] == ("systems", phase)]
-    figures = [(words, entry) for words, entry in figures or key_numbers(run) if is_number(entry.value)]
-    of = "" if name == phase else f" They are of {phase} as a whole, of which {name} is one network."
+    places = (("systems", phase), (phase, "test"), (phase, "val"))  # of a comparison, and of a study that treats films
+    own = [(pretty(entry.path[-1]), entry) for entry in run.entries if entry.path[:-1] in places]
+    figures = [(words, entry) for words, entry in own or key_numbers(run) if is_number(entry.value)]
+    of = "Of films that it was not trained on" if own else "Of the whole run, none of this network alone"
+    of += ", with 95 % intervals."
+    if own and name != phase:
+        of += f" They are of {phase} as a whole, of which {name} is one network."
     begun = [value for value in (run.manifest.get("weights") or {}).values() if isinstance(value, dict)]
     licenses = dict.fromkeys(value["license"] for value in begun if value.get("license"))
     return "\n\n".join([
         f"# {run.name}: {name}",
         f"**For research. Not for diagnosis.** {CAUTION}",
         "## Use", use,
-        "## Figures", f"Of films that it was not trained on, with 95 % intervals.{of}",
+        "## Figures", of,
         _table(("measure", "value", "n"), ((words, with_interval(e), number(e.n)) for words, e in figures)),
         *(("## Warnings", "\n".join(f"* {line}" for line in warnings)) if (warnings := _warnings(run)) else ()),
         "## Licenses", f"* {_UNKNOWN.format('the films')}",

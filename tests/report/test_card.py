@@ -30,3 +30,15 @@ def test_a_card_tells_figures_films_and_licenses(tmp_path: Path) -> None:
     assert "* Of weights that the run began with: Apache-2.0" in text
     assert "no license of the films" in text
     assert "| data: fingerprint | f00d |" in text
+
+
+def test_figures_are_the_networks_own_or_said_to_be_the_runs(tmp_path: Path) -> None:
+    auroc = {"value": 0.9, "low": 0.85, "high": 0.94, "n": 50, "unit": "1"}
+    results = {"classifier": {"test": {"auroc": {**auroc, "value": 0.6}}}, "judge": {"test": {"auroc": auroc}}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"config": {"name": "a study"}}))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    text = card.card(read_run(tmp_path), "judge", "judge", "Do this.")
+    assert "Of films that it was not trained on" in text
+    assert "| AUROC | 0.900 [0.850, 0.940] | 50 |" in text
+    assert "0.600" not in text
+    assert "none of this network alone" in card.card(read_run(tmp_path), "locator", "locator", "Do this.")
