@@ -12,6 +12,7 @@ from cxrjax import data
 from cxrjax.data import splits
 from cxrjax.errors import UserError
 from cxrjax.infer.finished import classes_of, member_names, reads_features
+from cxrjax.tasks import OF_PAIRS
 from cxrjax.types import Batch, Key
 
 
@@ -136,5 +137,5 @@ def first(films: data.Prepared, part: str, keep: np.ndarray, wanted: int, seed: 
 
 def example_of(config: Any, phase: str, devices: int) -> Batch:
     """Blank films, or pairs of them, as the phase reads them, one a device."""
-    channels = 2 if config[phase].task == "identify" else 3 if field_of(config, phase) == "enh" else 1
+    channels = 2 if config[phase].task in OF_PAIRS else 3 if field_of(config, phase) == "enh" else 1
     return Batch.blank(devices, config.data.size, len(classes_of(config, phase)), channels)

@@ -22,7 +22,7 @@ from cxrjax.phases import backbones, cached, grid, members, start
 from cxrjax.phases.bind import Bound, bind
 from cxrjax.phases.context import Context
 from cxrjax.phases.members import Member
-from cxrjax.tasks import TASKS, classify
+from cxrjax.tasks import OF_PAIRS, TASKS, classify
 from cxrjax.train import loop, processes
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch, State, Task
@@ -95,7 +95,7 @@ def check_films(config: Any, films: data.Prepared, devices: int) -> dict[str, Bo
                 _balanced(phase, films)
             if phase.config.task == "grid":
                 grid.check_films(films)
-            if phase.config.task == "identify":
+            if phase.config.task in OF_PAIRS:
                 pairs.check(pairs.of(films, phase.part), phase.config.batch, phase.part)
                 continue
             folds = phase.members[0].held_out is not None
@@ -168,7 +168,7 @@ def train(context: Context, phase: Bound, member: Member, task: Task) -> State:
     seed = phase.seed_of(root)
     stream: loop.Stream
     evals: Callable[[], Iterator[Batch]] | None = None
-    if config.task == "identify":
+    if config.task in OF_PAIRS:
         stream, evals = _pairs(context, phase, seed, parts)
     else:
         stream = context.batches(

@@ -17,3 +17,5 @@ TASKS: dict[str, Callable[[Any, Sequence[str]], Task]] = {
     "latent_classify": latent.classifier,
     "latent_ddpm": lambda config, classes: latent.make(config, TASKS["ddpm"](config, classes)),
 }
+# Those whose batches are pairs of films of one patient, instead of films.
+OF_PAIRS = ("identify",)
