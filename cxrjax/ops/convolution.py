@@ -126,8 +126,8 @@ def by_film(x: Array, dy: Array, shape: Sequence[int], stride: Sequence[int], pa
         return total + jax.vmap(of_one)(*films), None
 
     sides = (kh, kw * c, o) if turned else (kh, o, kw * c)
-    films = tuple(a.reshape(blocks, -1, *a.shape[1:]).swapaxes(0, 1) for a in (x, dy))  # (b / blocks, blocks, h, w, .)
-    total = jax.lax.scan(add, jnp.zeros((blocks, *sides), exact), films)[0].sum(axis=0)
+    x, dy = (a.reshape(blocks, -1, *a.shape[1:]).swapaxes(0, 1) for a in (x, dy))  # (b / blocks, blocks, h, w, .)
+    total = jax.lax.scan(add, jnp.zeros((blocks, *sides), exact), (x, dy))[0].sum(axis=0)
     return (total if turned else total.transpose(0, 2, 1)).reshape(kh, kw, c, o)
 
 
