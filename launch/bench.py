@@ -1,10 +1,11 @@
-"""Measured speed: `python launch/bench.py [--only=NAME,...] [--list] [--repeats=N] [--peer=torch] [--write]`.
+"""Measured speed: `python launch/bench.py [--only=NAME,...] [--repeats=N] [--peer=torch] [--films=DIR] [--write] ...`.
 
 A case measures its variants in turn, round after round, so that whatever else the machine does falls on all of them,
 and a figure is the median over rounds. Warm-up and compilation are left out, and compilation is told apart. Ratios are
 to the case's first variant, within one run. `--peer=torch` puts torch beside the cases that have a peer there, and
 leaves out those that stand beside nothing. `--card` is for one GPU: every case, torch beside where it is installed, in
-bfloat16, within nine minutes. `--write` puts the rows into the table of launch/README.md.
+bfloat16, within nine minutes. `--films=DIR` gives the films of the cases that read any. `--write` puts the rows into
+the table of launch/README.md.
 Exit codes: 0 done; 2 a mistake that the message says how to mend, or a case that failed: the others are shown.
 """
 
@@ -50,9 +51,13 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="begin no case after so many (with --card 540 less one case)")
     parser.add_argument("--tiny", action="store_true", help="a dry run: sizes of seconds, whose figures mean nothing")
     parser.add_argument("--write", action="store_true", help="put the rows into launch/README.md")
+    parser.add_argument("--films", default="", metavar="DIR", type=os.path.expanduser, help="films of your own")
     request = parser.parse_args(args)
+    if request.films and not os.path.isdir(request.films):
+        raise UsageError(f"--films={request.films} is no folder; give one with films in it or below")
     request.named = request.only is not None
     known = {name: case for name, case in CASES.items() if case.peer or not request.peer}
+    known = {name: case for name, case in known.items() if "films" in case.options or not request.films}
     request.only = list(known) if request.only is None else list(filter(None, request.only.split(",")))
     for name in request.only:
         if name not in known:
@@ -92,7 +97,7 @@ def machine() -> str:
 
 def options(case: Case, request: argparse.Namespace) -> dict[str, object]:
     """What a case is told."""
-    wanted = {"peer": request.peer == "torch", "dtype": request.dtype}
+    wanted = {"peer": request.peer == "torch", "dtype": request.dtype, "films": request.films}
     return {**(case.tiny if request.tiny else {}), **{key: wanted[key] for key in case.options}}
 
 

@@ -37,7 +37,7 @@ def prepared(repeats: int, *, films: int = 2000, side: int = 64) -> list[Row]:
 
         def prepare() -> None:
             with tempfile.TemporaryDirectory() as cache:
-                preparation.materialize(source, Path(cache), size=side)
+                preparation.materialize(source, Path(cache), size=side, limit=0.0)
 
         return prepare
 

@@ -7,9 +7,12 @@ are of 224 px, shifted and mirrored by chance, as float32 in [0, 1].
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,31 @@ def png(repeats: int, *, peer: bool = False, count: int = 128, side: int = 1024)
         if peer:
             variants["torch, DataLoader of PNG"] = _loader(_Decoded(paths), count)
         variants[f"cxrjax, {count} PNG of {side} px prepared as records"] = Timed(prepare, count)
+        return rates(variants, repeats, "films/s")
+
+
+def prepared(repeats: int, *, films: str = "", count: int = 128, side: int = 1024) -> list[Row]:
+    """Files prepared, against decoding them alone in as many threads; `films`: a folder of one's own."""
+    from cxrjax.data import decode, folders, stream
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [path for path in folders.files(Path(films)) if folders.is_film(path)] if films else []
+        paths = paths or from_files.write(Path(folder), "PNG", count, side)
+        caches = (Path(folder) / f"cache{i}" for i in itertools.count())
+
+        def one(path: Path) -> None:
+            with contextlib.suppress(decode.CorruptFilm):  # which is left out of the records
+                decode.film(path, SIZE)
+
+        def decoding() -> None:
+            with ThreadPoolExecutor(stream.DECODERS) as pool:
+                list(pool.map(one, paths))
+
+        of = f"{len(paths):,} films"
+        variants = {
+            f"cxrjax, {of} decoded alone": Timed(decoding, len(paths)),
+            f"cxrjax, {of} prepared as records": Timed(lambda: _prepared(paths, next(caches)), len(paths)),
+        }
         return rates(variants, repeats, "films/s")
 
 
@@ -79,12 +107,12 @@ def _prepared(paths: list[Path], cache: Path) -> Any:
     from cxrjax.data.sources.base import Record, Source
 
     def every() -> Iterator[Record]:
-        for path in paths:
-            yield Record(path.stem, "train", path.stem, np.zeros(1, np.float32), path)
+        for i, path in enumerate(paths):
+            yield Record(f"{i:06d}", "train", f"{i:06d}", np.zeros(1, np.float32), path)
 
     digest = hashlib.sha256(str(len(paths)).encode()).hexdigest()
     source = Source("bench", ("Mass",), "none", digest, every, False, {"train": len(paths)})
-    return preparation.materialize(source, cache, size=SIZE)
+    return preparation.materialize(source, cache, size=SIZE, limit=1.0)
 
 
 def _loader(films: Any, count: int) -> Timed:
@@ -146,6 +174,10 @@ CASES = {
     "input_png": Case(
         png, "128 PNG of 1024 px to films of 224 px, prepared once; --peer puts a DataLoader that decodes beside.",
         {"count": 4, "side": 64}, "torch", ("peer",),
+    ),
+    "input_prepared": Case(
+        prepared, "The same, beside decoding alone in as many threads; --films=DIR takes the files of a folder.",
+        {"count": 4, "side": 64}, options=("films",),
     ),
     "input_records": Case(
         records, "An epoch of 1,024 records of 224 px, augmented; --peer puts a DataLoader of one array beside.",

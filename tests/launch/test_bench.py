@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 
@@ -118,10 +120,11 @@ def test_the_table_of_the_readme_is_of_cases_that_there_are(bench: ModuleType) -
     [("--only=lwap", "did you mean lwpa?"), ("--only=,", "names no case"), ("--repeats=0", "at least 1"),
      ("--repeats=x", "invalid int"), ("--olny=enh", "unrecognized"),
      ("--repeat=1", "unrecognized arguments: --repeat=1"), ("--card", "needs a GPU"),
-     ("--peer=numpy", "invalid choice"), ("--dtype=int8", "invalid choice")],
+     ("--peer=numpy", "invalid choice"), ("--dtype=int8", "invalid choice"),
+     ("--films=nowhere", "--films=nowhere is no folder"), ("--films=. --only=enh", "no case 'enh'")],
 )  # fmt: skip
 def test_a_mistake_is_one_line(bench: ModuleType, capsys: pytest.CaptureFixture[str], flag: str, words: str) -> None:
-    assert bench.main(["bench.py", flag]) == 2
+    assert bench.main(["bench.py", *flag.split()]) == 2
     got = capsys.readouterr()
     assert got.out == ""
     assert got.err.startswith("error: ")
@@ -196,6 +199,7 @@ def test_a_program_tells_its_memory_and_its_work(bench: ModuleType) -> None:
 
 
 QUICK = ("matmul", "heads", "frechet", "simplex", "growth_bootstrap", "growth_frechet", "growth_nearest")
+QUICK += ("growth_prepared", "input_prepared")
 NAMES = {  # the first word of each variant
     "matmul": ["cxrjax:", "cxrjax:"], "lwpa": ["phasepack", "cxrjax:"], "attention": ["dense,", "blockwise,"],
     "heads": ["jax.nn:", "cxrjax", "blocks"], "cond": ["jax.lax:", "cxrjax:"],
@@ -216,6 +220,16 @@ def dry(bench: ModuleType, name: str, **more: object) -> list[str]:
 def test_a_case_runs_dry(bench: ModuleType, name: str) -> None:
     expected = NAMES.get(name, ["cxrjax,", "cxrjax,"])
     assert dry(bench, name) == expected
+
+
+def test_films_of_a_folder_are_measured_and_those_that_are_cut_count(bench: ModuleType, tmp_path: Path) -> None:
+    for i in range(3):
+        film = np.random.default_rng(i).integers(0, 256, (40, 30), np.uint8)
+        Image.fromarray(film).save(tmp_path / f"{i}.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:200])
+    (tmp_path / "notes.txt").write_text("no film")
+    rows = bench.CASES["input_prepared"].run(2, films=str(tmp_path))
+    assert [row.variant for row in rows] == ["cxrjax, 4 films decoded alone", "cxrjax, 4 films prepared as records"]
 
 
 def test_the_cases_measure_both_sides(bench: ModuleType) -> None:

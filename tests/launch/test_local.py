@@ -24,6 +24,15 @@ def local(*args, **options):
     )  # fmt: skip
 
 
+def said_by(process, timeout):
+    """What a pod said until its end; one that does not end is stopped, all of it."""
+    try:
+        return process.communicate(timeout=timeout)[0]
+    except subprocess.TimeoutExpired:
+        process.terminate()  # local.sh hands it on
+        raise
+
+
 def test_every_process_has_the_command_with_its_own_number():
     process = local(2, 4, "--dry-run", "--config=a.py:smoke", "--config.study.modes=('a', 'b')", CXRJAX_PORT="7001")
     lines = [shlex.split(line) for line in process.communicate()[0].splitlines()]
@@ -44,7 +53,7 @@ def test_a_missing_number_is_told():
 
 def test_a_mistake_is_told_by_each_and_ends_all(tmp_path):
     process = local(2, "--config=configs/cgan.py:smok", CXRJAX_LOGS=str(tmp_path))
-    said = process.communicate(timeout=120)[0]
+    said = said_by(process, 120)
     assert process.returncode == 2
     assert "2 processes ended with 2 2" in said
     for log in (tmp_path / "0.log", tmp_path / "1.log"):
@@ -68,7 +77,7 @@ def test_a_workdir_that_one_process_does_not_see_is_told_by_all_with_its_name(tm
         )
         for i, name in enumerate(("shared", "own"))
     ]  # fmt: skip
-    said = [process.communicate(timeout=600)[0] for process in started]
+    said = [said_by(process, 600) for process in started]
     assert [process.returncode for process in started] == [2, 2], said
     assert "is not seen by process 1 on" in said[0]
     assert "give a --workdir on storage that all processes share" in said[0]
@@ -135,10 +144,13 @@ def assert_equal_runs(a, b):
 def test_a_pod_reaches_the_page_with_the_losses_and_results_of_one_process(config, tmp_path):
     alone(config, tmp_path / "one")
     process = local(2, 4, *arguments(config, tmp_path / "pod"), CXRJAX_LOGS=str(tmp_path / "logs"))
-    said = process.communicate(timeout=3000)[0]
+    said = said_by(process, 3000)
     assert process.returncode == 0, said
     assert (tmp_path / "logs" / "1.log").read_text().count("\n") < 60  # the first one alone says what goes on
     assert_equal_runs(tmp_path / "one", tmp_path / "pod")
+    if config == "ddpm_cam":
+        alone(config, tmp_path / "eight", "--config.mesh.fsdp=4", devices=8)
+        assert_equal_runs(tmp_path / "one", tmp_path / "eight")
 
 
 @pytest.mark.slow
@@ -158,7 +170,7 @@ def test_a_signal_to_one_of_two_ends_both_and_another_number_goes_on(tmp_path, n
     ]  # fmt: skip
     os.kill(min(pids), number)
     begun = time.monotonic()
-    said = process.communicate(timeout=300)[0]
+    said = said_by(process, 300)
     assert time.monotonic() - begun < 60
     other = 1 - victim
     codes = said.rstrip().splitlines()[-1].split("ended with ")[1].split(";")[0].split()

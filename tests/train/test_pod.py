@@ -16,8 +16,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import pod as one_process  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -43,7 +41,11 @@ def pod(folder, alone):  # after `alone`, which has prepared the films
         )
         for i in range(2)
     ]  # fmt: skip
-    said = [process.communicate(timeout=1200)[0] for process in started]
+    try:
+        said = [process.communicate(timeout=1200)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [0, 0], "\n".join(said)
     return [json.loads((folder / f"{i}.json").read_text()) for i in range(2)]
 
@@ -77,7 +79,7 @@ def assert_same_losses(folder, other, count):
 
 
 def test_two_processes_train_to_the_numbers_of_one(pod, alone, folder):
-    assert_same_losses(folder / "run", folder / "alone", 8)
+    assert_same_losses(folder / "run", folder / "alone", 6)
     for found in pod:
         for network in ("classify", "ddpm"):
             np.testing.assert_allclose(found["trained"][network], alone[network], rtol=1e-4)
@@ -94,9 +96,10 @@ def test_a_state_is_split_over_the_devices_of_both_processes(pod):
         assert device == whole
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_where_two_have_stopped_with_the_same_films(pod, alone, folder):
     for name in ("run", "alone"):
         shutil.copytree(folder / name, folder / f"{name}-longer")
         with jax.threefry_partitionable(True):
             one_process.train(folder / f"{name}-longer", devices=1, steps=8)
-    assert_same_losses(folder / "run-longer", folder / "alone-longer", 16)
+    assert_same_losses(folder / "run-longer", folder / "alone-longer", 12)
