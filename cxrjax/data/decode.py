@@ -110,7 +110,8 @@ def shape(path: str | Path) -> tuple[int, int]:
 
 def _turned(image: Image.Image) -> bool:
     """Whether the file asks for its sides to be exchanged."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    exif = Image.Image.getexif(image)  # a PNG's own would decode all pixels in search of it
+    return exif.get(ExifTags.Base.Orientation, 1) >= 5
 
 
 def own_depth(path: str | Path) -> int:

@@ -177,6 +177,20 @@ def test_truncated_file_is_a_named_fault(tmp_path, kind):
     assert fault.value.reason
 
 
+@pytest.mark.parametrize(("turn", "expected"), [(None, (32, 48)), (6, (48, 32))])
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_shape_is_read_of_the_header_alone(tmp_path, kind, turn, expected):
+    exif, path = Image.Exif(), tmp_path / f"a.{kind}"
+    if turn:
+        exif[0x0112] = turn
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48), np.uint8)).save(
+        path, exif=exif if turn else b""
+    )
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # what follows cannot be decoded
+    assert decoding.shape(path) == expected
+
+
 def test_every_flipped_or_cut_file_is_a_film_or_a_fault(tmp_path, gray):
     path = tmp_path / "a.png"
     Image.fromarray(gray).save(path)
