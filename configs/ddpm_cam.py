@@ -79,6 +79,7 @@ CHOICES = {
     "judge.net.name": (("resnet_tiny", "resnet50", ...), "ours: another family than the map's maker"),
     "judge.weights": (("", "imagenet"), "ours: in :kermany by its phase judge_head, a start of its own"),
     "judge.input_size": ((0, 128, 160, ...), "ours: 160 in :kermany; an ImageNet network sees little at 64 px"),
+    "judge.backbone_stats": (("trained", "kept"), "ours: kept in :kermany, which trains it for 250 steps alone"),
     "judge.noise": ((0.0, 0.1, ...), "ours: a judge of generated films should not mind their grain"),
     "judge.blur": ((0.0, 1.5, ...), "ours: nor take a smoothed lesion for a healed one"),
     "study.arms.blurred.width": ((1 / 16, ...), "ours: share of the side"),
