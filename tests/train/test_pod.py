@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import pod as one_process  # noqa: E402
 
+pytestmark = pytest.mark.slow  # three minutes on cores that other tests share
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -96,7 +98,6 @@ def test_a_state_is_split_over_the_devices_of_both_processes(pod):
         assert device == whole
 
 
-@pytest.mark.slow
 def test_one_process_goes_on_where_two_have_stopped_with_the_same_films(pod, alone, folder):
     for name in ("run", "alone"):
         shutil.copytree(folder / name, folder / f"{name}-longer")
