@@ -159,7 +159,7 @@ def test_latents_come_back_as_films(run: Run, films: np.ndarray) -> None:
     ("ask", "words"),
     [
         (lambda run: run.classifier("judg"), "did you mean 'judge'"),
-        (lambda run: run.classifier(), "2 classifiers \(classifier, judge\): name one"),
+        (lambda run: run.classifier(), r"2 classifiers \(classifier, judge\): name one"),
         (lambda run: run.generator(), "0 phases of task 'gan'"),
         (lambda run: run.treat(np.zeros((1, 16, 16)), mode="time_gatd"), "did you mean 'time_gated'"),
         (lambda run: run.treat(np.zeros((1, 16, 16)), lam=601), r"lam is 601: expected 1 \.\.\. 600"),
