@@ -140,7 +140,7 @@ def main(argv: list[str]) -> int:
         return fail(f"cxrjax is not installed for {sys.executable}; run: pip install -e .")
 
     memory.keep()  # as the other commands do
-    cores.split(())
+    cores.split([4])  # the fewest films that a network's case has: every batch splits evenly
     import jax
 
     if request.card and not request.tiny and jax.default_backend() == "cpu":

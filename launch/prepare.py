@@ -15,9 +15,8 @@ import re
 import sys
 from pathlib import Path
 
-import checks
 import cli
-from checks import Parser, UsageError, command
+from checks import Parser, UsageError, command, local
 from main import fail
 
 
@@ -44,7 +43,7 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, cli.Request | str]:
         raise UsageError("--shards is a number above 0, and goes with --ray")
     if found.out and not found.check:
         raise UsageError("--out is where the page of --check goes; add --check")
-    found.out = checks.local(found.out, "--out")
+    found.out = local(found.out, "--out")
     if found.out and Path(found.out).exists() and not Path(found.out).is_dir():
         raise UsageError(f"--out={found.out} is no folder; name another")
     return found, cli.parse(rest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def _ours(paths: list[Path], folder: Path, name: str) -> Timed:
     from cxrjax.tasks import classify
     from cxrjax.train import mesh as meshes
 
-    net, mesh = models.build(name, num_classes=len(CLASSES)), meshes.make()
+    net, mesh = models.build(name, num_classes=len(CLASSES)), meshes.make(1)  # as predict.py
     variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     options = classify.Options(channels=3, normalize="imagenet")
     network = Classifier(net, options, meshes.replicate(mesh, {"net": variables}), CLASSES, SIZE, mesh)
@@ -139,7 +140,7 @@ def _theirs(paths: list[Path], table: Path) -> Timed:
 
     torch.set_num_threads(cores.number())
     net = torchvision.models.densenet121(weights=None, num_classes=len(CLASSES)).eval()
-    films = torch.utils.data.DataLoader(_Films(paths), BATCH, num_workers=cores.number())
+    films = torch.utils.data.DataLoader(Items(paths, _read), BATCH, num_workers=cores.number())
 
     def call() -> None:
         with table.open("w", newline="") as file, torch.inference_mode():
@@ -153,17 +154,17 @@ def _theirs(paths: list[Path], table: Path) -> Timed:
     return Timed(call, len(paths))
 
 
-class _Films:
-    """A torch data set of the files."""
+class Items:
+    """A torch data set of `read(item)`, an item at a time."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    def __init__(self, items: Sequence[Any], read: Callable[[Any], Any]) -> None:
+        self.items, self.read = items, read
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.items)
 
     def __getitem__(self, i: int) -> Any:
-        return _read(self.paths[i])
+        return self.read(self.items[i])
 
 
 CASES = {"predict_png": case("PNG", 256), "predict_dicom": case("DICOM", 64)}

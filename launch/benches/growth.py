@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benches import networks
+from benches import inputs, networks
 from benches.timing import Case, Row, Timed, rates
 
 
@@ -22,22 +21,12 @@ def prepared(repeats: int, *, films: int = 2000, side: int = 64) -> list[Row]:
     """Films prepared: checked, resized, hashed and written as records."""
     import numpy as np
 
-    from cxrjax.data import preparation
-    from cxrjax.data.sources.base import Record, Source
-
     def call(n: int) -> Callable[[], Any]:
         given = np.random.default_rng(n).integers(0, 256, (n, side, side), np.uint8)
 
-        def every() -> Iterator[Record]:
-            for i, film in enumerate(given):
-                yield Record(f"{i:06d}", "train", f"{i:06d}", np.zeros(1, np.float32), film)
-
-        digest = hashlib.sha256(str(n).encode()).hexdigest()
-        source = Source("growth", ("Mass",), "none", digest, every, False, {"train": n})
-
         def prepare() -> None:
             with tempfile.TemporaryDirectory() as cache:
-                preparation.materialize(source, Path(cache), size=side, limit=0.0)
+                inputs.as_records(given, Path(cache), side, limit=0.0)
 
         return prepare
 

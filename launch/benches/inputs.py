@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ def png(repeats: int, *, peer: bool = False, count: int = 128, side: int = 1024)
 
         def prepare() -> None:
             with tempfile.TemporaryDirectory() as cache:
-                _prepared(paths, Path(cache))
+                as_records(paths, Path(cache))
 
         variants = {}
         if peer:
-            variants["torch, DataLoader of PNG"] = _loader(_Decoded(paths), count)
+            variants["torch, DataLoader of PNG"] = _loader(paths, _decoded)
         variants[f"cxrjax, {count} PNG of {side} px prepared as records"] = Timed(prepare, count)
         return rates(variants, repeats, "films/s")
 
@@ -60,7 +60,7 @@ def prepared(repeats: int, *, films: str = "", count: int = 128, side: int = 102
         of = f"{len(paths):,} films"
         variants = {
             f"cxrjax, {of} decoded alone": Timed(decoding, len(paths)),
-            f"cxrjax, {of} prepared as records": Timed(lambda: _prepared(paths, next(caches)), len(paths)),
+            f"cxrjax, {of} prepared as records": Timed(lambda: as_records(paths, next(caches)), len(paths)),
         }
         return rates(variants, repeats, "films/s")
 
@@ -73,7 +73,7 @@ def records(repeats: int, *, peer: bool = False, count: int = 1024, side: int = 
 
     with tempfile.TemporaryDirectory() as folder:
         paths = from_files.write(Path(folder), "PNG", count, side)
-        prepared = _prepared(paths, Path(folder) / "cache")
+        prepared = as_records(paths, Path(folder) / "cache")
         size = min(BATCH, count)
         films = pipeline.batches(
             prepared,
@@ -93,31 +93,33 @@ def records(repeats: int, *, peer: bool = False, count: int = 1024, side: int = 
         if peer:
             saved = Path(folder) / "films.npy"
             np.save(saved, np.random.default_rng(0).integers(0, 256, (count, PADDED, PADDED), np.uint8))
-            variants["torch, DataLoader of one array"] = _loader(_Saved(saved), count)
+            variants["torch, DataLoader of one array"] = _loader(np.load(saved, mmap_mode="r"), _crop)
         variants[f"cxrjax, {count} records of {SIZE} px"] = Timed(epoch, count // size * size)
         rows = rates(variants, repeats, "films/s")
         films.close()
         return rows
 
 
-def _prepared(paths: list[Path], cache: Path) -> Any:
+def as_records(films: Any, cache: Path, size: int = SIZE, limit: float = 1.0) -> Any:
+    """Films, paths or arrays, prepared as the records of one part of a data set."""
     import numpy as np
 
     from cxrjax.data import preparation
     from cxrjax.data.sources.base import Record, Source
 
     def every() -> Iterator[Record]:
-        for i, path in enumerate(paths):
-            yield Record(f"{i:06d}", "train", f"{i:06d}", np.zeros(1, np.float32), path)
+        for i, film in enumerate(films):
+            yield Record(f"{i:06d}", "train", f"{i:06d}", np.zeros(1, np.float32), film)
 
-    digest = hashlib.sha256(str(len(paths)).encode()).hexdigest()
-    source = Source("bench", ("Mass",), "none", digest, every, False, {"train": len(paths)})
-    return preparation.materialize(source, cache, size=SIZE, limit=1.0)
+    digest = hashlib.sha256(str(len(films)).encode()).hexdigest()
+    source = Source("bench", ("Mass",), "none", digest, every, False, {"train": len(films)})
+    return preparation.materialize(source, cache, size=size, limit=limit)
 
 
-def _loader(films: Any, count: int) -> Timed:
+def _loader(items: Any, read: Callable[[Any], Any]) -> Timed:
     import torch
 
+    films = from_files.Items(items, read)
     loader = torch.utils.data.DataLoader(
         films, BATCH, shuffle=True, num_workers=cores.number(), persistent_workers=True
     )
@@ -126,7 +128,14 @@ def _loader(films: Any, count: int) -> Timed:
         for _ in loader:
             pass
 
-    return Timed(epoch, count)
+    return Timed(epoch, len(films))
+
+
+def _decoded(path: Path) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    return _crop(np.asarray(from_files.gray(path).resize((PADDED, PADDED), Image.Resampling.BILINEAR)))
 
 
 def _crop(film: Any) -> Any:
@@ -136,38 +145,6 @@ def _crop(film: Any) -> Any:
     top, left = torch.randint(0, PADDED - SIZE + 1, (2,)).tolist()
     crop = torch.from_numpy(film[top : top + SIZE, left : left + SIZE].copy())[None].float() / 255
     return crop.flip(-1) if torch.rand(()) < 0.5 else crop
-
-
-class _Decoded:
-    """A torch data set that decodes its files."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> Any:
-        import numpy as np
-        from PIL import Image
-
-        image = from_files.gray(self.paths[i]).resize((PADDED, PADDED), Image.Resampling.BILINEAR)
-        return _crop(np.asarray(image))
-
-
-class _Saved:
-    """A torch data set of one array on disk."""
-
-    def __init__(self, path: Path) -> None:
-        import numpy as np
-
-        self.films = np.load(path, mmap_mode="r")
-
-    def __len__(self) -> int:
-        return len(self.films)
-
-    def __getitem__(self, i: int) -> Any:
-        return _crop(self.films[i])
 
 
 CASES = {

@@ -12,7 +12,6 @@ import torch
 
 from benches.timing import Timed
 
-INSTALL = "pip install -e '.[parity]'"
 NAME = f"torch {torch.__version__.partition('+')[0]}"
 Wrap = Callable[[Any], Any]
 
