@@ -50,18 +50,19 @@ def _words(out: Results, modes: tuple[str, ...], judge: str, level: float) -> st
     gone = f" {_names(absent)} {'does' if len(absent) == 1 else 'do'} not come to the rate." if absent else ""
     if not best:
         return f"At normal rate {level:g} no guided arm of ours arrives; of the others {_names(rivals)} do.{gone}"
-    parts = []
+    parts: dict[str, list[str]] = {}  # measures of one verdict are told together
     for measure, where, words, more in CONTESTS:
         leads = {mode: _lead(gap, more) for mode in rivals if (gap := _gap(at, mode, measure, where))}
         sides = [("ahead of", 1), ("behind", -1), ("not told apart from", 0)]
         said = [f"{how} {_names(some)}" for how, sign in sides if (some := [m for m, x in leads.items() if x == sign])]
         if said:
-            parts.append(f"{words} {', '.join(said)}")
+            parts.setdefault(", ".join(said), []).append(words)
     if not parts:
         return f"At normal rate {level:g} {best} arrives, and none of the rivals does.{gone}"
+    told = [f"in {_names(words)} {sides}" for sides, words in parts.items()]
     return (
         f"At normal rate {level:g}, {best}, which of our guided arms changes least outside the mask on these films, "
-        f"stands as follows by paired 95 % intervals off 0: in {'; in '.join(parts)}.{gone}"
+        f"stands as follows by paired 95 % intervals off 0: {'; '.join(told)}.{gone}"
     )
 
 

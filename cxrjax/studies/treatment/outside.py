@@ -11,7 +11,7 @@ from cxrjax.studies.treatment import ranking
 from cxrjax.studies.treatment.sources import INSIDE, OWN, SHARE
 from cxrjax.types import Results
 
-RESET = ", thresholds set there"  # after a set's name
+RESET = " at thresholds set there"  # after a set's name
 # How the keys of rates end, and by which threshold of the judge they are.
 KINDS = {
     "": f"at the judge's own threshold, {OWN:g}",
@@ -127,7 +127,8 @@ def sentences(every: Mapping[str, Results], arms: tuple[str, ...], judge: str, l
 
 def _order_words(first: list[str], second: list[str], where: str, there: str) -> str:
     both = [arm for arm in first if arm in second]
-    reach = f"{len(first)} arms reach the rate {_on(where)}, {len(second)} {_on(there)}, {len(both)} on both"
+    count = f"{len(first)} arm{'s' * (len(first) != 1)} reach{'es' * (len(first) == 1)}"
+    reach = f"{count} the rate {_on(where)}, {len(second)} {_on(there)}, {len(both)} on both"
     if len(both) < 2:
         return f"{reach}: their order cannot be compared."
     return f"{reach}: of these {order_words(both, [arm for arm in second if arm in both], where, there)}"

@@ -50,6 +50,12 @@ def test_each_rival_stands_on_the_side_that_its_interval_says():
     assert "gated_wide" not in said  # ours
 
 
+def test_measures_of_one_verdict_are_told_together():
+    out = results({"gated": arm(0.02, {}), "thor": arm(0.1, {"mae.outside": 0.08, "twin_error.inside": 0.05})})
+    said = contest._words(out, ARMS, "judge", 0.5)
+    assert "off 0: in change outside the mask and error to the twin in the lesion ahead of thor." in said
+
+
 def test_an_interval_that_touches_0_or_is_missing_tells_nothing():
     assert [contest._lead(gap, False) for gap in (leaf(0.01), leaf(-0.01), leaf(0.02), leaf(-0.02))] == [0, 0, 1, -1]
     assert contest._lead(leaf(0.02) | {"low": None, "high": None}, False) == 0
