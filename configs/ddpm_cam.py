@@ -106,6 +106,8 @@ CHOICES = {
     "told.drop": ((0.35, ...), "the same: the class is left out of 35 % of films; Ho and Salimans 2022: 0.1 to 0.5"),
     "told.t_max": ((0, 800, ...), "the same: T, and films go to 750; ours: as far as the other diffusion"),
     "study.arms.gated_pull.scale": ((100.0, ...), "ours: as the published pulls"),
+    "study.arms.banded_wide.keep": ((0.4, ...), "ours: 240 of 600, where `uniform` still keeps the patient"),
+    "study.arms.banded_wide.coarse": ((6.0, ...), "ours: a lung is two or three cycles to a side, ribs ten and more"),
     "data.carve.test": ((0.1, ...), "share of training patients, where the source has no test part"),
     "data.carve.val": ((0.1, ...), "share of training patients held out"),
     **defaults.dtypes("classifier", "judge", "diffusion", "diffusion_simplex"),
@@ -141,8 +143,8 @@ _ARMS = {
 }
 
 
-# Published treatments, each with its paper's constants, then ours with their pull inside the gate. What goes up by DDIM
-# comes down to the film by short strides alone.
+# Published treatments, each with its paper's constants, then ours: with their pull inside the gate, and what treats the
+# coarse from afar and the fine from near. What goes up by DDIM comes down to the film by short strides alone.
 _RIVALS = {
     "identity": {"mode": "identity"},
     "blurred": {"mode": "blurred", "width": 1 / 16},
@@ -160,6 +162,11 @@ _RIVALS = {
     },
     "gated_pull": {"mode": "gated_pull", "scale": 100.0, "hard": True},
     "gated_pull_wide": {"mode": "gated_pull", "scale": 100.0, "hard": True, "threshold": 0.15},
+    "gated_pull_strong": {"mode": "gated_pull", "scale": 100.0, "power": 0.5},
+    "banded_wide": {"mode": "banded", "keep": 0.4, "coarse": 6.0, "hard": True, "threshold": 0.15},
+    # All of the film at half the depth at least: what of an opaque lung lies beside the map is treated too.
+    "banded_floor": {"mode": "banded", "keep": 0.4, "coarse": 6.0, "power": 0.5, "floor": 0.5},
+    "banded_pull": {"mode": "banded", "keep": 0.4, "coarse": 6.0, "power": 0.5, "scale": 100.0},
 }  # fmt: skip
 
 
@@ -176,7 +183,7 @@ def _rivals(c):
         c.study.arms = ConfigDict(ours | _RIVALS)
     c.study.modes = (*c.study.modes, *c.study.arms)
     c.study.update({"lambdas": (100, 200, 350, 400, 500, 600), "insertions": 8, "lungs": True})
-    c.study.update({"identity_phase": "identity", "again": {"lambda": 400}})
+    c.study.update({"identity_phase": "identity", "again": {"lambda": 400}, "anatomy": c.data.name == "phantom"})
     return c
 
 

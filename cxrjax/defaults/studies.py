@@ -90,6 +90,7 @@ def treatment(**changes: Any) -> ConfigDict:
             "films": 16,  # most of each kind
         },
         "lungs": False,  # the lung finder is asked of every treated film too
+        "anatomy": False,  # on phantoms: what they were drawn with is read of every treated film and of its twin
         "attributes": {  # a classifier of findings, of which a treatment should change none but its own
             "run": "",  # a finished run's workdir; "" leaves it out
             "phase": "",  # its classifier; "" where it has only one

@@ -75,6 +75,7 @@ MODES: dict[str, Mode] = {
         Mode("mask_blend", pastes=True),
         Mode("per_pixel_time", by_pixel=True),
         Mode("gated_pull", own=rivals.gated_pull, sees=True),
+        Mode("banded", own=rivals.banded, sees=True),
         _CLASSICAL("identity", by_hand=classical.identity, guided=False),
         _CLASSICAL("blurred", by_hand=classical.blurred),
         _CLASSICAL("inpainted", by_hand=classical.inpainted),

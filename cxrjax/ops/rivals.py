@@ -1,4 +1,4 @@
-"""Published ways to treat films, each as hooks of the one sampler, from its paper's algorithm; and one of ours.
+"""Published ways to treat films, each as hooks of the one sampler, from its paper's algorithm; and two of ours.
 
 A keyword of a function is a constant of its paper at 1,000 times, and may be set by an arm. The treatment period lambda
 is the distance that films go to, so that a published depth is one point of a sweep; times within a walk are shares of
@@ -237,6 +237,37 @@ def scaled_down(
 def gated_pull(case: Case, *, scale: float = 100.0) -> jax.Array:
     """Ours: `time_gated`, and inside the gate against the gradient of a classifier's loss at the estimate."""
     return case.walk(gates=True, pull=lambda estimate, x, t: scale * case.gradient(estimate))
+
+
+def banded(case: Case, *, keep: float = 0.4, coarse: float = 6.0, scale: float = 0.0) -> jax.Array:
+    """Ours: `time_gated` of what is coarse, from afar, and of what is fine from near alone.
+
+    An opaque lung is coarse and only gives way to a far walk, which draws another patient's ribs and vessels along with
+    it. Here fine waves stay the film's own, noised to each step's time, until a share of lambda is left; then the
+    network draws all of it, which fits the fine to the coarse.
+
+    Args:
+      case: what to treat.
+      keep: that share; at 1 this is `time_gated`, at 0 fine waves are the film's to the end.
+      coarse: waves of fewer cycles to a film's side are coarse.
+      scale: of a pull as in `gated_pull`; 0 is none.
+    """
+
+    def keep_fine(new: jax.Array, estimate: jax.Array, known: jax.Array, t: jax.Array, s: jax.Array) -> jax.Array:
+        near = (t <= keep * case.lam)[:, None, None, None]
+        return jnp.where(near, new, known + low_pass(new - known, coarse))
+
+    pull = (lambda estimate, x, t: scale * case.gradient(estimate)) if scale else None
+    return case.walk(gates=True, pull=pull, merge=keep_fine)
+
+
+def low_pass(x: jax.Array, cycles: float) -> jax.Array:
+    """The waves of films (b, h, w, c) of fewer than `cycles` to a side: an orthogonal projection, so that the coarse of
+    one draw of white noise and the fine of another are white together."""
+    h, w = x.shape[1:3]
+    far = jnp.hypot(jnp.fft.fftfreq(h, 1 / h)[:, None], jnp.fft.rfftfreq(w, 1 / w)[None, :])
+    waves = jnp.fft.rfft2(x, axes=(1, 2)) * (far < cycles)[None, :, :, None]
+    return jnp.fft.irfft2(waves, s=(h, w), axes=(1, 2))
 
 
 def dilated(x: jax.Array, side: int) -> jax.Array:

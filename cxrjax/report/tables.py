@@ -10,15 +10,15 @@ from cxrjax.errors import UserError
 from cxrjax.report.read.workdir import Run, entries_of, is_number
 from cxrjax.report.summary import DASH, UNITLESS, interval, number, value, verdict
 
-# How a column of a treatment's ranking ends that holds errors less the baseline's: below 0 is better.
-_ERROR_DIFFERENCE = "minus uniform, paired"
+# How a column of differences to another arm ends, and whether below 0 (-1) or above (1) is better.
+_DIFFERENCES = {"minus uniform, paired": -1, "less is better": -1, "more is better": 1}
 
 
 @dataclass(frozen=True)
 class Cell:
     """A cell in words: a value or text (a dash where there is none), its interval or nothing, and a verdict.
 
-    `verdict` is "better" or "worse" where a paired difference of errors lies beyond its interval, else "".
+    `verdict` is "better" or "worse" where a paired difference lies beyond its interval, else "".
     """
 
     text: str
@@ -71,7 +71,7 @@ def _table(tree: Any, where: str) -> Table:
             )
     figures = [any(_is_figure(cells[j]) for _, cells in rows) for j in range(len(columns))]
     units = [_unit([cells[j] for _, cells in rows]) for j in range(len(columns))]
-    judged = [name.endswith(_ERROR_DIFFERENCE) for name in columns]
+    judged = [next((sign for end, sign in _DIFFERENCES.items() if name.endswith(end)), 0) for name in columns]
     shown = [(name, [_cell(*about) for about in zip(cells, judged, units, strict=True)]) for name, cells in rows]
     told = [unit and unit not in name.split() for name, unit in zip(columns, units, strict=True)]
     columns = [f"{name} ({units[j]})" if told[j] else name for j, name in enumerate(columns)]
@@ -90,13 +90,15 @@ def _is_figure(cell: Any) -> bool:
     return isinstance(cell, dict) or is_number(cell) or bool(printed)
 
 
-def _cell(cell: Any, judged: bool, unit: str) -> Cell:
-    """`judged` gives a verdict, `unit` is told elsewhere."""
+def _cell(cell: Any, judged: int, unit: str) -> Cell:
+    """`judged` gives a verdict, see `_DIFFERENCES`, 0 gives none; `unit` is told elsewhere."""
     if isinstance(cell, dict):
         entry = next(entries_of({"value": None, **cell}))
         ends = interval(entry)
         said = verdict(entry) if judged else ""
-        return Cell(value(entry, signed=judged, unit=not unit), "" if ends == DASH else ends, said)
+        if judged > 0 and said:
+            said = "worse" if said == "better" else "better"
+        return Cell(value(entry, signed=judged != 0, unit=not unit), "" if ends == DASH else ends, said)
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return Cell(number(cell))
     if isinstance(cell, bool):

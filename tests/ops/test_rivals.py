@@ -129,7 +129,7 @@ def test_a_pull_lowers_the_loss_of_a_linear_classifier_and_moves_the_mean_by_bet
     np.testing.assert_allclose(moved[1] - moved[0], jnp.full(SHAPE, -2 * beta / jnp.sqrt(1 - beta)), rtol=1e-2)
 
 
-@pytest.mark.parametrize("mode", ["fastdime", "wolleb", "gated_pull"])
+@pytest.mark.parametrize("mode", ["fastdime", "wolleb", "gated_pull", "banded"])
 def test_a_pulled_mode_lowers_the_loss_whatever_its_batch(mode):
     own = guidance.MODES[mode].own
     assert own is not None
@@ -141,6 +141,29 @@ def test_a_pulled_mode_lowers_the_loss_whatever_its_batch(mode):
     off, on, alone = fast(lambda: (run(0.0), run(60.0), run(60.0, slice(1, 2))))()
     assert (np.asarray(against(on)) < np.asarray(against(off)) - 1e-3).all()
     np.testing.assert_allclose(alone[0], on[1], atol=1e-5)  # a loss averaged over the batch would halve the gradient
+
+
+def test_banded_keeps_the_films_fine_waves_to_the_end_or_is_time_gated():
+    everywhere = jnp.ones(SHAPE)
+    fine, gated, whole = fast(lambda: (
+        rivals.banded(case(mask=everywhere), keep=0.0, coarse=2.0), case(mask=everywhere).walk(gates=True),
+        rivals.banded(case(mask=everywhere), keep=1.0, coarse=2.0),
+    ))()  # fmt: skip
+    change = np.asarray(fine - X0)
+    np.testing.assert_allclose(rivals.low_pass(change, 2.0), change, atol=1e-5)  # coarse alone
+    assert np.abs(change).mean() > 0.05
+    np.testing.assert_array_equal(whole, gated)
+    outside = np.asarray(fast(lambda: rivals.banded(case(), coarse=2.0))() - X0)[np.asarray(MASK) == 0]
+    assert np.array_equal(outside, np.zeros_like(outside))
+
+
+def test_coarse_and_fine_part_a_film_and_two_draws_of_noise_are_white_together():
+    slow, quick = (np.broadcast_to(np.cos(2 * np.pi * k * np.arange(8) / 8), SHAPE[:3])[..., None] for k in (1, 3))
+    np.testing.assert_allclose(rivals.low_pass(jnp.asarray(slow + quick), 2.0), slow, atol=1e-5)
+    one, other = jax.random.normal(jax.random.key(3), (2, 400, 8, 8, 1))
+    mixed = np.asarray(other + rivals.low_pass(one - other, 2.0))
+    power = np.square(np.abs(np.fft.fft2(mixed[..., 0]))).mean(axis=0) / 64
+    np.testing.assert_allclose(power, 1, atol=0.3)  # of every wave, coarse or fine
 
 
 def test_fastdime_gives_back_what_has_not_changed():

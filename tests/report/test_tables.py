@@ -69,6 +69,16 @@ def test_paired_differences_of_errors_have_a_verdict() -> None:
     assert [cells[1].text for _, cells in table.rows] == ["−0.200", "+0.200", "+0.050"]
 
 
+def test_a_difference_of_what_is_better_when_more_has_the_other_verdict() -> None:
+    entries = [{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (-0.2, 0.2, 0.05)]
+    rows = [{"name": str(i), "cells": [entry, entry]} for i, entry in enumerate(entries)]
+    columns = ["re-identification, more is better", "change, less is better"]
+    (table,) = tables.tables(_run({"columns": columns, "rows": rows}))
+    verdicts = [[cell.verdict for cell in cells] for _, cells in table.rows]
+    assert verdicts == [["worse", "better"], ["better", "worse"], ["", ""]]
+    assert table.rows[1][1][0].text == "+0.200"
+
+
 def test_terminal_shows_the_differences_of_a_treatments_wide_ranking(tmp_path: Path) -> None:
     columns = ["change", "second", "third", "fourth", "fifth", "sixth, paired", "seventh", "last"]
     ranking = {"title": "Ranked", "columns": columns, "rows": [{"name": "arm", "cells": [0.5] * 8}]}

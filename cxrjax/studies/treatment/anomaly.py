@@ -261,7 +261,7 @@ def _outside(out: Results, best: dict[str, str], key: str = "pixel_auroc") -> li
         return sorted(best.values(), key=lambda name: -(found["anomaly"][name][key]["value"] or 0.0))
 
     return [
-        f"By {KEYS[key][0].lower()}{KEYS[key][1:]} on {name}, {words(name, order(out), order(found))}"
+        f"By {KEYS[key][0].lower()}{KEYS[key][1:]} on {name}, {words(order(out), order(found), 'inside', name)}"
         for name, found in out.get("external", {}).items()
     ]
 

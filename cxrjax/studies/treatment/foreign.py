@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ def check(study: Any) -> None:
       UserError: names the key and what was expected.
     """
     for name, folder in study.foreign.items():
-        if name in study.modes or not re.fullmatch(r"[A-Za-z]\w*", name):
-            raise UserError(f"study.foreign.{name}: give it a name of letters, digits and _ that no arm has")
+        taken = name in (*study.modes, "untreated") or name.startswith("pixel_")  # an arm of a pixel run is called so
+        if taken or not re.fullmatch(r"[A-Za-z]\w*", name):
+            raise UserError(f"study.foreign.{name}: give it a name of letters, digits and _ that no arm has, nor "
+                            "untreated, nor pixel_ before another")  # fmt: skip
         strengths(name, folder)
 
 
@@ -93,6 +96,8 @@ def _of_arrays(where: str, path: Path, keys: list[str]) -> dict[str, np.ndarray]
     names = arrays["key"].astype(str).tolist()
     if unknown := sorted(set(names) - set(keys)):
         raise UserError(f"{where} has the film {unknown[0]}, which is none of the study's; see launch/export_films.py")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{where} has the film {twice[0]} more than once; give every film once")
     return dict(zip(names, arrays["image"], strict=True))
 
 
@@ -102,11 +107,14 @@ def _of_folder(where: str, path: Path, keys: list[str]) -> dict[str, np.ndarray]
         file = path / f"{key}.png"
         if not file.is_file():
             continue
-        with Image.open(file) as film:
-            if film.mode not in ("L", "I;16"):
-                raise UserError(f"{where}: the film {key} is a PNG of mode {film.mode}; expected gray, 8 or 16 bit")
-            pixels = np.asarray(film)
-        found[key] = pixels if film.mode == "L" else pixels.astype(np.float32) / 65535
+        try:
+            with Image.open(file) as film:
+                mode, pixels = film.mode, np.asarray(film)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises of a file that is cut or no image
+            raise UserError(f"{where}: the film {key} cannot be read ({error})") from error
+        if mode not in ("L", "I;16"):
+            raise UserError(f"{where}: the film {key} is a PNG of mode {mode}; expected gray, 8 or 16 bit")
+        found[key] = pixels if mode == "L" else pixels.astype(np.float32) / 65535
     return found
 
 

@@ -19,6 +19,7 @@ from cxrjax.metrics import counterfactual
 from cxrjax.types import Array, Arrays, PyTree
 
 NORMAL = "normal_probability_"  # before the name of a judge
+ANATOMY = "anatomy_"  # before the name of what a phantom was drawn with
 _ON_THE_WAY = 32  # films whose insertions are in memory
 Score = Callable[[np.ndarray], Arrays]
 
@@ -31,12 +32,14 @@ class Asked(NamedTuple):
       lungs: whether the lung finder is.
       findings: `films (n, h, w, 1) -> (n, k) bool`, the findings that another run's classifier calls; None for none.
       identity: `films (n, h, w, 1) -> (n, d)`, embeddings that tell patients apart; None for none.
+      anatomy: `films (n, h, w, 1) -> (n,)` by name, what phantoms were drawn with as `drawn` reads it; None for none.
     """
 
     insertions: int = 0
     lungs: bool = False
     findings: Callable[[np.ndarray], np.ndarray] | None = None
     identity: Callable[[np.ndarray], np.ndarray] | None = None
+    anatomy: Callable[[np.ndarray], Arrays] | None = None
 
 
 NOTHING = Asked()
@@ -64,7 +67,7 @@ def judged(score: Score, asked: Asked, image: np.ndarray, treated: np.ndarray) -
 
     Beside the score: `path_<role>` (insertions + 1, n), the probability of Normal along `counterfactual.insertions`;
     `lungs` (n, h, w / 8) uint8, bits of the lungs' pixels, and `lungs_found` (n,); `findings` (n, k) bool; `embedding`
-    (n, d).
+    (n, d); `anatomy_<name>` (n,).
     """
     out = dict(score(treated))
     if asked.insertions:
@@ -83,6 +86,8 @@ def judged(score: Score, asked: Asked, image: np.ndarray, treated: np.ndarray) -
         out["findings"] = asked.findings(treated)
     if asked.identity:
         out["embedding"] = asked.identity(treated)
+    if asked.anatomy:
+        out |= {f"{ANATOMY}{name}": told for name, told in asked.anatomy(treated).items()}
     return out
 
 

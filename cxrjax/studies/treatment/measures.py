@@ -12,10 +12,12 @@ import numpy as np
 
 from cxrjax.metrics import counterfactual, entries, identity, similarity
 from cxrjax.studies.arrays import read_arrays
-from cxrjax.studies.treatment import realism
+from cxrjax.studies.treatment import drawn, ranking, realism
+from cxrjax.studies.treatment.judging import ANATOMY
 from cxrjax.studies.treatment.sources import OWN
 from cxrjax.types import Results
 
+TWIN = "twin_"  # before what was asked of twins
 BLOCK = 32  # films whose pixels are in memory in float64
 
 
@@ -24,7 +26,7 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
 
     Args:
       films: of `films.npz`, with the judge's features `pooled` of the untreated films, and what else was asked of them,
-        see `judging.judged`, under `own_` and its name.
+        see `judging.judged`, under `own_` and its name; of their twins, under `twin_` and its name.
       run: `image` (n, h, w), its `pooled` features, and what else was asked.
 
     Returns:
@@ -39,6 +41,9 @@ def measures(films: dict[str, np.ndarray], run: dict[str, np.ndarray]) -> dict[s
         for name, parts in found[0].items()
     }
     twin_error = out.pop("twin_error", None)
+    asked = [name.removeprefix(ANATOMY) for name in run if name.startswith(ANATOMY)]
+    if twin := {name: films[f"{TWIN}{ANATOMY}{name}"] for name in asked if f"{TWIN}{ANATOMY}{name}" in films}:
+        out["anatomy"] = drawn.changed(twin, {name: run[f"{ANATOMY}{name}"] for name in twin})
     paths = {name.removeprefix("path_"): path for name, path in run.items() if name.startswith("path_")}
     if paths:  # of two exclusive classes
         out["cout"] = {judge: counterfactual.cout(path, 1 - path) for judge, path in paths.items()}
@@ -97,7 +102,7 @@ def seconds_of(run: dict[str, np.ndarray]) -> Results:
 UNITS = {
     "mae": "gray level", "psnr": "dB", "ssim": "1", "twin_error": "gray level", "cosine": "1", "lungs": "1",
     "attributes": "1", "reidentified": "fraction", "changed": "fraction", "cout": "1", "evaluations": "1",
-    "seconds": "s",
+    "seconds": "s", "anatomy": drawn.UNIT,
 }  # fmt: skip
 PIXEL = "pixel_"  # before the name of an arm: the same by the diffusion of a pixel run
 ASKED = ("lungs", "lungs_found", "findings", "embedding")  # of films and treated films alike, see `judging.judged`
@@ -144,9 +149,10 @@ def at_rate(normal: np.ndarray, error: np.ndarray, level: float, draws: np.ndarr
 
 
 def equal_rate(
-    normal: dict[str, np.ndarray], errors: dict[str, np.ndarray], level: float, unit: str, seed: int = 0
+    normal: dict[str, np.ndarray], errors: dict[str, np.ndarray], level: float, unit: str, seed: int = 0, best: str = ""
 ) -> Results:
-    """Each mode's error at one normal rate, and the paired differences to `uniform` and to its pixel counterpart.
+    """Each mode's error at one normal rate, and the paired differences to `uniform`, to its pixel counterpart and to
+    the arm `best`, where one is named.
 
     A draw resamples the films, finds both modes' lambda of that rate anew and compares, so that the interval holds
     the uncertainty of the rates too. A mode that misses the rate in over 5 % of the draws has no interval, and one
@@ -176,7 +182,24 @@ def equal_rate(
             out[mode]["difference"] = entry(value - values["uniform"], unit)
         if PIXEL + mode in values:
             out[mode]["minus_pixel"] = entry(value - values[PIXEL + mode], unit)
+        if mode != best and best in values:
+            out[mode]["minus_best"] = entry(value - values[best], unit)
     return out
+
+
+def compare(
+    place: Results,
+    rates: dict[str, np.ndarray],
+    errors: Mapping[tuple[str, str], Mapping[str, list[np.ndarray]]],
+    key: tuple[str, str],
+    level: float,
+    best: str = "",
+) -> None:
+    """Puts `equal_rate` of one measure and region, `key`, into what is known of each arm at a rate."""
+    name, where = key
+    stacked = {mode: np.stack(values) for mode, values in errors[key].items()}
+    for mode, entry in equal_rate(rates, stacked, level, UNITS[name], best=best).items():
+        place.setdefault(mode, {}).setdefault(name, {})[where] = entry
 
 
 def results(
@@ -186,6 +209,7 @@ def results(
     judges: tuple[str, ...],
     healthy: realism.Reference | None = None,
     cuts: Mapping[str, float] | None = None,
+    guided: tuple[str, ...] = (),
 ) -> Results:
     """Every figure of one source's films, from the files of a finished sweep; the diseased and the controls apart.
 
@@ -197,6 +221,8 @@ def results(
       healthy: what treated films are compared with; None leaves the distances out.
       cuts: by judge, the threshold set on healthy films of the source. Rates at it are told beside those at the
         judge's own, as `normal_rate_set`, and arms are compared at the first judge's too, in `equal_rate_set`.
+      guided: arms of ours that a map guides; the best of them at a rate, see `ranking.best`, is what every other arm is
+        compared with there, in `minus_best`.
     """
     films = read_arrays(folder / "films.npz")
     sick, cuts = films["disease"], cuts or {}
@@ -219,10 +245,11 @@ def results(
     control: Results = {"untreated": rates_of(untreated, ~sick)}
     if healthy is not None:
         progress["untreated"]["fdd"] = realism.distance(healthy, untreated["pooled"][sick])
-    if "twin_error" in before:
-        progress["untreated"]["twin_error"] = {
-            where: entries.mean(v[sick], UNITS["twin_error"]) for where, v in before["twin_error"].items()
-        }
+    for name in ("twin_error", "anatomy"):
+        if name in before:
+            progress["untreated"][name] = {
+                where: entries.mean(v[sick], UNITS[name]) for where, v in before[name].items()
+            }
     points = [("equal_rate", j, OWN) for j in judges] + [("equal_rate_set", j, cuts[j]) for j in judges[:1] if cuts]
     normal = {point: {m: [called_normal(untreated, *point[1:])[sick]] for m in modes} for point in points}
     errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
@@ -263,13 +290,12 @@ def results(
     for kind, j, cut in points:
         rates = {m: np.stack(v) for m, v in normal[kind, j, cut].items()}
         for level in LEVELS:
-            for (name, where), by_mode in errors.items():
-                if name == "psnr":  # infinite where nothing changed
-                    continue
-                stacked = {m: np.stack(v) for m, v in by_mode.items()}
-                place = out.setdefault(kind, {}).setdefault(j, {}).setdefault(str(level), {})
-                for m, entry in equal_rate(rates, stacked, level, UNITS[name]).items():
-                    place.setdefault(m, {}).setdefault(name, {})[where] = entry
+            place = out.setdefault(kind, {}).setdefault(j, {}).setdefault(str(level), {})
+            compare(place, rates, errors, ranking.RANKED, level)
+            best = ranking.best(out, guided, j, str(level), kind.removeprefix("equal_rate"))
+            for key in errors:
+                if key[0] != "psnr":  # infinite where nothing changed
+                    compare(place, rates, errors, key, level, best)
     if healthy is not None:
         out["realism"] = {"floor": entries.plain(healthy.floor, len(healthy.features))}
     return out

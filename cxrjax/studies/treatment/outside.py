@@ -11,6 +11,7 @@ from cxrjax.studies.treatment import ranking
 from cxrjax.studies.treatment.sources import INSIDE, OWN, SHARE
 from cxrjax.types import Results
 
+RESET = " at thresholds set there"  # after a set's name
 # How the keys of rates end, and by which threshold of the judge they are.
 KINDS = {
     "": f"at the judge's own threshold, {OWN:g}",
@@ -39,11 +40,56 @@ def tables(out: Results, arms: tuple[str, ...], judge: str, level: float) -> lis
     return sides + [ranking.by_arm(found, arms, name) for name, found in every.items() if name != INSIDE]
 
 
+def leaderboards(out: Results, arms: tuple[str, ...], judge: str, levels: tuple[float, ...]) -> list[Table]:
+    """Every arm's rank on the run's own films, on each set, and on it with thresholds set on its healthy films, a table
+    a rate that says where the order changes; none without such sets."""
+    every = by_source(out)
+    if len(every) == 1:
+        return []
+    made = []
+    for level in map(str, levels):
+        boards = {INSIDE: reached(out, arms, judge, level, "")}
+        for source, found in every.items():
+            if source != INSIDE:
+                for at in KINDS:
+                    boards[source + RESET * bool(at)] = reached(found, arms, judge, level, at)
+        rows: list[tuple[str, list[Any]]] = [
+            (arm, [ranking.whose(out, arm), *(_rank(board, arm) for board in boards.values())])
+            for arm in ranking.order(out, arms, judge, level)
+        ]
+        said = [
+            f"From {first} to {second}: {_order_words(boards[first], boards[second], first, second)}"
+            for first, second in _compared(list(boards))
+        ]
+        note = (
+            "The rank of each arm by its change outside the CAM mask where the independent judge first calls "
+            f"{level} of the diseased films normal; a dash where it does not come to that rate, or untreated films "
+            f"have it. The judge is asked at its own threshold, or at one that {SHARE:.0%} of a few healthy films of "
+            f"the set lie above. {' '.join(said)}"
+        )
+        made.append(table(f"Leaderboards at normal rate {level}", note, ["whose", *boards], rows))
+    return made
+
+
+def _rank(board: list[str], arm: str) -> str:
+    return str(board.index(arm) + 1) if arm in board else "-"
+
+
+def _compared(names: list[str]) -> list[tuple[str, str]]:
+    """Which leaderboards are held against which: all others against the first, and a set's with its own other one."""
+    return [(INSIDE, name) for name in names[1:]] + [(name, name + RESET) for name in names if name + RESET in names]
+
+
 def _table(every: dict[str, Results], arms: tuple[str, ...], judge: str, level: str, at: str) -> Table:
     columns: list[str] = []
     cells: dict[str, list[Any]] = {arm: [] for arm in arms}
     for source, found in every.items():
-        heads = ("rank", "change outside the mask", "minus uniform, paired", "re-identified, difference to uniform")
+        heads = (
+            "rank",
+            "change outside the mask",
+            "minus uniform, paired",
+            "re-identified, minus uniform, more is better",
+        )
         columns += [f"{source}: {head}" for head in heads]
         ranks = {arm: i for i, arm in enumerate(reached(found, arms, judge, level, at), start=1)}
         for arm in arms:
@@ -71,7 +117,7 @@ def sentences(every: Mapping[str, Results], arms: tuple[str, ...], judge: str, l
     """For each set from elsewhere, whether the order of arms is that inside, and how many keep more than uniform."""
     inside = reached(every[INSIDE], arms, judge, level, at)
     return [
-        _order_words(name, inside, reached(found, arms, judge, level, at))
+        _order_words(inside, reached(found, arms, judge, level, at), "inside", name)
         + f" More of the patient than by uniform noise, beyond the interval, is kept by "
         f"{_kept(every[INSIDE], judge, level, at)} inside, by {_kept(found, judge, level, at)} on {name}."
         for name, found in every.items()
@@ -79,24 +125,29 @@ def sentences(every: Mapping[str, Results], arms: tuple[str, ...], judge: str, l
     ]
 
 
-def _order_words(name: str, inside: list[str], there: list[str]) -> str:
-    both = [arm for arm in inside if arm in there]
-    reach = f"{len(inside)} arms reach the rate inside, {len(there)} on {name}, {len(both)} on both"
+def _order_words(first: list[str], second: list[str], where: str, there: str) -> str:
+    both = [arm for arm in first if arm in second]
+    count = f"{len(first)} arm{'s' * (len(first) != 1)} reach{'es' * (len(first) == 1)}"
+    reach = f"{count} the rate {_on(where)}, {len(second)} {_on(there)}, {len(both)} on both"
     if len(both) < 2:
         return f"{reach}: their order cannot be compared."
-    return f"{reach}: of these {order_words(name, both, [arm for arm in there if arm in both])}"
+    return f"{reach}: of these {order_words(both, [arm for arm in second if arm in both], where, there)}"
 
 
-def order_words(name: str, inside: list[str], there: list[str]) -> str:
-    """Whether the same arms are in another order on a set from elsewhere."""
-    pairs = list(combinations(inside, 2))
-    turned = sum(there.index(a) > there.index(b) for a, b in pairs)
+def order_words(first: list[str], second: list[str], where: str, there: str) -> str:
+    """Whether the same arms are in another order elsewhere."""
+    pairs = list(combinations(first, 2))
+    turned = sum(second.index(a) > second.index(b) for a, b in pairs)
     if not turned:
         return "the order is the same."
-    lead = f"{inside[0]} is first on both"
-    if inside[0] != there[0]:
-        lead = f"{inside[0]} is first inside, {there[0]} on {name}"
+    lead = f"{first[0]} is first on both"
+    if first[0] != second[0]:
+        lead = f"{first[0]} is first {_on(where)}, {second[0]} {_on(there)}"
     return f"the order changes, {turned} of {len(pairs)} pairs change places; {lead}."
+
+
+def _on(source: str) -> str:
+    return source if source == INSIDE else f"on {source}"
 
 
 def _kept(found: Results, judge: str, level: str, at: str) -> str:

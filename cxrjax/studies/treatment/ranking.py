@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from cxrjax.studies.tables import Table, table
 from cxrjax.types import Results
+
+RANKED = ("mae", "outside")  # what `order` goes by, a measure and a region
 
 
 def _value(entry: Any) -> float:
@@ -23,7 +25,8 @@ def best_rate(out: Results, mode: str, judge: str, at: str = "") -> tuple[float,
 def change(out: Results, mode: str, judge: str, level: str, at: str = "") -> Any:
     """The entry of an arm's change outside the mask at the normal rate `level`, None where it misses that."""
     found = out.get(f"equal_rate{at}", {}).get(judge, {}).get(level, {})
-    entry = found.get(mode, {}).get("mae", {}).get("outside", {}).get("value")
+    measure, region = RANKED
+    entry = found.get(mode, {}).get(measure, {}).get(region, {}).get("value")
     return None if math.isnan(_value(entry)) else entry
 
 
@@ -43,43 +46,22 @@ def order(out: Results, modes: tuple[str, ...], judge: str, level: str, at: str 
     return sorted(modes, key=key)
 
 
+def best(out: Results, guided: tuple[str, ...], judge: str, level: str, at: str = "") -> str:
+    """The first of the arms of ours that a map guides, in `order`; "" where none comes to the rate."""
+    there = [mode for mode in guided if change(out, mode, judge, level, at) is not None]
+    return order(out, tuple(there), judge, level, at)[0] if there else ""
+
+
+def guided(out: Results, modes: tuple[str, ...]) -> tuple[str, ...]:
+    """The arms of ours that a classifier's map guides while they walk."""
+    return tuple(mode for mode in modes if out.get("arms", {}).get(mode, {}).get("guided"))
+
+
 def whose(out: Results, mode: str) -> str:
     """Who an arm is from: "baseline", "rival" or "ours"."""
     if mode == "uniform":
         return "baseline"
     return "rival" if out.get("arms", {}).get(mode, {}).get("rival") else "ours"
-
-
-# What arms are compared in at equal rate: measure, region, words, and whether more is better.
-_CONTESTS = (
-    ("mae", "outside", "change outside the mask", False), ("twin_error", "inside", "error to the twin inside", False),
-    ("twin_error", "outside", "error to the twin outside", False), ("cosine", "features", "likeness of features", True),
-    ("reidentified", "first", "re-identification", True),
-)  # fmt: skip
-
-
-def winners(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float, ...]) -> list[str]:
-    """A sentence a normal rate: in each measure the best of ours and the best rival; none where no rival was run."""
-    sides = {side: [mode for mode in modes if whose(out, mode) == side] for side in ("ours", "rival")}
-    said = []
-    for level in levels:
-        at = out.get("equal_rate", {}).get(judge, {}).get(str(level), {})
-        parts = []
-        for measure, where, words, more in _CONTESTS:
-            best = {}
-            for side, some in sides.items():
-                values = {mode: _value(at.get(mode, {}).get(measure, {}).get(where, {}).get("value")) for mode in some}
-                known = {mode: value for mode, value in values.items() if math.isfinite(value)}
-                if known:
-                    best[side] = (max if more else min)(known.items(), key=lambda pair: pair[1])
-            if len(best) == 2:
-                (ours, a), (theirs, b) = best["ours"], best["rival"]
-                ahead = "level" if a == b else "ours ahead" if (a > b) == more else "the rival ahead"
-                parts.append(f"{words}: {ours} {a:.3g}, {theirs} {b:.3g} ({ahead})")
-        if parts:
-            said.append(f"At normal rate {level:g}, the best arm of ours and the best rival, picked on these films: "
-                        f"{'; '.join(parts)}.")  # fmt: skip
-    return said
 
 
 def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float, ...], truth: bool) -> list[Table]:
@@ -124,23 +106,32 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
     return [*found, *_beside(out, modes, judge, str(levels[0])), by_arm(out, modes)]
 
 
+class _Beside(NamedTuple):
+    """A measure of a table: how it is called, how its difference to the baseline is, and what it rewards."""
+
+    head: str
+    gap: str
+    rewards: str
+
+
+_LESS, _MORE = "minus uniform, paired", "minus uniform, more is better"  # a page colors the differences by these
 _BESIDE = {
-    ("cosine", "embedding"): (
-        "likeness to the network that tells patients apart",
+    ("cosine", "embedding"): _Beside(
+        "likeness to the network that tells patients apart", _MORE,
         "the cosine of a treated film's embedding with its own film's: it rewards keeping what tells a patient from "
         "others, and doing nothing",
     ),
-    ("lungs", "dice"): (
-        "lungs found before and after, Dice",
+    ("lungs", "dice"): _Beside(
+        "lungs found before and after, Dice", _MORE,
         "the lung finder's outlines before and after: it rewards an anatomy that stays, and takes opened lungs for "
         "others",
     ),
-    ("attributes", "changed"): (
-        "other findings changed (MNAC)",
+    ("attributes", "changed"): _Beside(
+        "other findings changed (MNAC)", _LESS,
         "findings beside the disease that another run's classifier calls otherwise than before: it rewards leaving the "
         "rest of the film alone",
     ),
-}
+}  # fmt: skip
 
 
 def _beside(out: Results, modes: tuple[str, ...], judge: str, level: str) -> list[Table]:
@@ -149,12 +140,12 @@ def _beside(out: Results, modes: tuple[str, ...], judge: str, level: str) -> lis
     there = [key for key in _BESIDE if any(key[1] in entry.get(key[0], {}) for entry in at.values())]
     if not there:
         return []
-    columns = [head for key in there for head in (_BESIDE[key][0], "minus uniform, paired")]
+    columns = [head for key in there for head in (_BESIDE[key].head, _BESIDE[key].gap)]
     rows = []
     for mode in order(out, modes, judge, level):
         entry = [at.get(mode, {}).get(measure, {}).get(where, {}) for measure, where in there]
         rows.append((mode, [found.get(kind) for found in entry for kind in ("value", "difference")]))
-    said = "; ".join(f"{head}: {words}" for head, words in (_BESIDE[key] for key in there))
+    said = "; ".join(f"{_BESIDE[key].head}: {_BESIDE[key].rewards}" for key in there)
     note = f"Interpolated to the rate, in the order of the ranking. {said[0].upper()}{said[1:]}."
     return [table(f"What else changed at normal rate {level}", note, columns, rows)]
 

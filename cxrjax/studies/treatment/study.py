@@ -23,6 +23,8 @@ from cxrjax.studies.arrays import read_arrays, write_arrays
 from cxrjax.studies.treatment import (
     again,
     classifiers,
+    contest,
+    drawn,
     foreign,
     judging,
     measures,
@@ -74,23 +76,25 @@ def _findings(config: Any, mesh: Mesh | None = None) -> predict.Predictor:
     return predictor
 
 
-def _asked(context: Context) -> judging.Asked:
-    """What the study asks of treated films beside the judges' verdicts."""
+def _asked(context: Context, anatomy: drawn.Reader | None) -> judging.Asked:
+    """What the study asks of treated films beside the judges' verdicts, `anatomy` already fitted."""
     study, findings = context.config.study, None
     trained = reidentification.network(context)
     identity = partial(trained.embed, batch=study.batch) if trained else None
     if study.attributes.run:
         predictor = _findings(context.config, context.mesh)
         findings = judging.findings_of(predictor, context.classes, study.batch)
-    return judging.Asked(study.insertions, study.lungs, findings, identity)
+    return judging.Asked(study.insertions, study.lungs, findings, identity, anatomy)
 
 
 def check_films(config: Any, films: data.Prepared) -> list[str]:
     """Refuses before any training films that the study could not use; returns what a reader has to know.
 
     Raises:
-      UserError: see `sources.of`.
+      UserError: see `sources.of`, or films that nobody drew where `study.anatomy` is on.
     """
+    if config.study.anatomy:
+        drawn.check_films(films)
     own = sources.of(config, sources.INSIDE, films)
     notes = sources.notes(config, own)
     foreign.check_films(config.study, _keys(own), config.data.size)
@@ -159,7 +163,8 @@ def run(context: Context) -> Results:
     every = [sources.of(config, name, films) for name, films in sources.every(context).items()]
     read = [source.read(source.keep) for source in every]
     image = np.concatenate([films["image"] for films in read])
-    whole = shared(context, image, parts_of(context, every, "progress"), _asked(context))
+    anatomy, told = drawn.fit(context) if study.anatomy else (None, {})
+    whole = shared(context, image, parts_of(context, every, "progress"), _asked(context, anatomy))
     names, roles, seen = tuple(study.modes), tuple(whole.scoring), tuple(whole.classifiers)
     out = classifiers.score_all(context, seen, 1 - context.classes.index("Normal"))
 
@@ -175,16 +180,19 @@ def run(context: Context) -> Results:
     base = masks.base(study)
     cam = masks.make((base,), whole.classifiers, whole.image, whole.mesh, whole.batch)[base][..., 0]
     for source, films, part in zip(every, read, whole.parts, strict=True):
-        _write(source, films, part, cam)
+        _write(source, films, part, cam, anatomy)
     if study.pixel_run:
         names += pixels.run(context, whole)
     out["arms"] = {arm.name: arms.told(arm) for arm in arms.of(study)} | dict.fromkeys(theirs, foreign.TOLD)
+    out |= {"anatomy": told} if told else {}
     out["healthy"] = {}
     for source, part in zip(every, whole.parts, strict=True):
         judged = sources.judge(source, score, roles)
         to = realism.reference(judged.pooled, int(source.sick.sum()))
         lambdas = dict.fromkeys(names, tuple(study.lambdas)) | (theirs if source.name == sources.INSIDE else {})
-        found = measures.results(part.folder, tuple(lambdas), lambdas, roles, to, judged.cuts)
+        found = measures.results(
+            part.folder, tuple(lambdas), lambdas, roles, to, judged.cuts, ranking.guided(out, names)
+        )
         lost = (part.of(cam).reshape(len(source.keep), -1).max(axis=1) == 0)[source.sick]
         found["progress"]["untreated"]["empty_mask"] = entries.rate(lost)
         out["healthy"][source.name] = judged.figures
@@ -195,8 +203,10 @@ def run(context: Context) -> Results:
     out["sentences"] = sources.sentences(out["healthy"], "independent")
     out["sentences"] += outside.said(out, names, "independent", measures.LEVELS[0])
     ranked = (*names, *theirs)
-    out["sentences"] += ranking.winners(out, ranked, "independent", measures.LEVELS)
     out["tables"] = ranking.tables(out, ranked, "independent", measures.LEVELS, bool(truth))
+    out["tables"] += contest.tables(out, ranked, "independent", measures.LEVELS)
+    out["tables"] += drawn.tables(out, ranked, "independent", measures.LEVELS[0])
+    out["tables"] += outside.leaderboards(out, names, "independent", measures.LEVELS)
     out["tables"] += outside.tables(out, names, "independent", measures.LEVELS[0])
     out["tables"] += [sources.judges_table(out["healthy"]), *classifiers.tables_of(out, seen, context.films.held_out)]
     if study.pixel_run:
@@ -239,10 +249,14 @@ def _truth(films: dict[str, Any]) -> dict[str, np.ndarray]:
     return {"twin": films["twin"][..., 0], "lesion": np.any(np.stack(list(films["masks"].values())), axis=0)}
 
 
-def _write(source: sources.Source, films: dict[str, Any], part: sweep.Part, cam: np.ndarray) -> None:
-    """The films of a source before treatment, with the judges' verdicts on them."""
+def _write(
+    source: sources.Source, films: dict[str, Any], part: sweep.Part, cam: np.ndarray, anatomy: drawn.Reader | None
+) -> None:
+    """The films of a source before treatment, with the judges' verdicts on them, and what their twins tell."""
     untreated = read_arrays(part.folder / "untreated.npz")
     before = {name: value for name, value in untreated.items() if name.startswith("normal_probability_")}
+    twins = {} if anatomy is None or films["twin"] is None else anatomy(films["twin"])
+    before |= {f"{measures.TWIN}{judging.ANATOMY}{name}": told for name, told in twins.items()}
     write_arrays(
         part.folder / "films.npz", key=np.asarray(films["key"], dtype=str), disease=source.sick,
         severity=films["severity"], image=films["image"][..., 0], cam=part.of(cam),

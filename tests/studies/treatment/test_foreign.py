@@ -56,6 +56,7 @@ def test_png_and_npz_come_in_the_order_of_the_keys(tmp_path: Path):
         ({"image": FILMS * np.nan}, "the film a-1 is float32 from nan"),
         ({"keys": ["a-1", "b/2", "d"]}, "has the film d, which is none of the study's"),
         ({"keys": KEYS[:2]}, "of equal length"),
+        ({"image": FILMS[[0, 1, 2, 2]], "keys": [*KEYS, "c"]}, "has the film c more than once"),
     ],
 )
 def test_wrong_missing_and_resized_films_are_named_before_training(tmp_path: Path, given: dict[str, Any], words: str):
@@ -64,11 +65,28 @@ def test_wrong_missing_and_resized_films_are_named_before_training(tmp_path: Pat
         foreign.check_films(study(theirs=folder), KEYS, SIZE)
 
 
+def test_a_png_that_is_cut_or_in_color_is_named(tmp_path: Path):
+    folder = tmp_path / "0400"
+    folder.mkdir()
+    (tmp_path / "0400" / "b").mkdir()
+    for key in KEYS:
+        Image.fromarray((FILMS[0] * 255).astype(np.uint8)).save(folder / f"{key}.png")
+    whole = (folder / "c.png").read_bytes()
+    (folder / "c.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="the film c cannot be read"):
+        foreign.check_films(study(theirs=tmp_path), KEYS, SIZE)
+    Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(folder / "c.png")
+    with pytest.raises(UserError, match="the film c is a PNG of mode RGB; expected gray"):
+        foreign.check_films(study(theirs=tmp_path), KEYS, SIZE)
+
+
 def test_wrong_folders_and_names_are_refused(tmp_path: Path):
     for name, folder, words in (
         ("theirs", tmp_path / "none", "study.foreign.theirs = .*none: no such folder"),
         ("theirs", tmp_path, "is empty"),
         ("uniform", tmp_path, "study.foreign.uniform: give it a name .* that no arm has"),
+        ("untreated", tmp_path, "study.foreign.untreated: give it a name"),
+        ("pixel_theirs", tmp_path, "study.foreign.pixel_theirs: give it a name"),
     ):
         with pytest.raises(UserError, match=words):
             foreign.check(study(**{name: folder}))

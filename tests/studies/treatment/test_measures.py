@@ -270,6 +270,24 @@ def test_a_threshold_set_on_healthy_films_gives_rates_and_a_comparison_of_its_ow
     assert lost["value"] is None  # reached without a treatment
 
 
+def test_every_arm_is_held_against_the_best_guided_one_and_each_judges_word_is_counted(tmp_path: Path):
+    write_sweep(tmp_path, fake_films())
+    path = tmp_path / "progress" / "uniform_0400.npz"
+    with np.load(path) as found:
+        told = dict(found)
+    told["normal_probability_independent"][1] = 0.1  # one of four that convince the map's network, and not this one
+    np.savez(path, **told)
+    arms, judges = ("uniform", "time_gated"), JUDGES[::-1]  # the independent one first, as a study has them
+    out = measures.results(tmp_path / "progress", arms, (200, 400), judges, guided=arms[1:])
+    at = out["equal_rate"]["independent"]["0.5"]
+    for measure, where in (("mae", "outside"), ("twin_error", "inside"), ("cosine", "features")):
+        ours, theirs = (at[arm][measure][where] for arm in ("time_gated", "uniform"))
+        assert theirs["minus_best"]["value"] == pytest.approx(theirs["value"]["value"] - ours["value"]["value"])
+        assert "minus_best" not in ours
+    assert out["progress"]["uniform"]["400"]["transfer"]["value"] == 0.75
+    assert out["progress"]["time_gated"]["400"]["transfer"]["value"] == 1
+
+
 def test_results_are_what_the_report_reads(tmp_path: Path):
     write_sweep(tmp_path, fake_films())
     out = measures.results(tmp_path / "progress", ("uniform", "time_gated"), (200, 400), JUDGES)

@@ -89,8 +89,33 @@ def test_the_table_has_both_ranks_of_every_arm_and_the_highest_rate_of_one_that_
     assert "at the set threshold, independent" in rates["columns"]
 
 
+def test_three_leaderboards_stand_side_by_side_and_each_changed_order_is_said():
+    own, turned = figures(INSIDE), {**INSIDE, "noise_matrix": 0.01, "uniform": None}
+    there = figures(dict(turned)) | figures({**INSIDE, "mask_blend": 0.01}, at="_set")
+    (table,) = outside.leaderboards(
+        own | {"external": {"official": there}, "arms": {"mask_blend": {"rival": True}}}, ARMS, "independent", (0.5,)
+    )  # fmt: skip
+    assert table["title"] == "Leaderboards at normal rate 0.5"
+    assert table["columns"] == ["whose", "inside", "official", "official at thresholds set there"]
+    assert {row["name"]: row["cells"] for row in table["rows"]} == {
+        "time_gated": ["ours", "1", "2", "2"], "noise_matrix": ["ours", "2", "1", "3"],
+        "mask_blend": ["rival", "3", "3", "1"], "uniform": ["baseline", "4", "-", "4"],
+    }  # fmt: skip
+    first, second, third = table["note"].split("From ")[1:]
+    assert first.startswith("inside to official: 4 arms reach the rate inside, 3 on official, 3 on both: of these the")
+    assert "the order changes, 1 of 3 pairs change places; time_gated is first inside, noise_matrix on off" in first
+    assert "the order changes, 2 of 6 pairs change places" in second
+    assert third.startswith("official to official at thresholds set there: 3 arms reach the rate on official, 4 on off")
+    assert "noise_matrix is first on official, mask_blend on official at thresholds set there." in third
+    alike = own | {"external": {"official": own | figures(INSIDE, at="_set")}}
+    same = outside.leaderboards(alike, ARMS, "independent", (0.5,))
+    assert same[0]["note"].count("the order is the same.") == 3
+    assert "changes" not in same[0]["note"].replace("the order is the same", "")
+
+
 def test_nothing_is_compared_without_films_from_elsewhere():
     assert outside.tables(figures(INSIDE), ARMS, "independent", 0.5) == []
+    assert outside.leaderboards(figures(INSIDE), ARMS, "independent", (0.5, 0.8)) == []
     assert outside.said(figures(INSIDE), ARMS, "independent", 0.5) == []
 
 
