@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from rich.text import Text
 
 T = TypeVar("T")
 _EVERY = 30.0  # seconds between plain lines
+LOG_WIDTH = 140  # of a log file; rich's 80 break the words in a table of seven figures with intervals
 _quiet = False
 
 
@@ -19,6 +21,11 @@ def be_quiet() -> None:
     """From now on no bar and no line: another process of the run says it."""
     global _quiet
     _quiet = True
+
+
+def on_stdout(quiet: bool = False) -> Console:
+    """A console as wide as its terminal, or as `LOG_WIDTH` where stdout is none; a quiet one prints nothing."""
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def _rate(task: rich.Task) -> str:
@@ -45,7 +52,7 @@ class Bar(rich.Progress):
     """
 
     def __init__(self, console: Console | None, transient: bool, clock: Callable[[], float]) -> None:
-        console = Console(quiet=True) if _quiet else console or Console()
+        console = Console(quiet=True) if _quiet else console or on_stdout()
         columns = (
             rich.TextColumn("{task.description:<12}"),
             rich.BarColumn(bar_width=28),
@@ -61,6 +68,7 @@ class Bar(rich.Progress):
             console=console,
             transient=transient,
             disable=self._plain,
+            auto_refresh=not self._plain,  # else `track` counts in a thread that ends at once where nothing is live
             refresh_per_second=4,
             # Steps are sent in bursts of a log window, and an evaluation pauses them: both may exceed rich's 30 s.
             speed_estimate_period=600.0,

@@ -144,6 +144,11 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=_plain))
 
 
+def name_of(text: str) -> str:
+    """A text, as a class or a film is called, as part of a file's name: VinDr has a class Nodule/Mass."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
+
+
 def trouble(error: BaseException) -> str:
     """What of the storage an error or its causes tell: "full", "storage" for any other trouble of it, or ""."""
     chain: list[BaseException] = []

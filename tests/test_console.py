@@ -6,8 +6,9 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from cxrjax.console import progress
+from cxrjax.console import on_stdout, progress
 
 
 class Clock:
@@ -52,6 +53,16 @@ def test_steps_that_are_sent_in_bursts_do_not_look_fast() -> None:
     assert file.getvalue().splitlines()[-1].startswith("fcn 100/400, 6.8 s each, 34 min left")
 
 
+def test_what_is_tracked_is_counted_in_a_log_file_too() -> None:
+    file, clock = io.StringIO(), Clock()
+    with progress(Console(file=file, width=80), clock=clock) as bar:
+        task_id = bar.add_task("reading films", total=3, note="")
+        for _ in bar.track(iter("abc"), task_id=task_id):
+            clock.now += 40.0
+    lines = file.getvalue().splitlines()
+    assert lines == ["reading films 1/3", "reading films 2/3, 40.0 s each, 40 s left", "reading films 3/3, 40.0 s each"]
+
+
 def test_what_is_quick_gets_one_line() -> None:
     assert lines_of(steps=5, seconds=0.1, total=5, notes=False) == ["diffusion 5/5, 10.0/s"]
 
@@ -67,3 +78,11 @@ def test_a_terminal_gets_the_bar_and_no_lines() -> None:
     lines = lines_of(steps=250, seconds=0.5, total=500, terminal=True)
     assert not any("left" in line for line in lines)
     assert any("250/500" in line and "2.0/s" in line for line in lines)
+
+
+def test_a_log_file_has_room_for_the_words_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    head = ("accuracy", "macro precision", "macro recall", "macro F1", "AUROC", "AUPRC", "AUROC minus logreg32, paired")
+    table = Table("", *head)
+    table.add_row("logreg32 (floor)", *["0.667 [−0.125, 1.000]"] * len(head))
+    on_stdout().print(table)
+    assert set(" ".join(head).split()) <= set(capsys.readouterr().out.split())

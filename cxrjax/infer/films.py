@@ -50,13 +50,15 @@ def read(films: Films, size: int, depth: int = 0) -> np.ndarray:
 class Read(NamedTuple):
     """A film's file: its pixels (size, size) uint8, or None and why not.
 
-    `shown` is the film at its own proportions, (h, w) uint8 of at most `SHOWN` on a side; None unless asked for.
+    `shown` is the film at its own proportions, (h, w) uint8 of at most `SHOWN` on a side; None unless asked for. `by`
+    is what a DICOM file's stored values became gray by, as `decode.Film.shown`; "" of other files.
     """
 
     path: Path
     pixels: np.ndarray | None
     fault: str = ""
     shown: np.ndarray | None = None
+    by: str = ""
 
 
 def find(given: str) -> list[Path]:
@@ -95,12 +97,12 @@ def stream(paths: Sequence[str | Path], size: int, depth: int, batch: int, shown
 
 def _try(path: Path, size: int, depth: int, shown: bool) -> Read:
     try:
-        pixels = decode.decode(path, size, depth)
+        film = decode.film(path, size, depth)
         if not shown:
-            return Read(path, pixels)
+            return Read(path, film.pixels, by=film.shown)
         own = Image.fromarray(decode.decode(path, None, depth))
         own.thumbnail((SHOWN, SHOWN))
-        return Read(path, pixels, "", np.asarray(own))
+        return Read(path, film.pixels, "", np.asarray(own), film.shown)
     except UserError as error:
         return Read(path, None, getattr(error, "reason", str(error)))
 

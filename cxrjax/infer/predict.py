@@ -56,6 +56,7 @@ class Prediction(NamedTuple):
       set_aside: whether it lies below `Operating.aside`; None where there is none.
       shown: (h, w) uint8, the film at its own proportions; where nothing is mapped, as the network was given it.
       heat: by class, (size, size) float32 in [0, 1].
+      by: what a DICOM file's stored values became gray by, and whether they were inverted; "" of other files.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Prediction(NamedTuple):
     set_aside: bool | None = None
     shown: np.ndarray = np.zeros((0, 0), np.uint8)
     heat: dict[str, np.ndarray] = {}  # noqa: RUF012
+    by: str = ""
 
 
 class Predictor(NamedTuple):
@@ -108,7 +110,7 @@ class Predictor(NamedTuple):
                 if read.pixels is None:
                     yield Prediction(read.path, read.fault)
                 else:
-                    film = next(said)._replace(path=read.path)
+                    film = next(said)._replace(path=read.path, by=read.by)
                     yield film if read.shown is None else film._replace(shown=read.shown)
 
     def called(self, films: np.ndarray, batch: int) -> np.ndarray:

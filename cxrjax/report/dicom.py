@@ -29,6 +29,7 @@ _PLACE = {
     "referring_physician_name": "ReferringPhysicianName",
 }  # fmt: skip
 _REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")  # what a reference is made of
+UNICODE = "ISO_IR 192"  # classes, and patients that are kept, are called in any script
 FIRST = 901  # number of a film's first series, beyond those of the study that it may stand in
 
 
@@ -89,10 +90,15 @@ def study_of(path: Path | None = None, keep_patient: bool = False) -> Study:
     if path is None or not keep_patient or not pydicom.misc.is_dicom(path):
         return Study(alone)
     source = pydicom.dcmread(path, stop_before_pixels=True)
+    source.decode()
+    source.SpecificCharacterSet = UNICODE  # highdicom would write in the file's own, and refuses several at once
     place = {name: source[key].value for name, key in _PLACE.items() if source.get(key)}
     for key in _PLACE.values():  # which may be empty, but not absent, where another object is referred to
         if key not in source and key not in _REFERRED:
             setattr(source, key, "")
+    # A projection has no slices, but highdicom does not read back what it writes of a spacing without a thickness.
+    if "PixelSpacing" in source and "SliceThickness" not in source:
+        source.SliceThickness = 1
     return Study({**alone, **place}, source if all(key in source for key in _REFERRED) else None)
 
 
@@ -121,9 +127,10 @@ def write_captures(
         ds = highdicom.sc.SCImage(
             gray, "MONOCHROME2", 8, "PATIENT", series_instance_uid=series, series_number=number,
             sop_instance_uid=highdicom.UID(), instance_number=i + 1, manufacturer=MAKER,
-            patient_orientation=("L", "F"), series_description=words[:64], manufacturer_model_name=MAKER,
+            patient_orientation=("L", "F"), series_description=_long_string(words), manufacturer_model_name=MAKER,
             software_versions=__version__, **study.place,
         )  # fmt: skip
+        ds.SpecificCharacterSet = UNICODE
         ds.ImageType = ["DERIVED", "SECONDARY"]
         ds.ConversionType = "SYN" if synthetic else "WSD"
         ds.DerivationDescription = NOTICE if synthetic else "Shown as a network was given it; not for diagnosis"
@@ -152,9 +159,10 @@ def write_segmentation(path: Path, masks: dict[str, np.ndarray], over: Any, desc
     method = highdicom.AlgorithmIdentificationSequence(
         MAKER, codes.DCM.ArtificialIntelligence, __version__, source="cxrjax"
     )
+    what = codes.SCT.MorphologicallyAbnormalStructure
     segments = [
         highdicom.seg.SegmentDescription(
-            i + 1, label[:64], codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.MorphologicallyAbnormalStructure,
+            i + 1, _long_string(label), what, what,
             highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC, method,
         )
         for i, label in enumerate(masks)
@@ -164,9 +172,15 @@ def write_segmentation(path: Path, masks: dict[str, np.ndarray], over: Any, desc
     ds = highdicom.seg.Segmentation(
         [over], np.stack(large, axis=-1)[None].astype(np.uint8), "BINARY", segments, highdicom.UID(), number,
         highdicom.UID(), 1, MAKER, MAKER, __version__, "0", omit_empty_frames=False,
-        series_description=description[:64], content_label="NETWORK",
+        series_description=_long_string(description), content_label="NETWORK",
         content_description="By a network; not for diagnosis",
     )  # fmt: skip
+    ds.SpecificCharacterSet = UNICODE
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
     return ds
+
+
+def _long_string(text: str) -> str:
+    """A text as DICOM's short lines take it: 64 characters, and no backslash, which would part two values."""
+    return text.replace("\\", "/")[:64]

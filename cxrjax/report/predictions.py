@@ -66,7 +66,7 @@ def write(
                 file = held.enter_context((folder / "predictions.csv").open("w", newline="", encoding="utf-8"))
                 table = csv.DictWriter(file, header(predictor), restval="")
                 table.writeheader()
-            paths = {name: f"maps/{i:05d}-{one.path.stem}-{_plain(name)}.png" for name in one.heat}
+            paths = {name: f"maps/{i:05d}-{one.path.stem}-{files.name_of(name)}.png" for name in one.heat}
             entry = _entry(one, classes, paths)
             films.append(entry)
             table.writerow(_line(entry))
@@ -107,7 +107,7 @@ def header(predictor: Predictor) -> list[str]:
     calibrated = predictor.operating.temperature is not None
     return [
         "film", "fault", *predictor.classes, *(f"{name} calibrated" for name in predictor.classes if calibrated),
-        "called", *(["set aside"] if predictor.operating.aside is not None else []), "maps",
+        "called", *(["set aside"] if predictor.operating.aside is not None else []), "maps", "gray by",
     ]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def _entry(one: Prediction, classes: tuple[str, ...], paths: dict[str, str]) -> 
     return {
         "film": str(one.path), "fault": "", "probability": of(one.probability),
         "calibrated": None if one.calibrated is None else of(one.calibrated), "called": list(one.called),
-        "set_aside": one.set_aside, "maps": paths,
+        "set_aside": one.set_aside, "maps": paths, "gray_by": one.by,
     }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def _line(entry: dict[str, Any]) -> dict[str, Any]:
     aside = {} if entry["set_aside"] is None else {"set aside": "yes" if entry["set_aside"] else "no"}
     return {
         "film": entry["film"], **entry["probability"], **calibrated, **aside, "called": "|".join(entry["called"]),
-        "maps": "|".join(entry["maps"].values()),
+        "maps": "|".join(entry["maps"].values()), "gray by": entry["gray_by"],
     }  # fmt: skip
 
 
@@ -146,8 +146,3 @@ def _small(pixels: np.ndarray) -> str:
     picture = Image.fromarray(pixels)
     picture.thumbnail((SIDE, SIDE))
     return data_uri(encode_png(picture, synthetic=False))
-
-
-def _plain(name: str) -> str:
-    """A name as part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

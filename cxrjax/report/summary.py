@@ -18,6 +18,17 @@ _KEY_NAMES = {
     "logreg32": "Logistic regression on 32-pixel films",
     "accuracy": "accuracy",
     "auroc": "AUROC",
+    "average_precision": "AUPRC",
+    "macro_f1": "macro F1",
+    "f1": "macro F1",
+    "f1_at_half": "macro F1 at 0.5",
+    "brier": "Brier score",
+    "brier_after_temperature": "Brier score after temperature",
+    "ece": "ECE",
+    "ece_after_temperature": "ECE after temperature",
+    "sensitivity_at_95_specificity": "sensitivity at 95 % specificity",
+    "triage_share": "set aside at 99 % sensitivity",
+    "triage_sensitivity": "sensitivity after films are set aside",
 }
 
 

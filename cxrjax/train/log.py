@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 
 from cxrjax import files
+from cxrjax.console import on_stdout
 from cxrjax.console import progress as progress
 from cxrjax.train import goodput, processes
 
@@ -39,7 +39,7 @@ class Log:
         if self._primary:
             (workdir / "tensorboard").mkdir(exist_ok=True)
             self._events = EventsWriter(str(workdir / "tensorboard" / "events"))
-        self.console = Console(quiet=not self._primary)
+        self.console = on_stdout(quiet=not self._primary)
         self.goodput = goodput.Goodput(workdir / ".seconds.json" if self._primary else None, begun)
         self.warnings: list[str] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from benches.timing import Row
@@ -29,8 +28,9 @@ def cells(name: str, rows: list[Row], ceilings: dict[str, float]) -> list[tuple[
 def show(found: dict[str, list[Row]], ceilings: dict[str, float], where: str) -> None:
     """Prints the table; `found` holds each case's rows, the one that ratios refer to first."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from cxrjax.console import on_stdout
 
     table = Table(caption=where, box=box.SIMPLE_HEAD)
     for i, name in enumerate(HEAD[:-1]):
@@ -39,7 +39,7 @@ def show(found: dict[str, list[Row]], ceilings: dict[str, float], where: str) ->
         lines = cells(name, rows, ceilings)
         for i, line in enumerate(lines):
             table.add_row(name if i == 0 else "", *line[1:], end_section=i == len(lines) - 1)
-    Console(width=None if sys.stdout.isatty() else 140).print(table, highlight=False)
+    on_stdout().print(table, highlight=False)
 
 
 def write(path: Path, found: dict[str, list[Row]], ceilings: dict[str, float], where: str, order: list[str]) -> None:

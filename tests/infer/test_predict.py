@@ -61,6 +61,7 @@ def test_files_of_any_kind_are_answered_in_order_and_broken_ones_told(tiny_run: 
     np.testing.assert_allclose(said, np.stack(list(alone.values()), axis=1), atol=1e-5)
     assert all(list(one.heat) == ["Pneumonia"] for one in whole)  # the most probable class but Normal
     assert [one.shown.shape for one in whole] == [(40, 30), (20, 24), (64, 48), (32, 28), (32, 28)]
+    assert [one.by for one in whole] == ["", "", "", "window", "window, inverted"]
     expected = tiny_run.classifier("judge").map(whole[0].path, "Pneumonia")[0]
     np.testing.assert_allclose(whole[0].heat["Pneumonia"], expected, atol=1e-4)
     inverted = whole[4].probability

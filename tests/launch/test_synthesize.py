@@ -71,9 +71,10 @@ def test_films_and_a_contact_sheet_are_written(
         return SimpleNamespace(generator=lambda: SimpleNamespace(sample=sample))
 
     monkeypatch.setattr(cxrjax, "load", load)
-    flags = ["--workdir=run", "--finding=Mass", "--num=3", f"--out={tmp_path / 'films'}", "--seed=5"]
+    flags = ["--workdir=run", "--finding=Nodule/Mass", "--num=3", f"--out={tmp_path / 'films'}", "--seed=5", "--dicom"]
     assert front.main(["synthesize.py", *flags]) == 0
-    assert asked == [("run", "Mass", 3, 5)]
-    assert len(list((tmp_path / "films").glob("Mass-*.png"))) == 3
+    assert asked == [("run", "Nodule/Mass", 3, 5)]  # a class of VinDr's
+    assert len(list((tmp_path / "films").glob("Nodule_Mass-*.png"))) == 3
+    assert len(list((tmp_path / "films" / "dicom").glob("Nodule_Mass-*.dcm"))) == 3
     assert (tmp_path / "films" / "contact_sheet.png").is_file()
     assert "synthetic" in capsys.readouterr().out

@@ -12,7 +12,8 @@ from cxrjax.report.read.workdir import read_run
 def test_a_card_tells_figures_films_and_licenses(tmp_path: Path) -> None:
     auroc = {"value": 0.9, "low": 0.85, "high": 0.94, "n": 50, "unit": "1"}
     other = {**auroc, "value": 0.6}
-    systems = {"net": {"auroc": auroc, "per_class": {"Mass": {"auroc": other}}}, "rival": {"auroc": other}}
+    own = {"auroc": auroc, "sensitivity_at_95_specificity": auroc, "per_class": {"Mass": {"auroc": other}}}
+    systems = {"net": own, "rival": {"auroc": other}}
     manifest = {
         "config": {"name": "a study", "phases": ["net"]}, "warnings": ["Children of 1 to 5 years."],
         "data": {"name": "kermany", "fingerprint": "f00d"}, "command": "python launch/main.py",
@@ -24,6 +25,7 @@ def test_a_card_tells_figures_films_and_licenses(tmp_path: Path) -> None:
     assert text.startswith("# a study: net_3\n")
     assert "Not for diagnosis" in text
     assert "| AUROC | 0.900 [0.850, 0.940] | 50 |" in text
+    assert "| sensitivity at 95 % specificity | 0.900" in text
     assert "0.600" not in text  # of another system, or of a class
     assert "of net as a whole, of which net_3 is one network" in text
     assert "* Children of 1 to 5 years." in text

@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Path:
     ds.StudyID, ds.AccessionNumber, ds.StudyTime, ds.PatientSex, ds.ReferringPhysicianName = "7", "A1", "", "F", "Roe^R"
     ds.Modality, ds.SamplesPerPixel, ds.PhotometricInterpretation = "CR", 1, "MONOCHROME2"
     ds.Rows, ds.Columns, ds.PixelRepresentation = 20, 15, 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelSpacing = 8, 8, 7, [0.14, 0.14]
     ds.PixelData = bytes(300)
     for name, value in PRIVATE.items():
         setattr(ds, name, value)
@@ -82,7 +82,10 @@ def test_no_patient_is_copied_unless_asked_for(tmp_path: Path, source: Path) -> 
         assert ds.StudyInstanceUID == own.StudyInstanceUID
         assert ds.SeriesInstanceUID != own.SeriesInstanceUID
     assert segments.SourceImageSequence[0].ReferencedSOPInstanceUID == own.SOPInstanceUID
-    assert (segments.Rows, segments.Columns) == (20, 15)
+    read = highdicom.seg.segread(tmp_path / "with" / "segmentation.dcm")
+    assert read.get_pixels_by_source_instance([own.SOPInstanceUID]).shape == (1, 20, 15, 1)
+    (measures,) = read.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.PixelSpacing == own.PixelSpacing  # so that it lies as the film does
 
 
 def test_a_film_that_is_no_dicom_file_has_no_patient_to_keep(tmp_path: Path) -> None:
@@ -95,3 +98,15 @@ def test_a_missing_package_is_named_before_anything_is_written(monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'cxrjax\[dicom-out\]'"):
         dicom.writer(False)
+
+
+def test_names_of_any_script_come_back(tmp_path: Path, source: Path) -> None:
+    own = pydicom.dcmread(source)
+    own.SpecificCharacterSet, own.PatientName = ["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"
+    own.save_as(source, enforce_file_format=True)
+    label = "肺炎 a\\b, aiguë"
+    dicom.writer(True)(tmp_path / "out", source, FILM, label, masks={label: MASK}, treated={"0100": FILM})
+    treated, segments = (pydicom.dcmread(file) for file in sorted((tmp_path / "out").glob("*.dcm")))
+    assert treated.PatientName == segments.PatientName == own.PatientName
+    assert treated.SeriesDescription == "Synthetic: 肺炎 a/b, aiguë"
+    assert segments.SegmentSequence[0].SegmentLabel == segments.SeriesDescription == "肺炎 a/b, aiguë"

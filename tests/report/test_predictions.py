@@ -32,12 +32,12 @@ def write(folder: Path, films: list[Prediction], point: Operating = POINT, **mor
 
 
 def test_every_film_has_a_row_in_table_and_json(tmp_path: Path) -> None:
-    page, failed = write(tmp_path / "out", [said(), Prediction(Path("in/b.txt"), "no film")])
+    page, failed = write(tmp_path / "out", [said(by="window, inverted"), Prediction(Path("in/b.txt"), "no film")])
     assert failed == 1
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert rows[0]["Odd/1"] == "0.75"
     assert rows[0]["Odd/1 calibrated"] == "0.6"
-    assert (rows[0]["called"], rows[0]["set aside"]) == ("Odd/1", "no")
+    assert (rows[0]["called"], rows[0]["set aside"], rows[0]["gray by"]) == ("Odd/1", "no", "window, inverted")
     assert (rows[1]["film"], rows[1]["fault"], rows[1]["Normal"]) == ("in/b.txt", "no film", "")
     whole = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert whole["temperature"] == 2
@@ -47,6 +47,7 @@ def test_every_film_has_a_row_in_table_and_json(tmp_path: Path) -> None:
     assert "&lt;b&gt;a.png" in text
     assert "<b>a.png" not in text
     assert "no film" in text
+    assert "gray by window, inverted" in text
     assert "Not for diagnosis" in text
 
 
@@ -62,7 +63,7 @@ def test_a_map_lies_over_the_film_at_its_own_proportions(tmp_path: Path) -> None
 def test_what_the_run_did_not_choose_has_no_column(tmp_path: Path) -> None:
     write(tmp_path, [said(calibrated=None, set_aside=None, heat={})], POINT._replace(temperature=None, aside=None))
     assert next(csv.reader((tmp_path / "predictions.csv").open())) == [
-        "film", "fault", "Normal", "Odd/1", "called", "maps",
+        "film", "fault", "Normal", "Odd/1", "called", "maps", "gray by",
     ]  # fmt: skip
     assert not (tmp_path / "maps").exists()
 

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from cxrjax.files import name_of
 from cxrjax.report import dicom
 from cxrjax.report.draw.png import MARKS, save_synthetic_png
 from cxrjax.report.draw.style import STYLE, across
@@ -21,7 +22,7 @@ def write_films(folder: Path, films: np.ndarray, finding: str, source: str, seed
     Args:
       folder: made if absent.
       films: (n, s, s) uint8.
-      finding: what was asked for; in the names and in the text of every file.
+      finding: what was asked for; in the names, as far as a name can hold it, and in the text of every file.
       source: the run that made them.
       seed: of their noise.
       as_dicom: whether to write them as Secondary Capture too, in `dicom/`.
@@ -30,11 +31,12 @@ def write_films(folder: Path, films: np.ndarray, finding: str, source: str, seed
       The path of the contact sheet.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for i, film in enumerate(films):
+    names = [f"{name_of(finding)}-{i:05d}" for i in range(len(films))]
+    for i, (name, film) in enumerate(zip(names, films, strict=True)):
         text = {"Finding": finding, "Source": source, "Seed": str(seed), "Number": str(i)}
-        save_synthetic_png(folder / f"{finding}-{i:05d}.png", film / 255.0, **text)
+        save_synthetic_png(folder / f"{name}.png", film / 255.0, **text)
     if as_dicom:
-        named = {f"{finding}-{i:05d}": film / 255.0 for i, film in enumerate(films)}
+        named = {name: film / 255.0 for name, film in zip(names, films, strict=True)}
         dicom.write_captures(folder / "dicom", named, dicom.study_of(), finding, dicom.FIRST)
     path = folder / "contact_sheet.png"
     with matplotlib.rc_context(STYLE):

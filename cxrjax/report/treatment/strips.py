@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cxrjax.files import name_of
 from cxrjax.report.draw.overlay import cam_overlay, difference_sheet, resized
 from cxrjax.report.draw.png import data_uri, encode_png, gray_to_uint8, save_synthetic_png
 from cxrjax.report.draw.style import spread
@@ -121,10 +122,9 @@ def export(run: Treatment, folder: Path) -> None:
         return
     for index in plan(run, run.films).films:
         key = str(run.films.key[index])
-        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
         for mode, by_lambda in run.treated.items():
             for lam, treated in by_lambda.items():
-                path = folder / f"{name}_{mode}_{lam:04d}.png"
+                path = folder / f"{name_of(key)}_{mode}_{lam:04d}.png"
                 save_synthetic_png(path, treated.image[index], Source=key, Mode=mode, Lambda=str(lam))
 
 
