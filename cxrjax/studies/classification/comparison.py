@@ -19,6 +19,7 @@ from cxrjax.studies.classification import (
     curve,
     ensembles,
     external,
+    external_tables,
     failures,
     localization,
     predictions,
@@ -231,16 +232,16 @@ def describe(context: Context, base: System) -> str:
 
 
 def headline(out: Results, systems: list[System], films: str) -> str:
-    """The best system against the floor, in a sentence; the best was named after looking."""
+    """The best system against the floor, and on films from elsewhere, in words; the best was named after looking."""
     best = predictions.best(out, systems)
     if best is None:
         return ""
     auroc, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
-    if gap["low"] is None or auroc["low"] is None:
-        return f"{best.title} ranks highest: AUROC {auroc['value']:.3f}. Measured on {films}."
-    words = "above it" if gap["low"] > 0 else "below it" if gap["high"] < 0 else "not distinguishable from it"
-    return (
-        f"{best.title} ranks highest: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]; minus "
-        f"a logistic regression on 32x32 films {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], {words}. "
-        f"Measured on {films}."
-    )
+    said = f"{best.title} ranks highest: AUROC {external_tables.ends(auroc)}"
+    if gap["low"] is not None and auroc["low"] is not None:
+        words = "above it" if gap["low"] > 0 else "below it" if gap["high"] < 0 else "not distinguishable from it"
+        said += f"; minus a logistic regression on 32x32 films {external_tables.ends(gap, '+')}, {words}"
+    tried = {name: found["systems"].get(best.name) for name, found in out["external"].items()}
+    there = [f"{name} {external_tables.ends(one['outside']['auroc'])}" for name, one in tried.items() if one]
+    elsewhere = f"On films from elsewhere: {'; '.join(there)}." if there else "Not tried on films from elsewhere."
+    return f"{said}. Measured on {films}. {elsewhere}"

@@ -184,3 +184,22 @@ def test_a_pair_that_is_not_trained_alike_is_told_before_training(tmp_path):
     assert said.endswith(": whole and head in films seen (80 against 32).")  # 3 steps after the 2 of the head
     config.study.pairs = ()
     assert comparison.check_films(config, films) == []
+
+
+def test_the_headline_sets_the_best_system_beside_films_from_elsewhere_or_says_that_there_are_none():
+    def entry(value, low, high):
+        return {"value": value, "low": low, "high": high, "n": 9, "unit": "1"}
+
+    one = {"auroc": entry(0.99, 0.98, 1.0), "minus_logreg32": {"auroc": entry(0.02, 0.01, 0.03)}}
+    out = {"systems": {"a": one, "b": {**one, "auroc": entry(0.9, 0.8, 0.95)}}, "external": {}}
+    systems = [SimpleNamespace(name=name, title=name.upper()) for name in "ab"]
+    inside = (
+        "A ranks highest: AUROC 0.990 [0.980, 1.000]; minus a logistic regression on 32x32 films +0.020 [+0.010, "
+        "+0.030], above it. Measured on some films."
+    )
+    said = comparison.headline(out, systems, "some films")
+    assert said == f"{inside} Not tried on films from elsewhere."
+    sides = {"a": {"outside": {"auroc": entry(0.7, 0.6, 0.8)}}, "b": {"outside": {"auroc": entry(0.95, 0.9, 1.0)}}}
+    out["external"] = {"there": {"systems": sides}}
+    said = comparison.headline(out, systems, "some films")
+    assert said == f"{inside} On films from elsewhere: there 0.700 [0.600, 0.800]."
