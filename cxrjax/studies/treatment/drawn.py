@@ -57,7 +57,7 @@ class Reader(NamedTuple):
     center: np.ndarray
     weights: np.ndarray
 
-    def __call__(self, image: np.ndarray) -> Arrays:
+    def read(self, image: np.ndarray) -> Arrays:
         """By name, (n,) of films (n, h, w, 1) in [0, 1]."""
         told = (floor.small(image) - self.center) @ self.weights
         return dict(zip(self.names, told.T, strict=True))

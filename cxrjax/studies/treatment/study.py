@@ -84,7 +84,7 @@ def _asked(context: Context, anatomy: drawn.Reader | None) -> judging.Asked:
     if study.attributes.run:
         predictor = _findings(context.config, context.mesh)
         findings = judging.findings_of(predictor, context.classes, study.batch)
-    return judging.Asked(study.insertions, study.lungs, findings, identity, anatomy)
+    return judging.Asked(study.insertions, study.lungs, findings, identity, anatomy.read if anatomy else None)
 
 
 def check_films(config: Any, films: data.Prepared) -> list[str]:
@@ -255,7 +255,7 @@ def _write(
     """The films of a source before treatment, with the judges' verdicts on them, and what their twins tell."""
     untreated = read_arrays(part.folder / "untreated.npz")
     before = {name: value for name, value in untreated.items() if name.startswith("normal_probability_")}
-    twins = {} if anatomy is None or films["twin"] is None else anatomy(films["twin"])
+    twins = {} if anatomy is None or films["twin"] is None else anatomy.read(films["twin"])
     before |= {f"{measures.TWIN}{judging.ANATOMY}{name}": told for name, told in twins.items()}
     write_arrays(
         part.folder / "films.npz", key=np.asarray(films["key"], dtype=str), disease=source.sick,

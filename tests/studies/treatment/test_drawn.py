@@ -71,7 +71,7 @@ def test_what_films_do_not_tell_takes_no_part_and_what_they_tell_has_its_r2(plan
     assert all(entry["r2"]["value"] < drawn.LEAST for name, entry in told.items() if name != "thorax")
     image = np.zeros((2, 32, 32, 1), np.float32)
     image[1, :16] = 1
-    low, high = reader(image)["thorax"]
+    low, high = reader.read(image)["thorax"]
     assert high - low == pytest.approx(np.sqrt(12), rel=0.2)  # a uniform's range in its standard deviations
 
 
@@ -87,8 +87,8 @@ def test_a_treated_film_is_held_against_its_twin_and_not_against_itself():
     def score(image: np.ndarray) -> dict[str, np.ndarray]:
         return {"normal_probability_judge": np.ones(len(image)), "pooled": floor.small(image)}
 
-    run = judging.judged(score, judging.Asked(anatomy=reader), sick, treated)
-    about = {f"{measures.TWIN}{judging.ANATOMY}{name}": told for name, told in reader(twin).items()}
+    run = judging.judged(score, judging.Asked(anatomy=reader.read), sick, treated)
+    about = {f"{measures.TWIN}{judging.ANATOMY}{name}": told for name, told in reader.read(twin).items()}
     films = {"image": sick[..., 0], "cam": np.ones((n, 32, 32)), "pooled": floor.small(sick), **about}
     found = measures.measures(films, {"image": treated[..., 0], **run})["anatomy"]
     np.testing.assert_allclose(found["thorax"], [0.2, 0, 0], atol=1e-6)
