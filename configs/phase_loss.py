@@ -110,7 +110,10 @@ def _transferred(c):
     defaults.set_phases(c, *groups)
     c.study = defaults.comparison(
         STARTS, name="phase_loss", paper="phase_loss", penalties=(1e-4, 1e-3, 1e-2), enh_figure=True,
-        probe={"phase": "cxr_transfer_head"},
+        probe={"phase": "cxr_transfer_head"}, pairs=(
+            *((f"{kind}_transfer", f"{kind}_random") for kind in ("cxr", "enh")),
+            *((f"enh_{start}", f"cxr_{start}") for start in ("transfer", "random")),
+        ),
     )  # fmt: skip
 
 
