@@ -82,12 +82,12 @@ def pretty(name: str) -> str:
     return _KEY_NAMES.get(name) or name.replace("_", " ")
 
 
-def verdict(difference: Entry) -> str:
-    """Whether a paired difference of errors is better (below 0) or worse beyond its interval; "" where neither."""
+def verdict(difference: Entry, more: bool = False) -> str:
+    """Whether a paired difference is better (below 0, or with `more` above) or worse beyond its interval, else ""."""
     if not (is_number(difference.low) and is_number(difference.high)):
         return ""
     low, high = float(difference.low or 0.0), float(difference.high or 0.0)
-    return "better" if high < 0.0 else "worse" if low > 0.0 else ""
+    return "" if low <= 0.0 <= high else "better" if (low > 0.0) == more else "worse"
 
 
 def key_numbers(run: Run) -> list[tuple[str, Entry]]:

@@ -95,9 +95,7 @@ def _cell(cell: Any, judged: int, unit: str) -> Cell:
     if isinstance(cell, dict):
         entry = next(entries_of({"value": None, **cell}))
         ends = interval(entry)
-        said = verdict(entry) if judged else ""
-        if judged > 0 and said:
-            said = "worse" if said == "better" else "better"
+        said = verdict(entry, judged > 0) if judged else ""
         return Cell(value(entry, signed=judged != 0, unit=not unit), "" if ends == DASH else ends, said)
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return Cell(number(cell))

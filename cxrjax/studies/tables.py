@@ -38,6 +38,12 @@ def published(value: float | None) -> str | None:
     return None if value is None else f"{value:.4g}"
 
 
+def ends(entry: Results, sign: str = "") -> str:
+    """An entry with its interval, where it has them, in words; `sign` is "+" for a difference."""
+    shown = [f"{x:{sign}.3f}" for x in (entry["value"], entry["low"], entry["high"]) if x is not None]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "".join(shown[:1]) or "unknown"
+
+
 def not_above(gaps: dict[str, Any], floor: str = "logreg32, a logistic regression on 32x32 films") -> str:
     """A sentence that names the systems whose paired AUROC difference to a floor is not wholly above 0, or "".
 
@@ -51,7 +57,7 @@ def not_above(gaps: dict[str, Any], floor: str = "logreg32, a logistic regressio
             return "no figure"
         if gap["low"] is None:
             return f"{gap['value']:+.3f}, no interval"
-        return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+        return ends(gap, "+")
 
     level = [f"{title} ({said(gap)})" for title, gap in gaps.items() if not (gap and (gap["low"] or 0) > 0)]
     if not level:

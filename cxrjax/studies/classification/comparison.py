@@ -19,7 +19,6 @@ from cxrjax.studies.classification import (
     curve,
     ensembles,
     external,
-    external_tables,
     failures,
     localization,
     predictions,
@@ -237,11 +236,11 @@ def headline(out: Results, systems: list[System], films: str) -> str:
     if best is None:
         return ""
     auroc, gap = out["systems"][best.name]["auroc"], out["systems"][best.name]["minus_logreg32"]["auroc"]
-    said = f"{best.title} ranks highest: AUROC {external_tables.ends(auroc)}"
+    said = f"{best.title} ranks highest: AUROC {tables.ends(auroc)}"
     if gap["low"] is not None and auroc["low"] is not None:
         words = "above it" if gap["low"] > 0 else "below it" if gap["high"] < 0 else "not distinguishable from it"
-        said += f"; minus a logistic regression on 32x32 films {external_tables.ends(gap, '+')}, {words}"
+        said += f"; minus a logistic regression on 32x32 films {tables.ends(gap, '+')}, {words}"
     tried = {name: found["systems"].get(best.name) for name, found in out["external"].items()}
-    there = [f"{name} {external_tables.ends(one['outside']['auroc'])}" for name, one in tried.items() if one]
+    there = [f"{name} {tables.ends(one['outside']['auroc'])}" for name, one in tried.items() if one]
     elsewhere = f"On films from elsewhere: {'; '.join(there)}." if there else "Not tried on films from elsewhere."
     return f"{said}. Measured on {films}. {elsewhere}"

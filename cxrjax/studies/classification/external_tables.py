@@ -127,15 +127,9 @@ def sentence(systems: Results, titles: dict[str, str], base: str) -> str:
     out += f", for the floor by {drops[base]['value']:.3f}." if base in drops else "."
     best = max(ours, key=lambda key: systems[key]["outside"]["auroc"]["value"])
     area, gap = systems[best]["outside"]["auroc"], systems[best]["minus_logreg32"]["outside"]["auroc"]
-    out += f" Outside {titles[best]} ranks highest: AUROC {ends(area)}, minus the floor {ends(gap, '+')}."
+    out += f" Outside {titles[best]} ranks highest: AUROC {tables.ends(area)}, minus the floor {tables.ends(gap, '+')}."
     turned = [titles[key] for key in drops if (systems[key]["outside"]["auroc"]["high"] or 1) < 0.5]
     return out + f" Worse than chance there, beyond the interval: {', '.join(turned)}." * bool(turned)
-
-
-def ends(entry: Results, sign: str = "") -> str:
-    """A value with its interval, where it has them, in words."""
-    shown = [f"{x:{sign}.3f}" for x in (entry["value"], entry["low"], entry["high"]) if x is not None]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "".join(shown[:1]) or "unknown"
 
 
 def _means(systems: Results, base: str) -> str:

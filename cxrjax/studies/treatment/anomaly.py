@@ -21,7 +21,7 @@ from cxrjax.metrics import anomaly, entries
 from cxrjax.metrics import localization as boxes_of
 from cxrjax.phases import Context
 from cxrjax.studies.arrays import read_arrays, write_arrays
-from cxrjax.studies.tables import Table, table
+from cxrjax.studies.tables import Table, ends, table
 from cxrjax.studies.treatment import classifiers, sources, sweep
 from cxrjax.studies.treatment import study as studies
 from cxrjax.studies.treatment.outside import order_words as words
@@ -261,7 +261,7 @@ def _outside(out: Results, best: dict[str, str], key: str = "pixel_auroc") -> li
         return sorted(best.values(), key=lambda name: -(found["anomaly"][name][key]["value"] or 0.0))
 
     return [
-        f"By {KEYS[key][0].lower()}{KEYS[key][1:]} on {name}, {words(order(out), order(found), 'inside', name)}"
+        f"By {KEYS[key][0].lower()}{KEYS[key][1:]} on {name}, {words(order(out), order(found), INSIDE, name)}"
         for name, found in out.get("external", {}).items()
     ]
 
@@ -286,11 +286,8 @@ def _table(found: Results, study: Any, share: float, truth: bool, outside: str =
 
 
 def _headline(found: Results, best: dict[str, str], study: Any, key: str = "pixel_auroc") -> str:
-    def said(entry: Any) -> str:
-        return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
-
     first = max(best.values(), key=lambda name: found[name][key]["value"] or 0.0)
-    lines = [f"{KEYS[key]}: {said(found[first][key])} for {first}, the best of the residuals."]
+    lines = [f"{KEYS[key]}: {ends(found[first][key])} for {first}, the best of the residuals."]
     if best[study.against] != first:
-        lines.append(f"{best[study.against]}: {said(found[best[study.against]][key])}.")
+        lines.append(f"{best[study.against]}: {ends(found[best[study.against]][key])}.")
     return " ".join(lines)

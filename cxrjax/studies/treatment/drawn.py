@@ -77,18 +77,19 @@ def of_patients(patients: np.ndarray) -> np.ndarray:
 
 def learn(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The `center` (d,) and `weights` (d, k) of a ridge regression from rows (n, d) to targets (n, k) about 0."""
-    center = x.mean(axis=0)
-    x = x - center
-    return center, np.linalg.solve(x.T @ x + PENALTY * np.eye(x.shape[1]), x.T @ y)
+    from sklearn.linear_model import Ridge
+
+    return x.mean(axis=0), np.atleast_2d(Ridge(alpha=PENALTY).fit(x, y).coef_).T
 
 
-def explained(said: np.ndarray, truth: np.ndarray, seed: int = 0, draws: int = 500) -> Results:
+def explained(said: np.ndarray, truth: np.ndarray) -> Results:
     """R2 with its interval by resampling patients, of two films each: said (2, n), truth (n,)."""
+
+    def r2(wrong: np.ndarray, truth: np.ndarray) -> float:
+        return float(1 - wrong.mean() / truth.var())
+
     wrong = np.square(said - truth).mean(axis=0)
-    rows = np.random.default_rng(seed).integers(len(truth), size=(draws, len(truth)))
-    drawn = 1 - wrong[rows].mean(axis=1) / np.maximum(truth[rows].var(axis=1), 1e-12)
-    value = float(1 - wrong.mean() / truth.var())
-    return entries.entry(*bootstrap.percentiles(value, drawn), n=len(truth), unit="1")
+    return entries.entry(*bootstrap.interval(r2, (wrong, truth)), n=len(truth), unit="1")
 
 
 def fit(context: Context) -> tuple[Reader, Results]:
@@ -147,5 +148,5 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, level: float) -> li
         f"the parameters that the regression tells on held-out films (R2 of {LEAST:g} and more)"
         f"{f'; left out, with their R2: {left}' if left else ''}."
     )
-    columns = ["all of them", "minus uniform, paired", *names]
+    columns = ["all of them", ranking.LESS, *names]
     return [table(f"{TITLE} at normal rate {level:g}", note, columns, rows)]

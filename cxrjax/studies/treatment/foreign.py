@@ -20,6 +20,7 @@ from PIL import Image
 from cxrjax.errors import UserError
 from cxrjax.files import Damaged, read_arrays
 from cxrjax.studies.arrays import write_arrays
+from cxrjax.studies.treatment.measures import PIXEL
 
 TOLD = {"mode": "foreign", "masked": False, "guided": False, "rival": True}  # of such an arm, see `infer.arms.told`
 _SHOWN = 3  # names in a message
@@ -32,7 +33,7 @@ def check(study: Any) -> None:
       UserError: names the key and what was expected.
     """
     for name, folder in study.foreign.items():
-        taken = name in (*study.modes, "untreated") or name.startswith("pixel_")  # an arm of a pixel run is called so
+        taken = name in (*study.modes, "untreated") or name.startswith(PIXEL)  # an arm of a pixel run is called so
         if taken or not re.fullmatch(r"[A-Za-z]\w*", name):
             raise UserError(f"study.foreign.{name}: give it a name of letters, digits and _ that no arm has, nor "
                             "untreated, nor pixel_ before another")  # fmt: skip

@@ -87,8 +87,8 @@ def _table(every: dict[str, Results], arms: tuple[str, ...], judge: str, level: 
         heads = (
             "rank",
             "change outside the mask",
-            "minus uniform, paired",
-            "re-identified, minus uniform, more is better",
+            ranking.LESS,
+            f"re-identified, {ranking.MORE}",
         )
         columns += [f"{source}: {head}" for head in heads]
         ranks = {arm: i for i, arm in enumerate(reached(found, arms, judge, level, at), start=1)}
@@ -117,7 +117,7 @@ def sentences(every: Mapping[str, Results], arms: tuple[str, ...], judge: str, l
     """For each set from elsewhere, whether the order of arms is that inside, and how many keep more than uniform."""
     inside = reached(every[INSIDE], arms, judge, level, at)
     return [
-        _order_words(inside, reached(found, arms, judge, level, at), "inside", name)
+        _order_words(inside, reached(found, arms, judge, level, at), INSIDE, name)
         + f" More of the patient than by uniform noise, beyond the interval, is kept by "
         f"{_kept(every[INSIDE], judge, level, at)} inside, by {_kept(found, judge, level, at)} on {name}."
         for name, found in every.items()

@@ -9,6 +9,7 @@ from cxrjax.studies.tables import Table, table
 from cxrjax.types import Results
 
 RANKED = ("mae", "outside")  # what `order` goes by, a measure and a region
+LESS, MORE = "minus uniform, paired", "minus uniform, more is better"  # a page colors the differences by these
 
 
 def _value(entry: Any) -> float:
@@ -69,13 +70,13 @@ def tables(out: Results, modes: tuple[str, ...], judge: str, levels: tuple[float
     found = []
     for level in levels:
         at = out["equal_rate"].get(judge, {}).get(str(level), {})
-        columns = ["change outside the mask", "minus uniform, paired", "change, whole film", "SSIM outside"]
+        columns = ["change outside the mask", LESS, "change, whole film", "SSIM outside"]
         picked = [("mae", "outside", "value"), ("mae", "outside", "difference"), ("mae", "whole", "value"),
                   ("ssim", "outside", "value")]  # fmt: skip
         if truth:
             columns += [
                 "error to the twin, in the lesion", "error to the twin, outside the lesion",
-                "the same minus uniform, paired",
+                f"the same {LESS}",
             ]  # fmt: skip
             picked += [("twin_error", "inside", "value"), ("twin_error", "outside", "value"),
                        ("twin_error", "outside", "difference")]  # fmt: skip
@@ -114,20 +115,19 @@ class _Beside(NamedTuple):
     rewards: str
 
 
-_LESS, _MORE = "minus uniform, paired", "minus uniform, more is better"  # a page colors the differences by these
 _BESIDE = {
     ("cosine", "embedding"): _Beside(
-        "likeness to the network that tells patients apart", _MORE,
+        "likeness to the network that tells patients apart", MORE,
         "the cosine of a treated film's embedding with its own film's: it rewards keeping what tells a patient from "
         "others, and doing nothing",
     ),
     ("lungs", "dice"): _Beside(
-        "lungs found before and after, Dice", _MORE,
+        "lungs found before and after, Dice", MORE,
         "the lung finder's outlines before and after: it rewards an anatomy that stays, and takes opened lungs for "
         "others",
     ),
     ("attributes", "changed"): _Beside(
-        "other findings changed (MNAC)", _LESS,
+        "other findings changed (MNAC)", LESS,
         "findings beside the disease that another run's classifier calls otherwise than before: it rewards leaving the "
         "rest of the film alone",
     ),

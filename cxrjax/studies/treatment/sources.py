@@ -19,7 +19,7 @@ from cxrjax.data.sources.base import digest
 from cxrjax.errors import UserError
 from cxrjax.metrics import entries, thresholds
 from cxrjax.phases import Context
-from cxrjax.studies.tables import Table, table
+from cxrjax.studies.tables import Table, ends, table
 from cxrjax.types import Arrays, Results
 
 INSIDE = "inside"  # the name of the run's own films as a source
@@ -250,14 +250,14 @@ def judges_table(found: Mapping[str, Results]) -> Table:
 def sentences(found: Mapping[str, Results], name: str) -> list[str]:
     """How many healthy untreated films of each source a judge calls normal; nothing where there are none."""
     known = {source: by_judge[name] for source, by_judge in found.items() if "normal" in by_judge.get(name, {})}
-    parts = [f"{_share(one['normal'])} {_of(source)}" for source, one in known.items()]
+    parts = [f"{ends(one['normal'])} {_of(source)}" for source, one in known.items()]
     return [f"Its {_words(name)} calls a share of {' and '.join(parts)} normal."] if parts else []
 
 
 def warnings(found: Mapping[str, Results]) -> list[str]:
     """A sentence on each judge that calls fewer than `TRUSTED` of a source's healthy untreated films normal."""
     return [
-        f"The {_words(name)} calls a share of {_share(one['normal'])} {_of(source)} normal, less than {TRUSTED:g}: how "
+        f"The {_words(name)} calls a share of {ends(one['normal'])} {_of(source)} normal, less than {TRUSTED:g}: how "
         "many treated films it calls normal there says more of the source than of the treatment; read the rates at the "
         "threshold that was set on healthy films of that source."
         for source, by_judge in found.items()
@@ -272,10 +272,6 @@ def _words(judge: str) -> str:
 
 def _of(source: str) -> str:
     return "of healthy untreated films " + ("of this run's own set" if source == INSIDE else f"of {source}")
-
-
-def _share(entry: Any) -> str:
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 
 def check_names(config: Any) -> None:
