@@ -51,7 +51,7 @@ class Bar(rich.Progress):
     A line: `diffusion 250/500, 1.9/s, 2 min left, loss 0.043`. Tasks carry a field `note`, which may be empty.
     """
 
-    def __init__(self, console: Console | None, transient: bool, clock: Callable[[], float]) -> None:
+    def __init__(self, console: Console | None, transient: bool, brief: bool, clock: Callable[[], float]) -> None:
         console = Console(quiet=True) if _quiet else console or on_stdout()
         columns = (
             rich.TextColumn("{task.description:<12}"),
@@ -62,11 +62,11 @@ class Bar(rich.Progress):
             rich.TextColumn("{task.fields[note]}"),
         )
         self._plain = not (console.is_terminal or console.is_jupyter)
-        self._due, self._last = clock() + _EVERY, ""
+        self._due, self._last, self._brief = clock() + _EVERY, "", brief
         super().__init__(
             *columns,
             console=console,
-            transient=transient,
+            transient=transient or brief,
             disable=self._plain,
             auto_refresh=not self._plain,  # else `track` counts in a thread that ends at once where nothing is live
             refresh_per_second=4,
@@ -85,7 +85,8 @@ class Bar(rich.Progress):
 
     def stop(self) -> None:
         super().stop()
-        self._say()
+        if self._last or not self._brief:
+            self._say()
 
     def _say_if_due(self) -> None:
         if self._plain and self.get_time() >= self._due:
@@ -102,21 +103,23 @@ class Bar(rich.Progress):
 
 
 def progress(
-    console: Console | None = None, *, transient: bool = False, clock: Callable[[], float] = time.monotonic
-) -> Bar:
+    console: Console | None = None, *, transient: bool = False, brief: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Bar:  # fmt: skip
     """A progress bar with counts, rate, time left and a note; `add_task` wants `note=""`.
 
     Args:
       console: where; None is stdout.
       transient: whether a terminal's bar goes when it is done.
+      brief: the same, and a log file learns of it only after its first 30 s.
       clock: seconds, rising.
     """
-    return Bar(console, transient, clock)
+    return Bar(console, transient, brief, clock)
 
 
-def watched(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+def watched(items: Iterable[T], total: int, name: str, *, brief: bool = False) -> Iterator[T]:
     """The items as they are, under a bar that goes on with each."""
-    with progress() as bar:
+    with progress(brief=brief) as bar:
         task = bar.add_task(name, total=total, note="")
         for item in items:
             yield item

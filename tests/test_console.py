@@ -67,6 +67,20 @@ def test_what_is_quick_gets_one_line() -> None:
     assert lines_of(steps=5, seconds=0.1, total=5, notes=False) == ["diffusion 5/5, 10.0/s"]
 
 
+def test_a_brief_bar_is_silent_for_30_seconds_and_then_like_any_other() -> None:
+    def said(seconds: float) -> list[str]:
+        file, clock = io.StringIO(), Clock()
+        with progress(Console(file=file, width=80), brief=True, clock=clock) as bar:
+            task_id = bar.add_task("test films", total=3, note="")
+            for done in (1, 2, 3):
+                clock.now += seconds
+                bar.update(task_id, completed=done)
+        return file.getvalue().splitlines()
+
+    assert said(0.1) == []
+    assert said(20.0) == ["test films 2/3, 20.0 s each, 20 s left", "test films 3/3, 20.0 s each"]
+
+
 @pytest.mark.parametrize(
     ("left", "words"), [(89, "89 s left"), (90, "2 min left"), (5399, "90 min left"), (7200, "2 h left")]
 )

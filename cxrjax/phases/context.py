@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from cxrjax import data
+from cxrjax import console, data
 from cxrjax.phases.bind import Bound
 from cxrjax.train import log as logs
 from cxrjax.train import loop
@@ -73,7 +73,12 @@ class Context:
     ) -> Rows:  # fmt: skip
         """The rows that a jitted `predict` gives of a split's films, each once, in the order of their index; `options`
         as in `data.eval_batches`."""
-        batches = self.eval_batches(split, size, **options)
+        keep = options.get("keep")
+        films = self.films.count(split) if keep is None else len(keep)
+        batches = console.watched(
+            self.eval_batches(split, size, **options), -(-films // meshes.whole_batch(self.mesh, size)),
+            f"{split} films, batches", brief=True,
+        )  # fmt: skip
         return loop.evaluate(predict, meshes.replicate(self.mesh, state), batches, self.mesh, self.key)
 
     def fit(self, task: Task, phase: loop.Phase, **options: Any) -> State:

@@ -28,6 +28,8 @@ def card(run: Run, phase: str, name: str, use: str) -> str:
     of += ", with 95 % intervals."
     if own and name != phase:
         of += f" They are of {phase} as a whole, of which {name} is one network."
+    if any(entry.path[-1] == "temperature" for _, entry in figures):
+        of += " The temperature divides the logits to calibrate them; what the file gives is not divided."
     begun = [value for value in (run.manifest.get("weights") or {}).values() if isinstance(value, dict)]
     licenses = dict.fromkeys(value["license"] for value in begun if value.get("license"))
     return "\n\n".join([

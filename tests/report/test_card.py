@@ -12,7 +12,12 @@ from cxrjax.report.read.workdir import read_run
 def test_a_card_tells_figures_films_and_licenses(tmp_path: Path) -> None:
     auroc = {"value": 0.9, "low": 0.85, "high": 0.94, "n": 50, "unit": "1"}
     other = {**auroc, "value": 0.6}
-    own = {"auroc": auroc, "sensitivity_at_95_specificity": auroc, "per_class": {"Mass": {"auroc": other}}}
+    own = {
+        "auroc": auroc,
+        "temperature": {"value": 1.5, "n": 50, "unit": "1"},
+        "sensitivity_at_95_specificity": auroc,
+        "per_class": {"Mass": {"auroc": other}},
+    }
     systems = {"net": own, "rival": {"auroc": other}}
     manifest = {
         "config": {"name": "a study", "phases": ["net"]}, "warnings": ["Children of 1 to 5 years."],
@@ -26,6 +31,8 @@ def test_a_card_tells_figures_films_and_licenses(tmp_path: Path) -> None:
     assert "Not for diagnosis" in text
     assert "| AUROC | 0.900 [0.850, 0.940] | 50 |" in text
     assert "| sensitivity at 95 % specificity | 0.900" in text
+    assert "| temperature | 1.500 | 50 |" in text
+    assert "divides the logits" in text
     assert "0.600" not in text  # of another system, or of a class
     assert "of net as a whole, of which net_3 is one network" in text
     assert "* Children of 1 to 5 years." in text
@@ -43,4 +50,5 @@ def test_figures_are_the_networks_own_or_said_to_be_the_runs(tmp_path: Path) -> 
     assert "Of films that it was not trained on" in text
     assert "| AUROC | 0.900 [0.850, 0.940] | 50 |" in text
     assert "0.600" not in text
+    assert "divides" not in text
     assert "none of this network alone" in card.card(read_run(tmp_path), "locator", "locator", "Do this.")
