@@ -3,9 +3,10 @@
 A case measures its variants in turn, round after round, so that whatever else the machine does falls on all of them,
 and a figure is the median over rounds. Warm-up and compilation are left out, and compilation is told apart. Ratios are
 to the case's first variant, within one run. `--peer=torch` puts torch beside the cases that have a peer there, and
-leaves out those that stand beside nothing. `--card` is for one GPU: every case, torch beside where it is installed, in
-bfloat16, within nine minutes. `--films=DIR` gives the films of the cases that read any. `--write` puts the rows into
-the table of launch/README.md.
+leaves out those that stand beside nothing; `torch-eager` spares the minutes in which a processor's torch.compile
+compiles. Rows are told, and written, case by case. `--card` is for one GPU: every case, torch beside where it is
+installed, in bfloat16, within nine minutes. `--films=DIR` gives the films of the cases that read any. `--write` puts
+the rows into the table of launch/README.md.
 Exit codes: 0 done; 2 a mistake that the message says how to mend, or a case that failed: the others are shown.
 """
 
@@ -18,6 +19,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import checks
@@ -45,7 +47,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME,...", help="some of the cases; --list names them")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--repeats", type=int, help="rounds that the median is taken over (5; with --card 3)")
-    parser.add_argument("--peer", choices=("torch",), help="beside it, the cases that have a peer")
+    parser.add_argument("--peer", choices=("torch", "torch-eager"), help="beside it, the cases that have one")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of networks (float32; with --card bfloat16)")
     parser.add_argument("--card", action="store_true", help="every case on one GPU within nine minutes")
     parser.add_argument("--seconds", type=float, help="begin no case after so many (with --card 540 less one case)")
@@ -97,16 +99,15 @@ def machine() -> str:
 
 def options(case: Case, request: argparse.Namespace) -> dict[str, object]:
     """What a case is told."""
-    wanted = {"peer": request.peer == "torch", "dtype": request.dtype, "films": request.films}
+    wanted = {"peer": request.peer or "", "dtype": request.dtype, "films": request.films}
     return {**(case.tiny if request.tiny else {}), **{key: wanted[key] for key in case.options}}
 
 
-def measure(request: argparse.Namespace) -> tuple[dict[str, list[Row]], list[str]]:
-    """The rows of each case, and what is to be told of those that failed or for which there was no time."""
+def measure(request: argparse.Namespace, keep: Callable[[str, list[Row]], None]) -> list[str]:
+    """Hands the rows of each case to `keep`; returns what is to be told of those that failed or had no time."""
     import jax
 
     small = jax.default_backend() == "cpu" and not request.tiny
-    found: dict[str, list[Row]] = {}
     told: list[str] = []
     begun, longest = time.monotonic(), 0.0
     for name in request.only:
@@ -119,11 +120,11 @@ def measure(request: argparse.Namespace) -> tuple[dict[str, list[Row]], list[str
             told.append(f"{name}: no time was left; --only={name} measures it")
             continue
         try:
-            found[name] = case.run(request.repeats, **options(case, request))
+            keep(name, case.run(request.repeats, **options(case, request)))
         except Exception as error:  # what was measured before it is not lost
             told.append(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
         longest = max(longest, time.monotonic() - start)
-    return found, told
+    return told
 
 
 def main(argv: list[str]) -> int:
@@ -145,14 +146,21 @@ def main(argv: list[str]) -> int:
 
     if request.card and not request.tiny and jax.default_backend() == "cpu":
         return fail("--card needs a GPU that jax sees; run: pip install -e '.[cuda13]', or try --card --tiny")
-    found, told = measure(request)
-    if found:
-        dtypes = {row.dtype for rows in found.values() for row in rows if row.work}
-        ceilings = {d: 1e9 * rates({d: ceiling(d, 64 * request.tiny)}, 3, "")[0].figure for d in sorted(dtypes)}
-        where = machine()
-        table.show(found, ceilings, where)
+    found: dict[str, list[Row]] = {}
+    ceilings: dict[str, float] = {}
+
+    def keep(name: str, rows: list[Row]) -> None:
+        for dtype in sorted({row.dtype for row in rows if row.work} - ceilings.keys()):
+            ceilings[dtype] = 1e9 * rates({dtype: ceiling(dtype, 64 * request.tiny)}, 3, "")[0].figure
+        found[name] = rows
+        for line in table.cells(name, rows, ceilings):
+            print("bench:", *filter(None, line), file=sys.stderr, flush=True)
         if request.write:
-            table.write(README, found, ceilings, where, list(CASES))
+            table.write(README, {name: rows}, ceilings, machine(), list(CASES))
+
+    told = measure(request, keep)
+    if found:
+        table.show(found, ceilings, machine())
     for words in told:
         print(words, file=sys.stderr)
     return 2 if not found or any(" failed: " in words for words in told) else 0

@@ -24,7 +24,7 @@ def case(kind: str, count: int) -> Case:
     """The case of files of a kind."""
 
     def measure(
-        repeats: int, *, peer: bool = False, count: int = count, side: int = 1024, net: str = "densenet121"
+        repeats: int, *, peer: str = "", count: int = count, side: int = 1024, net: str = "densenet121"
     ) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
             paths = write(Path(folder), kind, count, side)

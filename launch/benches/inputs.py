@@ -24,7 +24,7 @@ from benches.timing import Case, Row, Timed, rates
 SIZE, PADDED, BATCH = 224, 256, 32
 
 
-def png(repeats: int, *, peer: bool = False, count: int = 128, side: int = 1024) -> list[Row]:
+def png(repeats: int, *, peer: str = "", count: int = 128, side: int = 1024) -> list[Row]:
     """An epoch of PNG: prepared by us, against a DataLoader that decodes them."""
     with tempfile.TemporaryDirectory() as folder:
         paths = from_files.write(Path(folder), "PNG", count, side)
@@ -65,7 +65,7 @@ def prepared(repeats: int, *, films: str = "", count: int = 128, side: int = 102
         return rates(variants, repeats, "films/s")
 
 
-def records(repeats: int, *, peer: bool = False, count: int = 1024, side: int = 64) -> list[Row]:
+def records(repeats: int, *, peer: str = "", count: int = 1024, side: int = 64) -> list[Row]:
     """An epoch of films that were prepared before: grain on records, against a DataLoader on one saved array."""
     import numpy as np
 

@@ -80,12 +80,12 @@ def case(network: Network, train: bool) -> Case:
     """The case of a network's train step, or of its inference."""
 
     def measure(
-        repeats: int, *, peer: bool = False, dtype: str = "float32", batch: int = network.batch,
+        repeats: int, *, peer: str = "", dtype: str = "float32", batch: int = network.batch,
         side: int = network.side, options: dict[str, Any] = network.options,
     ) -> list[Row]:  # fmt: skip
         sized = network._replace(batch=batch, side=side, options=options)
         ours, parameters = _ours(sized, train, dtype)
-        theirs = _theirs(sized, train, dtype, parameters, ours.flops) if peer else {}
+        theirs = _theirs(sized, train, dtype, parameters, ours.flops, peer) if peer else {}
         return rates({**theirs, f"cxrjax, {batch} films of {side} px, {dtype}": ours}, repeats, "films/s")
 
     what = "A train step" if train else "Inference"
@@ -135,7 +135,9 @@ def _ours(network: Network, train: bool, dtype: str) -> tuple[Timed, int]:
     return stepped(step, (params, variables), films, rngs["dropout"], **shared), count
 
 
-def _theirs(network: Network, train: bool, dtype: str, parameters: int, flops: float | None) -> dict[str, Timed]:
+def _theirs(
+    network: Network, train: bool, dtype: str, parameters: int, flops: float | None, peer: str
+) -> dict[str, Timed]:
     import torch
 
     from benches import torch_side
@@ -165,8 +167,8 @@ def _theirs(network: Network, train: bool, dtype: str, parameters: int, flops: f
 
             return step if train else infer
 
-        last = layout is torch.channels_last
-        out |= torch_side.variants(words, build, network.batch, dtype, flops, compiles=last)
+        compiles = peer == torch_side.COMPILED and layout is torch.channels_last
+        out |= torch_side.variants(words, build, network.batch, dtype, flops, compiles)
     return out
 
 

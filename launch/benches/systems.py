@@ -66,7 +66,7 @@ def _films(batch: int, size: int, classes: int) -> Any:
 
 
 def gan(
-    repeats: int, *, peer: bool = False, dtype: str = "float32", size: int = 256, features: int = 64, batch: int = 16
+    repeats: int, *, peer: str = "", dtype: str = "float32", size: int = 256, features: int = 64, batch: int = 16
 ) -> list[Row]:
     """Five batches of the paper's GAN, with one update of its generator."""
     import jax
@@ -89,7 +89,9 @@ def gan(
         from benches import torch_gan, torch_side
 
         shared = (films.image, np.asarray(films.label), sizes, features, config.latent, dtype, parameters)
-        variants = torch_side.variants("", lambda wrap: torch_gan.five(wrap, *shared), 5, dtype)
+        variants = torch_side.variants(
+            "", lambda wrap: torch_gan.five(wrap, *shared), 5, dtype, compiles=peer == torch_side.COMPILED
+        )  # fmt: skip
     sides = ", ".join(map(str, sizes))
     # The generator's update counts in every batch of `flops`, and happens in one of five: no share is told.
     variants[f"cxrjax: {batch} films of {sides} px, {dtype}"] = ours._replace(flops=None)
@@ -100,7 +102,7 @@ def treat(size: int, batch: int, name: str, options: dict[str, Any], card: bool)
     """A case: films that a diffusion treats from lambda 400 by 50 evaluations of its U-Net."""
 
     def measure(
-        repeats: int, *, peer: bool = False, dtype: str = "float32", side: int = size, batch: int = batch,
+        repeats: int, *, peer: str = "", dtype: str = "float32", side: int = size, batch: int = batch,
         lam: int = 400, stride: int = 8, options: dict[str, Any] = options,
     ) -> list[Row]:  # fmt: skip
         import jax
@@ -130,7 +132,9 @@ def treat(size: int, batch: int, name: str, options: dict[str, Any], card: bool)
             times = [lam * i // evaluations for i in range(evaluations, -1, -1)]
             signal = np.asarray(schedule.log_alpha_bar, np.float64)
             build = partial(_walked, options, image, signal, times, dtype, parameters)
-            variants = torch_side.variants(", channels last", build, batch, dtype, ours.flops)
+            variants = torch_side.variants(
+                ", channels last", build, batch, dtype, ours.flops, peer == torch_side.COMPILED
+            )  # fmt: skip
         words = f"{batch} films of {side} px, lambda {lam}, {evaluations} evaluations, {dtype}"
         variants[f"cxrjax: {words}"] = ours
         return rates(variants, repeats, "films/s")

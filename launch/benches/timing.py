@@ -48,7 +48,7 @@ class Case(NamedTuple):
       run: `(rounds, **options) -> rows`.
       says: one line.
       tiny: options of a dry run, of seconds.
-      peer: "torch" where `run` takes `peer`, "package" where a package is always beside, else "".
+      peer: "torch" where `run` takes `peer`, one of --peer's; "package" where a package is always beside, else "".
       options: which of `peer` and `dtype` `run` takes.
       card: too large for a processor; left out there unless it is named.
     """

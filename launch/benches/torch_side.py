@@ -13,6 +13,7 @@ import torch
 from benches.timing import Timed
 
 NAME = f"torch {torch.__version__.partition('+')[0]}"
+COMPILED = "torch"  # the --peer that is compiled too
 Wrap = Callable[[Any], Any]
 
 
@@ -51,7 +52,7 @@ def variants(
     items: float,
     dtype: str = "float32",
     flops: float | None = None,
-    compiles: bool = True,
+    compiles: bool = False,
 ) -> dict[str, Timed]:
     """`build(wrap)`, a call whose networks are wrapped: as they are, and by `torch.compile` where `compiles`.
 

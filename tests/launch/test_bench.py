@@ -67,7 +67,8 @@ def test_what_fails_or_has_no_time_is_told_and_the_others_are_shown(
     assert bench.main(["bench.py"]) == 2
     got = capsys.readouterr()
     assert got.err.splitlines() == [
-        "a failed: RuntimeError: no memory", "c is for a GPU; --only=c measures it here all the same"
+        "bench: b ours 1 films/s 1.00", "a failed: RuntimeError: no memory",
+        "c is for a GPU; --only=c measures it here all the same",
     ]  # fmt: skip
     assert "ours" in got.out
     assert bench.main(["bench.py", "--only=c"]) == 0
@@ -75,6 +76,24 @@ def test_what_fails_or_has_no_time_is_told_and_the_others_are_shown(
     monkeypatch.setattr(bench.time, "monotonic", lambda: next(clock, 5.0))
     assert bench.main(["bench.py", "--only=b,c", "--seconds=9"]) == 0
     assert "c: no time was left" in capsys.readouterr().err
+
+
+def test_a_case_is_told_and_written_before_the_next_begins(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("\n".join(bench.table.MARKS))
+    monkeypatch.setattr(bench, "README", path)
+
+    def killed(repeats: int) -> list[object]:
+        assert "| a | ours | 1 films/s |" in path.read_text()
+        assert "bench: a ours 1 films/s" in capsys.readouterr().err
+        raise KeyboardInterrupt
+
+    works = bench.Case(lambda repeats: [bench.Row("ours", 1.0, "films/s")], "", {})
+    monkeypatch.setattr(bench, "CASES", {"a": works, "b": bench.Case(killed, "", {})})
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["bench.py", "--write"])
 
 
 def test_rows_are_written_between_the_marks_and_other_cases_keep_theirs(bench: ModuleType, tmp_path: Path) -> None:
@@ -270,7 +289,7 @@ def test_a_card_is_measured_in_one_call_here_in_a_dry_run(
 def test_a_case_runs_dry_beside_torch(bench: ModuleType, name: str) -> None:
     """As many parameters in both is asked by the case itself."""
     pytest.importorskip("efficientnet_lite_pytorch")
-    words = dry(bench, name, peer=True)
+    words = dry(bench, name, peer="torch")
     assert words[0] == "torch"
     assert words[-1].startswith("cxrjax")
 
@@ -279,4 +298,4 @@ def test_a_case_runs_dry_beside_torch(bench: ModuleType, name: str) -> None:
 @pytest.mark.parametrize("name", ["input_png", "input_records", "predict_png", "predict_dicom"])
 def test_films_are_read_beside_torch(bench: ModuleType, name: str) -> None:
     pytest.importorskip("torchvision")
-    assert dry(bench, name, peer=True) == ["torch,", "cxrjax,"]
+    assert dry(bench, name, peer="torch") == ["torch,", "cxrjax,"]
