@@ -37,7 +37,7 @@ def default(*, judge: bool = True) -> ConfigDict:
     if judge:
         # Another architecture and seed, to judge what the map's maker cannot judge of itself. Blur, lest it take a
         # lesion that the diffusion only smoothed for a healed one.
-        c.judge = classifier({"name": "resnet_tiny"}, 120, 3e-3, noise=0.1, blur=1.5)
+        c.judge = classifier({"name": "resnet_tiny"}, 200, 3e-3, noise=0.1, blur=1.5)
     return c
 
 
