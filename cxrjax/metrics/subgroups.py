@@ -16,8 +16,8 @@ BANDS = (18, 40, 60, 80)  # years at which a band of ages begins
 
 
 def bands(age: np.ndarray) -> np.ndarray:
-    """The band of each age in years (n,), as "40-59"; "" where it is not known."""
-    names = [f"under {BANDS[0]}", *(f"{a}-{b - 1}" for a, b in itertools.pairwise(BANDS)), f"{BANDS[-1]} and over"]
+    """The band of each age in years (n,), as "40-59", by name in their order; "" where it is not known."""
+    names = [f"0-{BANDS[0] - 1}", *(f"{a}-{b - 1}" for a, b in itertools.pairwise(BANDS)), f"{BANDS[-1]} and over"]
     return np.where(np.isfinite(age), np.array(names)[np.searchsorted(BANDS, np.nan_to_num(age), side="right")], "")
 
 

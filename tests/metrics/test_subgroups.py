@@ -23,7 +23,7 @@ def at(frame: shift.Frame) -> shift.Point:
 
 def test_bands_begin_where_they_say_and_an_unknown_age_has_none() -> None:
     found = subgroups.bands(np.array([0, 17.9, 18, 39, 40, 79, 80, 95, np.nan]))
-    expected = ["under 18"] * 2 + ["18-39"] * 2 + ["40-59", "60-79"] + ["80 and over"] * 2 + [""]
+    expected = ["0-17"] * 2 + ["18-39"] * 2 + ["40-59", "60-79"] + ["80 and over"] * 2 + [""]
     assert found.tolist() == expected
 
 
