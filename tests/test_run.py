@@ -32,6 +32,9 @@ def small(tmp_path):
     config.compile_cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
     config.data.num.update({"train": 32, "val": 8, "test": 24})
     config.mesh.devices = 1
+    config.classifier.net.update({"blocks": (1, 2), "hidden": (64,)})  # compiling is what a run of six steps costs
+    config.judge.net.update({"blocks": (1, 1), "widths": (8, 16)})
+    config.diffusion.net.update({"base": 8, "mults": (1, 2)})
     config.study.modes = ("uniform", "time_gated")
     config.study.lambdas = (200,)
     config.data.external.other = {"name": "phantom", "seed": 5, "num": {"train": 0, "val": 0, "test": 24}}

@@ -15,7 +15,7 @@ from cxrjax.train import loop
 from cxrjax.train import mesh as meshes
 from cxrjax.types import Batch
 
-NET = models.build("unet_tiny", base=8, mults=(1, 2), groups=4, patch=2, updown="plain")
+NET = models.build("unet_tiny", base=8, mults=(1,), groups=4, patch=2, updown="plain")
 TX = optax.adam(2e-3)
 SCHEDULE = diffusion.linear(1000)
 # Compiled, without LLVM's optimizer, and once for each set of options: step by step, operations cost a minute.

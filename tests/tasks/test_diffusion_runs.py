@@ -21,7 +21,7 @@ jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def task_of(kind, dtype="float32", optimizer="adamw", lr=1e-3):
-    net = {"name": "unet_tiny", "base": 8, "mults": (1, 2), "groups": 4, "patch": 2, "updown": "plain", "dtype": dtype}
+    net = {"name": "unet_tiny", "base": 8, "mults": (1,), "groups": 4, "patch": 2, "updown": "plain", "dtype": dtype}
     changes = {
         "gaussian": {}, "simplex": {"noise": "simplex", "simplex": {"wavelength": 8.0}}, "map": {"time": "map"},
         "latent": {},

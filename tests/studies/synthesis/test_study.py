@@ -37,7 +37,7 @@ def smallest(name: str, cache: Path) -> Any:
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]("smoke")
     config.data.update({"cache": str(cache), "size": 16, "num": {"train": 40, "val": 10, "test": 50}})
     config.gan.net.update({"sizes": (8, 16), "features": 4} if name == "cgan" else {"size": 16, "features": 4})
-    config.features.net = {"name": "resnet_tiny"}
+    config.features.net = {"name": "resnet_tiny", "blocks": (1,), "widths": (8,)}
     config.use.update({"steps": 2, "save_every": 2, "log_every": 1})
     config.study.update({"batch": 16, "num_made": 4, "arms": ("real", "made") if name == "cgan" else ()})
     config.fdd.update({"draws": 8, "layers": ("prob",)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ def test_at_rate_leaves_out_films_without_an_error():
     normal = np.asarray([[0, 0], [1, 1]], bool)
     error = np.asarray([[0.0, np.nan], [0.4, np.nan]])
     assert measures.at_rate(normal, error, 1.0, np.asarray([[0, 1]])) == pytest.approx([0.4])
+
+
+def test_at_rate_is_nan_without_a_word_where_no_film_of_a_draw_has_an_error():
+    normal = np.asarray([[0, 0], [1, 1]], bool)
+    error = np.asarray([[0.0, np.nan], [0.4, np.nan]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = measures.at_rate(normal, error, 1.0, np.asarray([[0, 0], [1, 1]]))
+    np.testing.assert_allclose(found, [0.4, np.nan])
 
 
 def planted(n: int = 40) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
