@@ -167,8 +167,8 @@ def _theirs(
 
             return step if train else infer
 
-        compiles = peer == torch_side.COMPILED and layout is torch.channels_last
-        out |= torch_side.variants(words, build, network.batch, dtype, flops, compiles)
+        theirs = peer if layout is torch.channels_last else ""
+        out |= torch_side.variants(words, build, network.batch, dtype, flops, theirs)
     return out
 
 

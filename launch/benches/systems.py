@@ -89,9 +89,7 @@ def gan(
         from benches import torch_gan, torch_side
 
         shared = (films.image, np.asarray(films.label), sizes, features, config.latent, dtype, parameters)
-        variants = torch_side.variants(
-            "", lambda wrap: torch_gan.five(wrap, *shared), 5, dtype, compiles=peer == torch_side.COMPILED
-        )  # fmt: skip
+        variants = torch_side.variants("", lambda wrap: torch_gan.five(wrap, *shared), 5, dtype, peer=peer)
     sides = ", ".join(map(str, sizes))
     # The generator's update counts in every batch of `flops`, and happens in one of five: no share is told.
     variants[f"cxrjax: {batch} films of {sides} px, {dtype}"] = ours._replace(flops=None)
@@ -132,9 +130,7 @@ def treat(size: int, batch: int, name: str, options: dict[str, Any], card: bool)
             times = [lam * i // evaluations for i in range(evaluations, -1, -1)]
             signal = np.asarray(schedule.log_alpha_bar, np.float64)
             build = partial(_walked, options, image, signal, times, dtype, parameters)
-            variants = torch_side.variants(
-                ", channels last", build, batch, dtype, ours.flops, peer == torch_side.COMPILED
-            )  # fmt: skip
+            variants = torch_side.variants(", channels last", build, batch, dtype, ours.flops, peer)
         words = f"{batch} films of {side} px, lambda {lam}, {evaluations} evaluations, {dtype}"
         variants[f"cxrjax: {words}"] = ours
         return rates(variants, repeats, "films/s")

@@ -13,7 +13,6 @@ import torch
 from benches.timing import Timed
 
 NAME = f"torch {torch.__version__.partition('+')[0]}"
-COMPILED = "torch"  # the --peer that is compiled too
 Wrap = Callable[[Any], Any]
 
 
@@ -52,14 +51,14 @@ def variants(
     items: float,
     dtype: str = "float32",
     flops: float | None = None,
-    compiles: bool = False,
+    peer: str = "",
 ) -> dict[str, Timed]:
-    """`build(wrap)`, a call whose networks are wrapped: as they are, and by `torch.compile` where `compiles`.
+    """`build(wrap)`, a call whose networks are wrapped: as they are, and by `torch.compile` where `peer` is "torch".
 
     Where the compiler does not take them, the reason is printed and the variant missing.
     """
     out = {f"{NAME}{words}": timed(build(lambda net: net), items, dtype, flops)}
-    if not compiles:
+    if peer != "torch":
         return out
     start = time.perf_counter()
     try:

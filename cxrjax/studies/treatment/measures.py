@@ -142,9 +142,9 @@ def at_rate(normal: np.ndarray, error: np.ndarray, level: float, draws: np.ndarr
       (d,), NaN where the level is not reached.
     """
     rates = normal[:, draws].mean(axis=-1).T  # (d, m)
-    known = (~np.isnan(error))[:, draws].sum(axis=-1).T
+    drawn = error[:, draws]
     with np.errstate(invalid="ignore"):  # NaN where no film of a draw has an error
-        means = np.nansum(error[:, draws], axis=-1).T / known
+        means = (np.nansum(drawn, axis=-1) / (~np.isnan(drawn)).sum(axis=-1)).T
     left, right, weight = crossing(rates, level)
     row = np.arange(len(draws))
     return (1 - weight) * means[row, left] + weight * means[row, right]
